@@ -1,0 +1,29 @@
+"""A strict session: no silent rank or dtype promotion, no network, no surprise data."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+hypothesis.settings.register_profile("wne", deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.load_profile("wne")
+
+
+@pytest.fixture
+def key():
+    """One fixed random key."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def wne_data() -> Path:
+    """The folder of research image sets, or a skip that says what is missing."""
+    root = os.environ.get("WNE_DATA")
+    if not root or not Path(root, "Set12").is_dir():
+        pytest.skip("WNE_DATA does not name a folder with the research image sets (Set12, BSD68, BSD400)")
+    return Path(root)

@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from wne_jax.selection import median
+
+floats = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=floats))
+def test_equals_numpy_to_the_last_bit(x):
+    expected = np.median(x, axis=1, keepdims=True)
+    np.testing.assert_array_equal(median(jnp.asarray(x), axes=(1,)), expected)
+
+
+@pytest.mark.parametrize(
+    "shape, axes", [((2, 7, 5, 3), (1, 2, 3)), ((2, 7, 5, 3), (1, 2)), ((4, 6), (1,))]
+)
+def test_masked_equals_numpy_on_the_valid_entries(shape, axes):
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(size=shape), 1).astype(np.float32)  # rounded: many ties
+    where = rng.random(shape) < 0.6
+    expected = np.nanmedian(np.where(where, x, np.nan), axis=axes, keepdims=True)
+    np.testing.assert_array_equal(
+        median(jnp.asarray(x), axes=axes, where=jnp.asarray(where)), expected
+    )
+
+
+def test_without_valid_entries_it_is_zero():
+    x = jnp.ones((1, 4))
+    assert median(x, axes=(1,), where=jnp.zeros((1, 4), bool))[0, 0] == 0
+
+
+def test_double_precision():
+    with jax.enable_x64(True):
+        x = np.random.default_rng(1).normal(size=(2, 101))
+        result = median(jnp.asarray(x), axes=(1,))
+        assert result.dtype == jnp.float64
+        np.testing.assert_array_equal(result, np.median(x, axis=1, keepdims=True))
+
+
+def test_gradient_goes_to_the_middle_entries_in_equal_parts():
+    gradient = jax.grad(lambda x: median(x[None], axes=(1,))[0, 0])
+    np.testing.assert_allclose(gradient(jnp.array([3.0, 1.0, 2.0])), [0, 0, 1])
+    np.testing.assert_allclose(gradient(jnp.array([4.0, 1.0, 3.0, 2.0])), [0, 0, 0.5, 0.5])
+    np.testing.assert_allclose(
+        gradient(jnp.array([2.0, 1.0, 2.0, 2.0, 9.0])), [1 / 3, 0, 1 / 3, 1 / 3, 0]
+    )

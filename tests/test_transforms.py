@@ -1,0 +1,313 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+import wne_jax as wne
+from wne_jax import statistics as S
+from wne_jax.actions import Affine
+from wne_jax.equivariance import (
+    assert_equivariant,
+    assert_exact_under_powers_of_two,
+    assert_normalization_equivariant,
+    euler_residual,
+    row_sums,
+)
+
+PAIRS = sorted(S.PAIRS)
+
+
+def image(shape=(2, 11, 9, 3), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0.4, 0.2, shape), jnp.float32)
+
+
+def mixer(seed=1):
+    """A nonlinear function that mixes neighbours and channels and knows its absolute input."""
+    kernel = jnp.asarray(np.random.default_rng(seed).normal(size=(3, 3)) / 3, jnp.float32)
+
+    def backbone(z):
+        rolled = sum(
+            kernel[i, j] * jnp.roll(z, (i - 1, j - 1), (1, 2)) for i in range(3) for j in range(3)
+        )
+        return jnp.tanh(rolled + 0.5) + 0.2 * jnp.square(jnp.flip(z, -1)) / (1 + jnp.abs(z))
+
+    return backbone
+
+
+class FunctionalCore(chex.TestCase):
+    """The three functions under every way to run them."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    def test_normalized_instances_have_location_zero_and_scale_one(self):
+        z, _ = self.variant(lambda y: wne.normalize(y))(image())
+        np.testing.assert_allclose(jnp.mean(z, axis=(1, 2, 3)), 0, atol=1e-6)
+        np.testing.assert_allclose(jnp.std(z, axis=(1, 2, 3)), 1, rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    def test_denormalize_undoes_normalize(self):
+        def there_and_back(y):
+            return wne.denormalize(*wne.normalize(y))
+
+        chex.assert_trees_all_close(self.variant(there_and_back)(image()), image(), atol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_wrapping_is_the_three_composed(self):
+        def composed(y):
+            z, stats = wne.normalize(y)
+            return wne.denormalize(wne.process(mixer(), z), stats)
+
+        f = wne.wrap(mixer())
+        chex.assert_trees_all_close(self.variant(f)(image()), composed(image()), atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["direct", "residual"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_wrapped_functions_are_equivariant(name, prediction, key):
+    f = wne.wrap(mixer(), statistics=S.PAIRS[name], prediction=prediction)
+    # A median moves by whole entries where rounding swaps two of them: it gains the most.
+    assert_normalization_equivariant(jax.jit(f), image(), key, gain=4.0)
+    assert_exact_under_powers_of_two(f, image())
+
+
+def test_the_bare_function_is_not(key):
+    with pytest.raises(AssertionError, match="not equivariant to Affine"):
+        assert_normalization_equivariant(mixer(), image(), key)
+    with pytest.raises(AssertionError, match=r"f\(2\^"):
+        assert_exact_under_powers_of_two(mixer(), image())
+
+
+@given(
+    shape=st.sampled_from([(3, 5), (2, 7, 2), (1, 4, 5, 1), (2, 3, 4, 5, 2)]),
+    a=st.floats(1e-3, 1e3),
+    b=st.floats(-10, 10),
+    seed=st.integers(0, 10),
+)
+def test_any_rank_scale_and_offset(shape, a, b, seed):
+    f = wne.wrap(lambda z: jnp.tanh(2 * z) + jnp.flip(z, -1))
+    assert_equivariant(f, Affine(a, b), image(shape, seed), gain=4.0)
+
+
+@pytest.mark.parametrize("prediction", ["direct", "residual"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_constants_are_their_own_result_with_finite_gradients(name, prediction):
+    f = wne.wrap(mixer(), statistics=S.PAIRS[name], prediction=prediction)
+    for c in (0.0, 0.1, -7.7):
+        y = jnp.full((1, 13, 7, 3), c)
+        np.testing.assert_array_equal(f(y), y)
+        gradient = jax.grad(lambda y: jnp.sum(jnp.square(f(y) - 1)))(y)
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", ["mean_std", "noise_level", "median_mad"])
+def test_pooling_over_space_alone_gives_every_channel_its_own_symmetry(name):
+    f = wne.wrap(jnp.tanh, statistics=S.PAIRS[name], axes=(1, 2))
+    a, b = jnp.array([0.5, 2.0, 30.0]), jnp.array([0.0, -1.0, 4.0])
+    y = image()
+    by_channel = lambda x: a.reshape(1, 1, 1, 3) * x + b.reshape(1, 1, 1, 3)  # noqa: E731
+    chex.assert_trees_all_close(f(by_channel(y)), by_channel(f(y)), rtol=1e-4, atol=1e-4)
+
+
+class TestCharacterization:
+    """f is NE exactly if f(y) = s g(T y) + mu; then g is f restricted to normalized arrays."""
+
+    def test_an_equivariant_map_is_rebuilt_from_its_restriction(self):
+        def local_means(y):  # NE without any wrapper: averages and maxima of neighbours
+            return (jnp.maximum(y, jnp.roll(y, 1, 1)) + jnp.roll(y, 2, 2)) / 2
+
+        rebuilt = wne.wrap(local_means)
+        chex.assert_trees_all_close(rebuilt(image()), local_means(image()), atol=1e-6)
+
+    def test_rebuilding_a_wrapped_map_changes_nothing(self):
+        f = wne.wrap(mixer())
+        chex.assert_trees_all_close(wne.wrap(f)(image()), f(image()), atol=2e-6)
+
+    def test_backbones_that_agree_on_normalized_arrays_give_one_map(self):
+        def elsewhere_different(z):
+            off_manifold = jnp.abs(jnp.std(z, axis=(1, 2, 3), keepdims=True) - 1) > 1e-3
+            return jnp.where(off_manifold, 100.0, mixer()(z))
+
+        assert jnp.abs(elsewhere_different(image()) - mixer()(image())).max() > 10
+        chex.assert_trees_all_close(
+            wne.wrap(elsewhere_different)(image()), wne.wrap(mixer())(image()), atol=1e-6
+        )
+
+    def test_the_statistics_do_not_matter_to_the_class(self):
+        f = wne.wrap(mixer(), statistics=S.min_max)
+        chex.assert_trees_all_close(wne.wrap(f)(image()), f(image()), atol=2e-6)
+
+
+def test_the_loss_is_the_normalized_loss_times_the_variance():
+    y, x = image(seed=1), image(seed=2)
+    z, stats = wne.normalize(y)
+    loss = jnp.sum(jnp.square(wne.wrap(mixer())(y) - x), axis=(1, 2, 3))
+    target = (x - stats.location) / stats.scale
+    normalized = jnp.sum(jnp.square(mixer()(z) - target), axis=(1, 2, 3))
+    np.testing.assert_allclose(loss, jnp.squeeze(stats.scale) ** 2 * normalized, rtol=1e-5)
+
+
+def test_a_residual_is_scale_equivariant_and_ignores_offsets():
+    f = wne.wrap(mixer(), prediction="residual")
+    r = lambda y: y - f(y)  # noqa: E731
+    y = image()
+    chex.assert_trees_all_close(r(3 * y + 2), 3 * r(y), atol=1e-5)
+    direct = wne.wrap(lambda z: z - mixer()(z))
+    chex.assert_trees_all_close(f(y), direct(y), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_identities_of_the_jacobian(name):
+    f = wne.wrap(mixer(), statistics=S.PAIRS[name])
+    y = image()
+    np.testing.assert_allclose(euler_residual(f, y), 0, atol=2e-5)
+    np.testing.assert_allclose(row_sums(f, y), 1, atol=2e-5)
+    assert jnp.abs(euler_residual(mixer(), y)).max() > 0.1
+    assert jnp.abs(row_sums(mixer(), y) - 1).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["mean_std", "noise_level"])
+def test_vmap_and_grad_agree_with_the_batch(name):
+    f = wne.wrap(mixer(), statistics=S.PAIRS[name])
+    y = image((4, 8, 8, 2))
+    chex.assert_trees_all_close(jax.vmap(lambda one: f(one[None])[0])(y), f(y), atol=1e-6)
+    loss = lambda y: jnp.sum(jnp.square(f(y)))  # noqa: E731
+    check_grads(loss, (image((1, 4, 4, 1)),), order=1, modes=["fwd", "rev"], atol=0.05, rtol=0.05)
+    chex.assert_trees_all_close(
+        jax.vmap(jax.grad(lambda one: loss(one[None])))(y), jax.grad(loss)(y), atol=1e-5
+    )
+
+
+def test_a_bfloat16_backbone_with_float32_statistics(key):
+    seen = []
+
+    def backbone(z):
+        seen.append(z.dtype)
+        return jnp.tanh(z)
+
+    f = wne.wrap(backbone, dtype=jnp.bfloat16)
+    y = image() * 0.01 + 10
+    result = f(y)
+    assert result.dtype == jnp.float32 and set(seen) == {jnp.dtype(jnp.bfloat16)}
+    assert_normalization_equivariant(f, image(), key, compute_dtype=jnp.bfloat16)
+    assert_exact_under_powers_of_two(f, image())
+    np.testing.assert_allclose(f(jnp.full((1, 5, 5, 1), 0.1)), np.float32(0.1), rtol=0)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_masked_entries_influence_nothing(name):
+    y = image()
+    where = jnp.asarray(np.random.default_rng(5).random(y.shape) < 0.8)
+    f = jax.jit(wne.wrap(jnp.tanh, statistics=S.PAIRS[name]))
+    poisoned = jnp.where(where, y, jnp.nan)
+    np.testing.assert_array_equal(
+        f(poisoned, where=where), f(jnp.where(where, y, 9.0), where=where)
+    )
+    gradient = jax.grad(lambda y: jnp.sum(f(y, where=where)))(poisoned)
+    assert np.isfinite(gradient).all() and not np.asarray(gradient)[~np.asarray(where)].any()
+    z, _ = wne.normalize(poisoned, statistics=S.PAIRS[name], where=where)
+    assert not np.asarray(z)[~np.asarray(where)].any()
+
+
+def test_integers_are_cast_and_never_rescaled():
+    y = np.random.default_rng(0).integers(0, 2**16, (2, 8, 8, 1)).astype(np.uint16)
+    f = wne.wrap(jnp.tanh)
+    np.testing.assert_array_equal(f(y), f(y.astype(np.float32)))
+
+
+def test_double_precision_keeps_its_digits():
+    with jax.enable_x64(True):
+        y = np.random.default_rng(0).normal(1e6, 1e-2, (2, 8, 8, 1))
+        z, stats = wne.normalize(y)
+        assert z.dtype == stats.scale.dtype == jnp.float64
+        expected = (y - y.mean((1, 2, 3), keepdims=True)) / y.std((1, 2, 3), keepdims=True)
+        np.testing.assert_allclose(z, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_unusable_pixels_are_refused_in_eager_code_and_stay_in_their_instance_under_jit():
+    f = wne.wrap(jnp.tanh)
+    for bad in (np.nan, np.inf):
+        y = image().at[0, 0, 0, 0].set(bad)
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            f(y)
+        compiled = jax.jit(f)(y)
+        assert np.isnan(compiled[0]).any() and np.isfinite(compiled[1]).all()
+    assert np.isfinite(f(y, where=jnp.isfinite(y))).all()
+
+
+class TestProcess:
+    def test_sigma_arrives_in_normalized_coordinates(self, key):
+        def conditioned(z, sigma):
+            return z / (1 + sigma) + sigma
+
+        f = wne.wrap(conditioned)
+        y = image()
+        for sigma in (0.3, jnp.array([0.1, 0.4])):
+            moved = f(5 * y + 2, sigma=5 * jnp.asarray(sigma))
+            chex.assert_trees_all_close(moved, 5 * f(y, sigma=sigma) + 2, rtol=1e-4, atol=1e-4)
+        constant = jnp.full((1, 4, 4, 1), 0.2)
+        np.testing.assert_array_equal(f(constant, sigma=0.1), constant)
+
+    def test_the_anchor_scales_and_moves_what_the_backbone_sees(self):
+        seen = {}
+
+        def backbone(z, sigma=None):
+            seen.update(z=z, sigma=sigma)
+            return z
+
+        y = image()
+        anchor = wne.Anchor(location=0.45, scale=0.25)
+        result = wne.wrap(backbone, anchor=anchor)(y, sigma=0.1)
+        stats = S.mean_std(y)
+        np.testing.assert_allclose(jnp.mean(seen["z"], (1, 2, 3)), 0.45, rtol=1e-5)
+        np.testing.assert_allclose(jnp.std(seen["z"], (1, 2, 3)), 0.25, rtol=1e-5)
+        np.testing.assert_allclose(seen["sigma"], 0.25 * 0.1 / stats.scale, rtol=1e-6)
+        chex.assert_trees_all_close(result, y, atol=1e-6)
+
+    @pytest.mark.parametrize("prediction", ["direct", "residual"])
+    def test_anchored_maps_are_equivariant(self, prediction, key):
+        anchor = wne.Anchor(location=0.45, scale=25 / 255)
+        f = wne.wrap(mixer(), statistics=S.noise_level, anchor=anchor, prediction=prediction)
+        assert_normalization_equivariant(f, image(), key, gain=32.0)
+        assert_exact_under_powers_of_two(f, image())
+
+    @pytest.mark.parametrize("shape", [(2, 8, 12, 1), (2, 9, 7, 1), (1, 1, 3, 2), (1, 1, 1, 1)])
+    def test_sizes_are_padded_to_the_multiple_and_cropped(self, shape, key):
+        def needs_fours(z):
+            assert z.shape[1] % 4 == z.shape[2] % 4 == 0
+            return 2 * z
+
+        f = wne.wrap(needs_fours, multiple=4)
+        y = image(shape)
+        chex.assert_trees_all_close(f(y), wne.wrap(lambda z: 2 * z)(y), atol=1e-6)
+
+    def test_padding_reflects(self):
+        z = jnp.arange(6.0).reshape(1, 6, 1)
+        padded = []
+        wne.process(lambda z: padded.append(z) or z, z, multiple=4)
+        np.testing.assert_array_equal(padded[0].ravel(), [0, 1, 2, 3, 4, 5, 4, 3])
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"prediction": "noise"}, "prediction"),
+            ({"multiple": 0}, "multiple"),
+        ],
+    )
+    def test_wrong_options_are_named(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            wne.wrap(jnp.tanh, **options)(image())
+
+    def test_wrong_shapes_are_named(self):
+        with pytest.raises(ValueError, match="residual"):
+            wne.wrap(lambda z: z[:, :1], prediction="residual")(image())
+        with pytest.raises(ValueError, match="keep the spatial size"):
+            wne.wrap(lambda z: z[:, ::2], multiple=4)(image())
+        with pytest.raises(ValueError, match="one scale"):
+            wne.wrap(lambda z, sigma: z, axes=(1, 2))(image(), sigma=0.1)
+        with pytest.raises(ValueError, match=r"\[B\]"):
+            wne.wrap(lambda z, sigma: z)(image(), sigma=jnp.ones(3))
+        with pytest.raises(ValueError, match="stats"):
+            wne.process(lambda z, sigma: z, image(), sigma=0.1)

@@ -1,0 +1,163 @@
+r"""The method as modules: wrap any Flax backbone, without a parameter of its own.
+
+`WNE(backbone)` is `wne_jax.wrap` lifted to Linen. It shares its backbone's scope, so that the tree of
+variables and their initial values are those of the bare backbone, and a checkpoint moves either way. Mutable
+collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of intermediates pass through.
+`NNXWNE` is the same for an NNX module.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import linen as nn
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from wne_jax.statistics import Pair, mean_std, root_mean_square
+from wne_jax.transforms import Anchor, Prediction, normalize, process, wrap
+
+
+class WNE(nn.Module):
+    r"""Normalization equivariance for any Linen backbone: $f(a y + b) = a f(y) + b$ for $a > 0$.
+
+    Called as the backbone is, plus `sigma` and `where`: `model.apply(variables, y, sigma=None, where=None,
+    ...)`. Anything else is handed on.
+
+    Attributes:
+        backbone: The module to wrap. Its first argument is the array `[B, ..., C]`.
+        statistics: The pair of statistics to remove; see `wne_jax.statistics`.
+        axes: Axes to pool (default: all but the batch).
+        prediction: "direct" if the backbone returns the estimate, "residual" if what is to be subtracted.
+        anchor: The coordinates that the backbone expects.
+        multiple: Spatial sizes are padded to a multiple of this; by default the backbone's own
+            attribute `multiple`, or 1.
+        dtype: Precision of the backbone's input.
+        method: Name of the backbone's method to call.
+
+    Raises:
+        ValueError: The backbone is wrapped already.
+
+    References:
+        Saied & Fleuret, "Normalization Equivariance for Arbitrary Backbones", 2026.
+
+    Example:
+        >>> import jax
+        >>> model = WNE(nn.Dense(3))
+        >>> y = jax.random.normal(jax.random.key(0), (2, 3))
+        >>> variables = model.init(jax.random.key(1), y)
+        >>> sorted(variables["params"])
+        ['bias', 'kernel']
+        >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
+        True
+    """
+
+    backbone: nn.Module
+    statistics: Pair = mean_std
+    axes: Sequence[int] | None = None
+    prediction: Prediction = "direct"
+    anchor: Anchor = Anchor()
+    multiple: int | None = None
+    dtype: DTypeLike | None = None
+    method: str = "__call__"
+
+    def setup(self):
+        """Adopt the backbone's scope in place of one of our own."""
+        _refuse_nesting(self.backbone)
+        nn.share_scope(self, self.backbone)
+
+    def __call__(
+        self,
+        y: ArrayLike,
+        *args: Any,
+        sigma: ArrayLike | None = None,
+        where: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Array:
+        """Apply the wrapped backbone; see `wne_jax.wrap`."""
+        f = wrap(
+            getattr(self.backbone, self.method),
+            statistics=self.statistics,
+            axes=self.axes,
+            prediction=self.prediction,
+            anchor=self.anchor,
+            multiple=self._multiple(),
+            dtype=self.dtype,
+        )
+        return f(y, *args, sigma=sigma, where=where, **kwargs)
+
+    def _multiple(self) -> int:
+        return self.multiple or getattr(self.backbone, "multiple", 1)
+
+
+class ScaleEquivariant(WNE):
+    r"""Scale equivariance alone: $f(a y) = a f(y)$, with $s(y) = \sqrt{\operatorname{mean} y^2}$.
+
+    The control of Saied & Fleuret (2026) that ignores brightness. Attributes as in `WNE`.
+    """
+
+    statistics: Pair = root_mean_square
+
+
+class InputNormalized(WNE):
+    r"""The input is normalized, the output is not brought back: $g(T(y))$.
+
+    The control "IN" of Saied & Fleuret (2026): *invariant* to a y + b, hence unable to answer in the units
+    of its input. Attributes as in `WNE`.
+    """
+
+    def __call__(
+        self,
+        y: ArrayLike,
+        *args: Any,
+        sigma: ArrayLike | None = None,
+        where: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Array:
+        """Apply the backbone to the normalized input."""
+        z, stats = normalize(y, statistics=self.statistics, axes=self.axes, where=where)
+        return process(
+            getattr(self.backbone, self.method),
+            z,
+            *args,
+            stats=stats,
+            sigma=sigma,
+            prediction=self.prediction,
+            anchor=self.anchor,
+            multiple=self._multiple(),
+            dtype=self.dtype,
+            **kwargs,
+        )
+
+
+class NNXWNE(nnx.Module):
+    """`WNE` for an NNX module: a module with the one submodule `backbone` and no state of its own.
+
+    Args:
+        backbone: The NNX module, or any callable, to wrap.
+        **options: Those of `wne_jax.wrap`.
+
+    Example:
+        >>> import jax
+        >>> model = NNXWNE(nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
+        >>> y = jax.random.normal(jax.random.key(0), (2, 3))
+        >>> bool((model(4 * y) == 4 * model(y)).all())
+        True
+    """
+
+    def __init__(self, backbone: Callable[..., Array], **options: Any):
+        _refuse_nesting(backbone)
+        self.backbone = backbone
+        self.options = nnx.static(options)
+
+    def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+        """Apply the wrapped backbone; see `wne_jax.wrap`."""
+        return wrap(self.backbone, **self.options)(y, *args, **kwargs)
+
+
+def _refuse_nesting(backbone: object) -> None:
+    if isinstance(backbone, WNE | NNXWNE):
+        raise ValueError(
+            f"{type(backbone).__name__} is a wrapper already, and wrapping it again changes nothing: "
+            "pass the bare backbone"
+        )
