@@ -25,5 +25,14 @@ def wne_data() -> Path:
     """The folder of research image sets, or a skip that says what is missing."""
     root = os.environ.get("WNE_DATA")
     if not root or not Path(root, "Set12").is_dir():
-        pytest.skip("WNE_DATA does not name a folder with the research image sets (Set12, BSD68, BSD400)")
+        pytest.skip(
+            "WNE_DATA does not name a folder with the research image sets (Set12, BSD68, BSD400)"
+        )
     return Path(root)
+
+
+@pytest.fixture
+def standard_promotion():
+    """JAX's default promotion of dtypes, for what optax computes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

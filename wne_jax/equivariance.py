@@ -113,7 +113,9 @@ def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) 
     shape = (samples, y.shape[0])
     a = jax.random.uniform(key_a, shape, y.dtype, minval=0.5, maxval=1.5)
     b = jax.random.uniform(key_b, shape, y.dtype, minval=-0.25, maxval=0.25)
-    return jnp.stack([defect(f, Affine(*ab), y) for ab in zip(a, b)]).mean(axis=0)
+    value = f(y)
+    draws = [Affine(*ab) for ab in zip(a, b)]
+    return jnp.stack([relative_l2(f(draw(y)), draw(value)) for draw in draws]).mean(axis=0)
 
 
 def rounding_tolerance(

@@ -7,7 +7,7 @@ collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from flax import linen as nn
 from flax import nnx
@@ -153,6 +153,29 @@ class NNXWNE(nnx.Module):
     def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
         return wrap(self.backbone, **self.options)(y, *args, **kwargs)
+
+
+Symmetry = Literal["none", "scale", "normalization"]
+
+
+def symmetry(model: nn.Module) -> Symmetry:
+    """The equivariance that a model has by construction: of its wrapper, or of its own `mode`.
+
+    Example:
+        >>> symmetry(WNE(nn.Dense(1))), symmetry(ScaleEquivariant(nn.Dense(1))), symmetry(nn.Dense(1))
+        ('normalization', 'scale', 'none')
+    """
+    if isinstance(model, InputNormalized):
+        return "none"
+    if isinstance(model, ScaleEquivariant):
+        return "scale"
+    if isinstance(model, WNE):
+        return "normalization"
+    by_mode: dict[str, Symmetry] = {
+        "scale-equivariant": "scale",
+        "normalization-equivariant": "normalization",
+    }
+    return by_mode.get(getattr(model, "mode", "ordinary"), "none")
 
 
 def _refuse_nesting(backbone: object) -> None:

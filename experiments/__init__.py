@@ -1,0 +1,1 @@
+"""One script a result: `python -m experiments.NAME --help`."""

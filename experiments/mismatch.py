@@ -1,0 +1,315 @@
+"""Train denoisers at one noise level and test them at all the others.
+
+The arms differ in the wrapper and in nothing else: same backbone, loss, schedule, steps, seed, crops and
+noise. Saied & Fleuret (2026), Figures 3 and 4: the unwrapped network collapses above its training level and
+stalls below it; the wrapped one does neither.
+
+    python -m experiments.mismatch                                     # minutes on 2 cores
+    WNE_DATA=... python -m experiments.mismatch --preset small         # BSD400; Set12 and BSD68
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from experiments import _cli
+from wne_jax import plotting, results
+from wne_jax.data import NamedImage, load_images
+from wne_jax.denoiser import Denoiser
+from wne_jax.equivariance import (
+    assert_exact_under_powers_of_two,
+    assert_normalization_equivariant,
+)
+from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep
+from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, load_corpus
+
+Arm = Literal[
+    "baseline",
+    "wne",
+    "wne-noise",
+    "wne-highpass",
+    "wne-median",
+    "wne-minmax",
+    "scale",
+    "input-only",
+]
+WRAPPERS: dict[Arm, dict[str, str]] = {
+    "baseline": {"wrapper": "none"},
+    "wne": {"wrapper": "wne", "statistics": "mean_std"},
+    "wne-noise": {"wrapper": "wne", "statistics": "noise_level"},
+    "wne-highpass": {"wrapper": "wne", "statistics": "high_pass"},
+    "wne-median": {"wrapper": "wne", "statistics": "median_mad"},
+    "wne-minmax": {"wrapper": "wne", "statistics": "min_max"},
+    "scale": {"wrapper": "scale"},
+    "input-only": {"wrapper": "input"},
+}
+"""The arms, by what they change in `ModelConfig`."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A size of the experiment."""
+
+    data: str
+    test: tuple[str, ...]
+    depth: int
+    features: int
+    train: dict[str, Any]
+    learning_rate: float
+    schedule: Literal["constant", "halved", "cosine"]
+    test_sigmas_255: tuple[float, ...]
+    repeats: int
+    own_settings: dict[Arm, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+LEVELS = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
+
+PRESETS = {
+    "tiny": Preset(
+        data="embedded",
+        test=("embedded",),
+        depth=6,
+        features=32,
+        train={"steps": 750, "batch": 16, "patch": 40},
+        learning_rate=1e-3,
+        schedule="cosine",
+        test_sigmas_255=LEVELS,
+        repeats=1,
+    ),
+    "small": Preset(
+        data="folder:BSD400",
+        test=("folder:Set12", "folder:BSD68"),
+        depth=8,
+        features=48,
+        train={"steps": 5000, "batch": 16, "patch": 40, "save_every": 500},
+        learning_rate=1e-3,
+        schedule="cosine",
+        test_sigmas_255=LEVELS,
+        repeats=1,
+    ),
+    # Protocol of Saied & Fleuret (2026), whose baseline and WNE differ in loss and schedule. Their corpus
+    # is larger: BSD400, Waterloo, DIV2K and Flickr2K.
+    "paper": Preset(
+        data="folder:BSD400",
+        test=("folder:Set12", "folder:BSD68"),
+        depth=20,
+        features=64,
+        train={
+            "steps": 500_000,
+            "batch": 128,
+            "patch": 70,
+            "save_every": 10_000,
+            "log_every": 1000,
+        },
+        learning_rate=1e-4,
+        schedule="halved",
+        test_sigmas_255=tuple(float(s) for s in np.round(np.geomspace(5, 100, 21), 6)),
+        repeats=20,
+        own_settings={"baseline": {"loss": "l1", "schedule": "constant"}},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command line; what is not given comes from the preset."""
+
+    preset: Literal["tiny", "small", "paper"] = "tiny"
+    """Size: minutes on 2 cores, under two hours, or the paper's own."""
+    sigma_255: tuple[float, ...] = (25.0,)
+    """Training noise level in 8-bit units: one number, or the ends of a range."""
+    arms: tuple[Arm, ...] = ("baseline", "wne", "wne-noise")
+    """What to train and compare."""
+    backbone: Literal["dncnn", "fdncnn"] = "dncnn"
+    """The network inside every arm."""
+    data: str | None = None
+    """Training images: "embedded" or folder:PATH."""
+    test: tuple[str, ...] | None = None
+    """Test images, likewise; several sets may be named."""
+    steps: int | None = None
+    """Training steps an arm."""
+    seed: int = 0
+    """Seed of the initial parameters, the crops and the noise."""
+    stage: Literal["all", "train", "eval", "report"] = "all"
+    """Do one part only; "eval" needs trained arms, "report" needs psnr.csv."""
+    workdir: Path = Path("runs/mismatch")
+    """Folder for everything that is written."""
+    resume: bool = False
+    """Go on with what the folder holds."""
+
+
+def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
+    """The training run of every arm."""
+    preset = PRESETS[options.preset]
+    steps = {} if options.steps is None else {"steps": options.steps}
+    configs = {}
+    for arm in options.arms:
+        own = dict(preset.own_settings.get(arm, {}))
+        schedule = own.pop("schedule", preset.schedule)
+        configs[arm] = TrainConfig(
+            model=ModelConfig(
+                backbone=options.backbone,
+                options={"depth": preset.depth, "features": preset.features},
+                **WRAPPERS[arm],
+            ),
+            optimizer=OptimizerConfig(learning_rate=preset.learning_rate, schedule=schedule),
+            data=options.data or preset.data,
+            sigma_255=options.sigma_255,
+            seed=options.seed,
+            **(preset.train | steps | own),
+        )
+    return configs
+
+
+def train(options: Options) -> None:
+    """Train every arm that has not reached its last step."""
+    configs = arm_configs(options)
+    corpus = load_corpus(next(iter(configs.values())))
+    for arm, config in configs.items():
+        fit(config, options.workdir / arm, resume=options.resume, corpus=corpus)
+
+
+def test_images(options: Options) -> list[NamedImage]:
+    """The held-out images; with several sets, each name says its set."""
+    specs = options.test or PRESETS[options.preset].test
+    if len(specs) == 1:
+        return load_images(specs[0], split="test")
+    return [
+        image._replace(name=f"{spec.split(':')[-1]}/{image.name}")
+        for spec in specs
+        for image in load_images(spec, split="test")
+    ]
+
+
+def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax.Array) -> None:
+    """Assert f(a y + b) = a f(y) + b of every arm that promises it, on a noisy crop.
+
+    Raises:
+        AssertionError: A promise is broken; nothing has been written by then.
+    """
+    crop = image._replace(pixels=image.pixels[:64, :64])
+    noisy, _ = noisy_and_clean(crop, 25.0, key)
+    for arm, denoiser in denoisers.items():
+        if denoiser.symmetry != "normalization":
+            continue
+        assert_normalization_equivariant(denoiser.function, noisy, key, gain=4.0)
+        assert_exact_under_powers_of_two(denoiser.function, noisy)
+        print(f"{arm}: f(a y + b) = a f(y) + b holds to rounding, bit for bit under powers of two")
+
+
+def evaluate(options: Options) -> None:
+    """Check the identities, then sweep; write psnr.csv and defect.csv."""
+    preset, key = PRESETS[options.preset], jax.random.key(options.seed + 1)
+    denoisers = {arm: Denoiser.load(options.workdir / arm) for arm in options.arms}
+    images = test_images(options)
+    check_identities(denoisers, images[0], key)
+    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
+
+    levels = sorted({*preset.test_sigmas_255, *options.sigma_255})
+    records = psnr_sweep(functions, images, levels, key, repeats=preset.repeats)
+    results.write_csv(records, options.workdir / "psnr.csv")
+    defects = defect_sweep(functions, _crops(images[:4]), (levels[0], levels[-1]), key)
+    results.write_csv(defects, options.workdir / "defect.csv")
+
+
+def _crops(images: list[NamedImage], size: int = 128) -> list[NamedImage]:
+    return [image._replace(pixels=image.pixels[:size, :size]) for image in images]
+
+
+def report(options: Options, source: dict[str, Any]) -> None:
+    """Write the table and the figures from the CSVs, and say what they show."""
+    workdir = options.workdir
+    records, defects = (results.read_csv(workdir / f"{name}.csv") for name in ("psnr", "defect"))
+    with_input = [r | {"model": "noisy input", "psnr": r["input_psnr"]} for r in records] + records
+    trained = " to ".join(f"{sigma:g}" for sigma in options.sigma_255)
+    sections = [f"# Trained at sigma {trained}, tested at all levels (8-bit units)"]
+    if options.preset == "paper":
+        sections.append("Baseline and wrapped arms differ in loss and schedule, as in the paper.")
+    for name, rows in _by_set(with_input).items():
+        table = results.pivot_table(rows, "psnr", rows="model", columns="sigma_255")
+        sections += [f"## PSNR (dB), {name}", table]
+    table = results.pivot_table(
+        defects, "defect", rows="model", columns="sigma_255", form="{:.1e}".format
+    )
+    sections += ["## Normalization-equivariance defect (mean relative L2)", table]
+    sections.append(results.footer(source))
+    (workdir / "table.md").write_text("\n\n".join(sections) + "\n")
+
+    for number, (name, rows) in enumerate(_by_set(records).items()):
+        figure = plotting.sweep_curves(
+            rows, train_sigma_255=options.sigma_255, title=f"{name}, trained at {trained}"
+        )
+        plotting.save(figure, workdir / ("psnr.png" if number == 0 else f"psnr-{name}.png"), source)
+    plotting.save(_panel(options), workdir / "panel.png", source)
+    print("\n" + _summary(options, records, defects))
+
+
+def _by_set(records: list[dict]) -> dict[str, list[dict]]:
+    """Records by test set, where image names say theirs."""
+    sets: dict[str, list[dict]] = {}
+    for record in records:
+        folder, _, name = str(record["image"]).rpartition("/")
+        sets.setdefault(folder if name and folder else "held-out images", []).append(record)
+    return sets
+
+
+def _panel(options: Options, size: int = 96) -> Any:
+    """Crops of one image, far below and far above the training level, as every arm sees them."""
+    image, key = test_images(options)[0], jax.random.key(options.seed + 1)
+    height, width, _ = image.pixels.shape
+    window = np.s_[(height - size) // 3 :, (width - size) // 2 :]
+    rows, labels = [], []
+    denoisers = {arm: Denoiser.load(options.workdir / arm).function for arm in options.arms}
+    for sigma in (min(PRESETS[options.preset].test_sigmas_255), 75.0):
+        noisy, clean = noisy_and_clean(image, sigma, key)
+        shown = {"clean": clean, "noisy": noisy} | {a: f(noisy) for a, f in denoisers.items()}
+        rows.append({name: np.asarray(x[0])[window][:size, :size] for name, x in shown.items()})
+        labels.append(f"sigma {sigma:g}")
+    return plotting.image_panel(
+        rows, row_labels=labels, title=f"{image.name}, trained at {options.sigma_255[0]:g}"
+    )
+
+
+def _summary(options: Options, records: list[dict], defects: list[dict]) -> str:
+    """The result in words."""
+    psnr = results.mean_over(records, "psnr", by=["model", "sigma_255"])
+    defect = results.mean_over(defects, "defect", by=["model"])
+    levels = sorted({record["sigma_255"] for record in records})
+    ends = [level for level in (levels[0], options.sigma_255[0], levels[-1]) if level in levels]
+    first = options.arms[0]
+    lines = [f"Mean PSNR on held-out images ({first} in dB, the others against it):"]
+    for level in ends:
+        gains = ", ".join(
+            f"{arm} {psnr[arm, level] - psnr[first, level]:+.1f}" for arm in options.arms[1:]
+        )
+        lines.append(f"  sigma {level:>3g}: {first} {psnr[first, level]:.1f}  {gains}")
+    lines.append(
+        "Equivariance defect: " + ", ".join(f"{arm} {defect[(arm,)]:.0e}" for arm in options.arms)
+    )
+    lines.append(f"Table, figures and records are in {options.workdir}/")
+    return "\n".join(lines)
+
+
+def main(options: Options) -> None:
+    """Train, evaluate, report."""
+    workdir = options.workdir
+    if options.stage in ("all", "train"):
+        source = _cli.claim(workdir, options, resume=options.resume)
+        train(options)
+    elif not (workdir / "config.json").is_file():
+        raise FileNotFoundError(f"{workdir} holds no run: --stage train makes one")
+    else:
+        source = json.loads((workdir / "config.json").read_text())
+    if options.stage in ("all", "eval"):
+        evaluate(options)
+    if options.stage in ("all", "report"):
+        report(options, source)
+
+
+if __name__ == "__main__":
+    _cli.run(main, Options, __doc__)

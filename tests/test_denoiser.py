@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import wne_jax as wne
+from wne_jax.denoiser import Denoiser
+from wne_jax.models import DnCNN, FDnCNN
+
+
+def make(model, channels=1, **condition):
+    example = jnp.zeros((1, 8, 8, channels))
+    variables = model.init(jax.random.key(0), example, **condition)
+    rng = np.random.default_rng(0)
+    shaken = jax.tree.map(
+        lambda v: v + 0.1 * np.abs(rng.normal(size=v.shape)).astype(v.dtype), variables
+    )
+    return Denoiser(model, shaken)
+
+
+@pytest.fixture(scope="module")
+def equivariant():
+    return make(wne.WNE(DnCNN(depth=3, features=4)))
+
+
+@pytest.fixture(scope="module")
+def ordinary():
+    return make(DnCNN(depth=3, features=4))
+
+
+def image(dtype, shape=(12, 9), low=500, high=10_000):
+    values = np.random.default_rng(1).uniform(low, high, shape)
+    return values.astype(dtype) if np.dtype(dtype).kind == "f" else np.rint(values).astype(dtype)
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (12, 9, 1), (12, 9, 3), (2, 12, 9, 1), (2, 5, 7, 3)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64, np.float16])
+def test_shape_and_dtype_come_back(equivariant, shape, dtype):
+    result = equivariant(image(dtype, shape))
+    assert result.shape == shape and result.dtype == dtype
+
+
+def test_a_gray_model_takes_colours_one_by_one(equivariant):
+    colour = image(np.float32, (2, 6, 7, 3))
+    for b in range(2):
+        for c in range(3):
+            alone = equivariant(colour[b, ..., c])
+            np.testing.assert_allclose(equivariant(colour)[b, ..., c], alone, rtol=1e-5)
+
+
+def test_the_result_is_the_functions(equivariant, ordinary):
+    floats = image(np.float32, low=0.1, high=0.9)
+    for denoiser in (equivariant, ordinary):
+        direct = denoiser.function(floats[None, ..., None])[0, ..., 0]
+        np.testing.assert_allclose(denoiser(floats), direct, atol=1e-5)
+
+
+def test_integers_times_an_integer_plus_an_offset_commute_to_rounding(equivariant):
+    small = image(np.uint16, low=4000, high=4300)  # far from either limit
+    for a, b in ((3, 0), (7, 1234)):
+        scaled, expected = equivariant(small * a + b), equivariant(small).astype(int) * a + b
+        assert np.abs(scaled.astype(int) - expected).max() <= (a + 1) / 2 + 1
+
+
+def test_units_do_not_matter_to_an_equivariant_model_and_are_the_full_scale_to_another(ordinary):
+    bytes_ = image(np.uint8, low=20, high=200)
+    unit = (bytes_ / np.float32(255)).astype(np.float32)
+    expected = np.rint(np.clip(ordinary(unit).astype(np.float64), 0, 1) * 255)
+    assert np.abs(ordinary(bytes_).astype(int) - expected).max() <= 1
+    with pytest.raises(TypeError, match="int32"):
+        ordinary(image(np.int32))
+
+
+def test_large_integers_and_float64_keep_their_digits(equivariant):
+    contrast = image(np.float64, low=0, high=1)
+    far = equivariant(1e9 + contrast)
+    np.testing.assert_allclose(far - 1e9, equivariant(contrast), atol=1e-5)
+    whole = image(np.int32, low=0, high=200)
+    shifted = equivariant(whole + 2**30)
+    assert np.abs((shifted - 2**30) - equivariant(whole)).max() <= 1
+
+
+def test_integers_saturate_and_floats_are_not_clipped():
+    grow = Denoiser(wne.WNE(Twice()), {})
+    two_levels = np.array([[0, 255], [0, 255]], np.uint8)
+    np.testing.assert_array_equal(grow(two_levels), two_levels)
+    np.testing.assert_allclose(
+        grow(two_levels.astype(np.float32)), [[-127.5, 382.5]] * 2, rtol=1e-6
+    )
+
+
+class Twice(wne.modules.nn.Module):
+    def __call__(self, y, sigma=None):
+        return 2 * y
+
+
+def test_a_conditioned_model_gets_sigma_in_the_images_units():
+    denoiser = make(wne.WNE(FDnCNN(depth=3, features=4, conditioned=True)), sigma=1.0)
+    assert denoiser.conditioned and denoiser.channels == 1
+    floats = image(np.float64, low=0, high=1)
+    np.testing.assert_allclose(
+        denoiser(255 * floats, 25.0), 255 * denoiser(floats, 25 / 255), rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="needs sigma"):
+        denoiser(floats)
+    plain = make(FDnCNN(depth=3, features=4, conditioned=True), sigma=1.0)
+    bytes_ = image(np.uint8, low=20, high=200)
+    as_unit = plain((bytes_ / np.float32(255)).astype(np.float32), 25 / 255)
+    assert np.abs(plain(bytes_, 25.0) - np.clip(as_unit, 0, 1) * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        (np.zeros(5), ValueError, "shape"),
+        (np.zeros((0, 4)), ValueError, "shape"),
+        (np.zeros((2, 3, 4)), ValueError, "4 channels"),
+        (np.zeros((4, 4), bool), TypeError, "bool"),
+        (np.zeros((4, 4), complex), TypeError, "complex"),
+        (np.full((4, 4), np.nan), ValueError, "16 NaN"),
+    ],
+)
+def test_what_is_no_image_is_refused(equivariant, wrong, error, message):
+    with pytest.raises(error, match=message):
+        equivariant(wrong)
+
+
+def test_other_misuses_are_refused(equivariant):
+    with pytest.raises(ValueError, match="blind"):
+        equivariant(image(np.float32), 0.1)
+    colour = make(wne.WNE(DnCNN(depth=3, features=4)), channels=3)
+    assert colour.channels == 3
+    with pytest.raises(ValueError, match="takes 3"):
+        colour(image(np.float32))
+    with pytest.raises(ValueError, match="do not fit"):
+        Denoiser(DnCNN(depth=3, features=8), equivariant.variables)
+
+
+def test_constants_come_back_exactly(equivariant):
+    for dtype, value in ((np.uint8, 77), (np.float32, 0.1), (np.float64, 1e9 + 0.1)):
+        constant = np.full((9, 8), value, dtype)
+        np.testing.assert_array_equal(equivariant(constant), constant)

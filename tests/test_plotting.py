@@ -1,0 +1,57 @@
+import numpy as np
+from PIL import Image
+
+from wne_jax import plotting, results
+
+SOURCE = results.provenance({"seed": 0})
+
+
+def records():
+    return [
+        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 40 + g - 10 * np.log10(s)}
+        for m, g in (("bare", 0), ("wne", 3))
+        for s in (5.0, 25.0, 90.0)
+    ]  # fmt: skip
+
+
+def test_curves_are_the_means_over_the_input_and_marks_are_where_they_belong(tmp_path):
+    figure = plotting.sweep_curves(records(), train_sigma_255=(25.0,), title="a title")
+    axes = figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    inputs = [48 - 20 * np.log10(s) for s in (5, 25, 90)]
+    for model, gain in (("bare", 0), ("wne", 3)):
+        outputs = [40 + gain - 10 * np.log10(s) for s in (5, 25, 90)]
+        np.testing.assert_allclose(lines[model], np.stack([inputs, outputs], -1))
+    np.testing.assert_allclose(lines["trained at 25"][:, 0], inputs[1])
+    assert "output = input" in lines and axes.get_title() == "a title"
+
+    plotting.save(figure, tmp_path / "psnr.png", SOURCE)
+    with Image.open(tmp_path / "psnr.png") as png:
+        assert png.info["Description"] == results.footer(SOURCE)
+        assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
+
+
+def test_a_training_range_is_shaded():
+    figure = plotting.sweep_curves(records(), train_sigma_255=(0.0, 55.0))
+    assert "trained on" in [patch.get_label() for patch in figure.axes[0].patches]
+
+
+def test_panels_show_each_image_from_black_to_white():
+    images = {"clean": np.full((4, 4, 1), 0.25), "noisy": np.full((4, 4, 3), 2.0)}
+    figure = plotting.image_panel([images, images], row_labels=["low", "high"])
+    gray, colour = (axes.get_images()[0] for axes in figure.axes[:2])
+    assert gray.get_clim() == (0, 1) and np.all(gray.get_array() == 0.25)
+    assert colour.get_array().max() == 1
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["clean", "noisy"]
+    assert figure.axes[2].get_ylabel() == "high"
+
+
+def test_ratios_stand_where_they_were_measured():
+    rows = [
+        {"label": "wrapper", "ratio": 1.01, "q1": 1.0, "q3": 1.05},
+        {"label": "architecture", "ratio": 1.4, "q1": 1.3, "q3": 1.45},
+    ]
+    figure = plotting.ratio_bars(rows, group="label", value="ratio", low="q1", high="q3")
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.get_lines()[0].get_xdata(), [1.01, 1.4])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["wrapper", "architecture"]

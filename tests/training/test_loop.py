@@ -1,0 +1,144 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from wne_jax.data import build_corpus
+from wne_jax.denoiser import Denoiser
+from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit
+from wne_jax.training.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+CONFIG = TrainConfig(
+    model=ModelConfig(options={"depth": 3, "features": 4}, wrapper="wne"),
+    optimizer=OptimizerConfig(ema=0.9),
+    patch=12,
+    batch=2,
+    steps=120,
+    log_every=1,
+    save_every=7,
+)
+
+CHILD = """
+import sys
+from pathlib import Path
+from wne_jax.training import fit, load_config
+fit(load_config(Path(sys.argv[1])), sys.argv[2], resume=True, progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    with jax.numpy_dtype_promotion("standard"):
+        return fit(CONFIG, tmp_path_factory.mktemp("whole") / "run", progress=False)
+
+
+def start_child_and_signal(workdir: Path, number: signal.Signals, *, after: int) -> int:
+    """Train in another process, signal it after some steps, and return its exit code."""
+    workdir.parent.mkdir(exist_ok=True)
+    path = workdir.parent / "child.json"
+    path.write_text(json.dumps(dataclasses.asdict(CONFIG)))
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), str(workdir)], env=environment
+    )
+    log, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        if log.exists() and len(log.read_text().splitlines()) >= after:
+            child.send_signal(number)
+            break
+        time.sleep(0.005)
+    return child.wait(60)
+
+
+def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
+    after = int(np.random.default_rng().integers(10, 100))
+    assert start_child_and_signal(tmp_path / "run", signal.SIGKILL, after=after) == -signal.SIGKILL
+    resumed = fit(CONFIG, tmp_path / "run", resume=True, progress=False)
+    chex.assert_trees_all_equal(resumed, uninterrupted)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert steps == list(range(1, CONFIG.steps + 1))
+
+
+def test_sigterm_saves_and_leaves_cleanly(tmp_path, uninterrupted):
+    assert start_child_and_signal(tmp_path / "run", signal.SIGTERM, after=20) == 143
+    with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
+        last = checkpoints.latest
+    logged = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert last == logged[-1] < CONFIG.steps  # saved where it stopped, not at the last multiple
+    chex.assert_trees_all_equal(
+        fit(CONFIG, tmp_path / "run", resume=True, progress=False), uninterrupted
+    )
+
+
+def test_only_the_last_checkpoints_are_kept_and_the_last_is_the_state(tmp_path, uninterrupted):
+    run = tmp_path / "run"
+    state = fit(dataclasses.replace(CONFIG, steps=30), run, progress=False)
+    assert sorted(int(p.name) for p in (run / "checkpoints").iterdir()) == [28, 30]
+    denoiser = Denoiser.load(run)
+    chex.assert_trees_all_equal(denoiser.variables["params"], state.ema)
+    image = np.random.default_rng(0).integers(0, 200, (20, 16), np.uint8)
+    assert denoiser(image).shape == image.shape
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=9)
+    state = fit(config, tmp_path / "run", progress=False)
+    chex.assert_trees_all_equal(fit(config, tmp_path / "run", resume=True, progress=False), state)
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_another_configuration(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=3)
+    fit(config, tmp_path / "run", progress=False)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        fit(config, tmp_path / "run", progress=False)
+    changed = dataclasses.replace(config, seed=1, optimizer=OptimizerConfig())
+    with pytest.raises(ValueError, match=r"optimizer\.ema, seed"):
+        fit(changed, tmp_path / "run", resume=True, progress=False)
+
+
+def test_nan_stops_the_run_names_the_step_and_keeps_a_good_checkpoint(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.random((16, 16, 1), np.float32) for _ in range(60)]
+    images[7][:] = np.nan
+    with pytest.raises(Diverged, match="not finite at step") as error:
+        fit(CONFIG, tmp_path / "run", corpus=build_corpus(images), progress=False)
+    named = int(str(error.value).split("at step ")[1].split()[0])
+    with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
+        assert checkpoints.latest == (named - 1) // 7 * 7 > 0
+        state = checkpoints.restore(CONFIG)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_a_huge_learning_rate_is_a_divergence_too(tmp_path):
+    config = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(learning_rate=1e38))
+    with pytest.raises(Diverged, match="learning rate"):
+        fit(config, tmp_path / "run", progress=False)
+
+
+def test_a_damaged_and_a_foreign_checkpoint_are_refused_in_one_line(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=3)
+    fit(config, tmp_path / "run", progress=False)
+    wider = dataclasses.replace(config, model=ModelConfig(options={"depth": 3, "features": 8}))
+    with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
+        with pytest.raises(ValueError, match="another model") as error:
+            checkpoints.restore(wider)
+        assert "\n" not in str(error.value)
+    for file in (tmp_path / "run/checkpoints/3").rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        Denoiser.load(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="no training run"):
+        Denoiser.load(tmp_path)

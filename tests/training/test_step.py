@@ -1,0 +1,108 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wne_jax.data import build_corpus
+from wne_jax.training import (
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    create_state,
+    draw_batch,
+    make_train_step,
+)
+from wne_jax.training.step import LOSSES
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+SMALL = ModelConfig(options={"depth": 3, "features": 4})
+
+
+def corpus():
+    rng = np.random.default_rng(0)
+    return build_corpus([rng.integers(0, 256, (24, 30, 1)).astype(np.uint8) for _ in range(3)])
+
+
+def small(**changes):
+    return TrainConfig(**{"model": SMALL, "patch": 12, "batch": 4, "steps": 20} | changes)
+
+
+def test_losses_have_their_formulas():
+    a, b = jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]])
+    assert LOSSES["l1"](a, b) == 1.5 and LOSSES["mse"](a, b) == 2.5
+
+
+def test_a_batch_is_a_function_of_seed_and_step_and_the_same_for_every_arm():
+    config = small(sigma_255=(0.0, 55.0))
+    wrapped = small(sigma_255=(0.0, 55.0), model=ModelConfig(wrapper="wne", options=SMALL.options))
+    first = draw_batch(config, corpus(), jnp.int32(3))
+    chex.assert_trees_all_equal(first, draw_batch(wrapped, corpus(), jnp.int32(3)))
+    assert not np.array_equal(first.noisy, draw_batch(config, corpus(), jnp.int32(4)).noisy)
+    assert not np.array_equal(first.noisy, draw_batch(small(seed=1), corpus(), jnp.int32(3)).noisy)
+    assert len(set(np.asarray(first.sigma).tolist())) == 4
+    assert first.sigma.min() >= 0 and first.sigma.max() <= 55 / 255
+
+
+def test_the_noise_of_a_batch_has_its_level():
+    batch = draw_batch(small(batch=64, sigma_255=(50,)), corpus(), jnp.int32(0))
+    np.testing.assert_allclose(jnp.std(batch.noisy - batch.clean), 50 / 255, rtol=0.03)
+
+
+def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
+    config = small(optimizer=OptimizerConfig(schedule="constant", learning_rate=0.01, ema=0.5))
+    state = create_state(config)
+    after, metrics = jax.jit(make_train_step(config))(state, corpus())
+    batch, model = draw_batch(config, corpus(), state.step), config.model.build()
+
+    def loss(params):
+        variables = {"params": params, **state.collections}
+        estimate, _ = model.apply(variables, batch.noisy, train=True, mutable=["batch_stats"])
+        return jnp.mean(jnp.square(estimate - batch.clean))
+
+    value, gradient = jax.value_and_grad(loss)(state.params)
+    np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+    adam = optax.adam(0.01)
+    updates, _ = adam.update(gradient, adam.init(state.params))
+    expected = optax.apply_updates(state.params, updates)
+    # The gradient of a bias before BatchNorm is zero but for rounding, which Adam magnifies.
+    kernels = lambda tree: {k: v["kernel"] for k, v in tree.items() if "kernel" in v}  # noqa: E731
+    chex.assert_trees_all_close(kernels(after.params), kernels(expected), atol=1e-4)
+    chex.assert_trees_all_close(
+        after.ema, jax.tree.map(lambda p, q: (p + q) / 2, state.params, after.params), atol=1e-6
+    )
+    assert after.step == 1 and bool(metrics["finite"])
+    changed = jax.tree.map(lambda p, q: bool(jnp.any(p != q)), state.collections, after.collections)
+    assert all(jax.tree.leaves(changed))
+    chex.assert_trees_all_equal(after.variables()["params"], after.ema)
+
+
+@pytest.mark.parametrize("wrapper", ["none", "wne"])
+def test_training_lowers_the_loss(wrapper):
+    config = small(model=ModelConfig(wrapper=wrapper, options=SMALL.options), steps=60)
+    ramp = np.tile(np.linspace(0, 255, 30), (24, 1)).astype(np.uint8)[..., None]
+    images, step, state = (
+        build_corpus([ramp]),
+        jax.jit(make_train_step(config)),
+        create_state(config),
+    )
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, images)
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_a_conditioned_model_is_told_its_level():
+    options = SMALL.options | {"conditioned": True}
+    config = small(model=ModelConfig(backbone="fdncnn", options=options), sigma_255=(5, 50))
+    state, metrics = make_train_step(config)(create_state(config), corpus())
+    assert state.params["conv_0"]["kernel"].shape == (3, 3, 2, 4) and np.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize("wrong", [{"loss": "l2"}, {"noise": "pink"}])
+def test_unknown_names_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be one of"):
+        make_train_step(small(**wrong))
