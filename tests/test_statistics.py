@@ -129,7 +129,7 @@ def test_moments_of_parts_merge_to_those_of_the_whole(m, n, offset, seed):
     y = (np.random.default_rng(seed).normal(size=(2, m + n)) + offset).astype(np.float32)
     merged = S.merge(S.moments(y[:, :m]), S.moments(y[:, m:]))
     whole = y.astype(np.float64)
-    np.testing.assert_allclose(merged.count, m + n)
+    np.testing.assert_allclose(merged.number, m + n)
     np.testing.assert_allclose(merged.mean[:, 0], whole.mean(1), rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(
         merged.m2[:, 0], ((whole - whole.mean(1, keepdims=True)) ** 2).sum(1), rtol=2e-3, atol=1e-3

@@ -22,6 +22,10 @@ from jax.typing import ArrayLike
 from wne_jax._dtypes import at_least_float32
 
 
+Parameter = Array | np.ndarray | float
+"""A scalar, or `[B]` for one value an instance."""
+
+
 class Action:
     """A transformation of images `[B, ..., C]`."""
 
@@ -37,7 +41,7 @@ class Action:
         """
         raise TypeError("Action is a base class: use Affine, Shift or Translation")
 
-    def contrast_and_brightness(self) -> tuple[ArrayLike, ArrayLike]:
+    def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
         """The `a` and `b` by which values change, 1 and 0 where only their places do."""
         return 1.0, 0.0
 
@@ -61,7 +65,7 @@ class Composition(Action):
         """The inverses in the opposite order."""
         return self.inner.inverse(shape) @ self.outer.inverse(shape)
 
-    def contrast_and_brightness(self) -> tuple[ArrayLike, ArrayLike]:
+    def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
         """Those of the two, composed."""
         (a1, b1), (a2, b2) = (part.contrast_and_brightness() for part in (self.outer, self.inner))
         return a1 * a2, a1 * b2 + b1
@@ -83,8 +87,8 @@ class Affine(Action):
         5.0
     """
 
-    a: ArrayLike = 1.0
-    b: ArrayLike = 0.0
+    a: Parameter = 1.0
+    b: Parameter = 0.0
 
     def __call__(self, y: ArrayLike) -> Array:
         """Return a y + b."""
@@ -96,7 +100,7 @@ class Affine(Action):
         """Affine(1 / a, -b / a)."""
         return Affine(1 / self.a, -self.b / self.a)
 
-    def contrast_and_brightness(self) -> tuple[ArrayLike, ArrayLike]:
+    def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
         """`(a, b)`."""
         return self.a, self.b
 
@@ -107,12 +111,12 @@ class Affine(Action):
         return super().__matmul__(other)
 
 
-def Scale(a: ArrayLike) -> Affine:
+def Scale(a: Parameter) -> Affine:
     """Contrast alone: a y."""
     return Affine(a, 0.0)
 
 
-def Offset(b: ArrayLike) -> Affine:
+def Offset(b: Parameter) -> Affine:
     """Brightness alone: y + b."""
     return Affine(1.0, b)
 
@@ -126,8 +130,8 @@ class Shift(Action):
         dx: Columns, integer: scalar or `[B]`.
     """
 
-    dy: ArrayLike = 0
-    dx: ArrayLike = 0
+    dy: Parameter = 0
+    dx: Parameter = 0
 
     def __call__(self, y: ArrayLike) -> Array:
         """Return the shifted array."""
@@ -137,7 +141,7 @@ class Shift(Action):
                 raise TypeError(f"Shift moves by whole pixels, {name} = {value}: use Translation")
 
         def roll(image: Array, dy: Array, dx: Array) -> Array:
-            return jnp.roll(image, (dy, dx), axis=(-3, -2))
+            return jnp.roll(jnp.roll(image, dy, axis=-3), dx, axis=-2)
 
         return jax.vmap(roll)(y, _batch(self.dy, y), _batch(self.dx, y))
 
@@ -169,8 +173,8 @@ class Translation(Action):
         Scanvic, Barthélemy & Tachella 2025, section 2.
     """
 
-    dy: ArrayLike = 0.0
-    dx: ArrayLike = 0.0
+    dy: Parameter = 0.0
+    dx: Parameter = 0.0
 
     def __call__(self, y: ArrayLike) -> Array:
         """Return the translated array, in floating point (float32, or float64 for float64)."""
@@ -203,7 +207,7 @@ class Translation(Action):
         return Translation(-self.dy, -self.dx)
 
 
-def _translate(y: Array, distance: ArrayLike, *, axis: int) -> Array:
+def _translate(y: Array, distance: Parameter, *, axis: int) -> Array:
     """Translate along one axis by a scalar or `[B]` distance."""
     size = y.shape[axis]
     spectrum = jnp.fft.rfft(y, axis=axis)
@@ -215,7 +219,7 @@ def _translate(y: Array, distance: ArrayLike, *, axis: int) -> Array:
     return jnp.fft.irfft(spectrum * phase, n=size, axis=axis)
 
 
-def _batch(parameter: ArrayLike, y: Array) -> Array:
+def _batch(parameter: Parameter, y: Array) -> Array:
     """A scalar or `[B]` parameter as `[B]`."""
     parameter = jnp.asarray(parameter)
     if parameter.shape not in ((), (1,), (y.shape[0],)):
@@ -225,7 +229,7 @@ def _batch(parameter: ArrayLike, y: Array) -> Array:
     return jnp.broadcast_to(parameter, y.shape[:1])
 
 
-def _per_instance(parameter: ArrayLike, y: Array) -> Array:
+def _per_instance(parameter: Parameter, y: Array) -> Array:
     """A scalar or `[B]` parameter, shaped to multiply `y`, in floating point."""
     dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32
     return _batch(parameter, y).astype(dtype).reshape((-1,) + (1,) * (y.ndim - 1))
@@ -241,7 +245,7 @@ def _spatial(y: ArrayLike) -> Array:
     return y
 
 
-def _require(value: ArrayLike, condition, message: str) -> None:
+def _require(value: Parameter, condition, message: str) -> None:
     """Check a concrete parameter; a traced one passes."""
     if not isinstance(value, jax.core.Tracer) and not np.all(condition(np.asarray(value))):
         raise ValueError(f"{message}; got {value}")

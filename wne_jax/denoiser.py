@@ -93,11 +93,10 @@ class Denoiser:
             raise ValueError(f"this model {wanted}")
         batch = self._as_batch(image)
         if self.symmetry == "normalization":
-            pivot, scale = batch[:, :1, :1, :1].astype(np.float64), 1.0
-            y = np.float32(batch.astype(np.float64) - pivot)
+            pivot = batch[:, :1, :1, :1].astype(np.float64)
+            y, scale = (batch.astype(np.float64) - pivot).astype(np.float32), 1.0
         else:
-            pivot, scale = 0.0, full_scale(image.dtype)
-            y = to_unit(batch)
+            y, scale = to_unit(batch), full_scale(image.dtype)
         level = () if sigma is None else (jnp.float32(sigma / scale),)
         estimate = np.asarray(self.function(y, *level), np.float64)
         if self.symmetry == "normalization":
@@ -136,7 +135,7 @@ class Denoiser:
 
     def _find_channels(self) -> int:
         """Try gray and colour against the shapes of the variables."""
-        condition = {"sigma": jnp.ones(1)} if self.conditioned else {}
+        condition: dict[str, Any] = {"sigma": jnp.ones(1)} if self.conditioned else {}
         for channels in (1, 3):
             try:
                 example = jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32)
@@ -156,7 +155,7 @@ class _Function:
         self.conditioned = conditioned
         self._variables = jax.tree.map(jnp.asarray, variables)
 
-        def apply(variables: Any, y: Array, condition: dict[str, Array]) -> Array:
+        def apply(variables: Any, y: Array, condition: dict[str, Any]) -> Any:
             return model.apply(variables, y, **condition)
 
         self._apply = jax.jit(apply)

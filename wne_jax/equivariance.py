@@ -184,9 +184,9 @@ def assert_equivariant(
     y = jnp.asarray(y)
     actual, expected = f(action(y)), action(f(y))
     chex.assert_equal_shape((actual, expected))
-    allowed = rounding_tolerance(action, y, gain=gain, compute_dtype=compute_dtype)
+    tolerance = rounding_tolerance(action, y, gain=gain, compute_dtype=compute_dtype)
     difference = np.asarray(jnp.abs(actual - expected), np.float64)
-    allowed = np.broadcast_to(np.asarray(allowed, np.float64), difference.shape)
+    allowed = np.broadcast_to(np.asarray(tolerance, np.float64), difference.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.where(difference == 0, 0.0, np.nan_to_num(difference / allowed, nan=np.inf))
     place = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))

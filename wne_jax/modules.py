@@ -87,7 +87,7 @@ class WNE(nn.Module):
         return f(y, *args, sigma=sigma, where=where, **kwargs)
 
     def _multiple(self) -> int:
-        return self.multiple or getattr(self.backbone, "multiple", 1)
+        return getattr(self.backbone, "multiple", 1) if self.multiple is None else self.multiple
 
 
 class ScaleEquivariant(WNE):

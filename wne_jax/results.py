@@ -121,7 +121,7 @@ def provenance(config: Any) -> dict[str, Any]:
     """
     device = jax.devices()[0]
     return {
-        "config": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config,
+        "config": config if isinstance(config, dict) else dataclasses.asdict(config),
         "command": " ".join([Path(sys.executable).name, "-m", _main_module(), *sys.argv[1:]]),
         "versions": {
             "python": platform.python_version(),

@@ -107,14 +107,14 @@ def prepare(
 class Moments(NamedTuple):
     """Number of entries, mean, and sum of squared deviations: they merge exactly."""
 
-    count: Array
+    number: Array
     mean: Array
     m2: Array
 
     @property
     def statistics(self) -> Statistics:
         """Mean and standard deviation (dividing by the count, not the count minus one)."""
-        return Statistics(self.mean, _sqrt(self.m2 / jnp.maximum(self.count, 1)))
+        return Statistics(self.mean, _sqrt(self.m2 / jnp.maximum(self.number, 1)))
 
 
 def moments(
@@ -132,7 +132,7 @@ def moments(
         where: Boolean mask, True where an entry is valid.
 
     Returns:
-        Moments with the pooled axes kept; count, mean and m2 are 0 where nothing is valid.
+        Moments with the pooled axes kept; number, mean and m2 are 0 where nothing is valid.
     """
     y, axes, where = prepare(y, axes, where)
     pivot = lax.stop_gradient(_any_entry(y, axes, where))
@@ -166,13 +166,13 @@ def merge(first: Moments, second: Moments) -> Moments:
         >>> [float(m[0, 0]) for m in parts] == [12.0, 5.5, 143.0]
         True
     """
-    count = first.count + second.count
-    share = second.count / jnp.maximum(count, 1)
+    number = first.number + second.number
+    share = second.number / jnp.maximum(number, 1)
     delta = second.mean - first.mean
     return Moments(
-        count,
-        jnp.where(first.count > 0, first.mean + delta * share, second.mean),
-        first.m2 + second.m2 + jnp.square(delta) * first.count * share,
+        number,
+        jnp.where(first.number > 0, first.mean + delta * share, second.mean),
+        first.m2 + second.m2 + jnp.square(delta) * first.number * share,
     )
 
 

@@ -33,10 +33,10 @@ class Corpus:
         channels: Channels of every image.
     """
 
-    pixels: Array
-    offsets: Array
-    heights: Array
-    widths: Array
+    pixels: Array | np.ndarray
+    offsets: Array | np.ndarray
+    heights: Array | np.ndarray
+    widths: Array | np.ndarray
     channels: int = struct.field(pytree_node=False)
 
     def __len__(self) -> int:

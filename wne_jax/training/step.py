@@ -96,7 +96,7 @@ def make_train_step(
 
     def train_step(state: TrainState, corpus: Corpus) -> tuple[TrainState, dict[str, Array]]:
         batch = draw_batch(config, corpus, state.step)
-        condition = {"sigma": batch.sigma} if config.model.conditioned else {}
+        condition: dict[str, Any] = {"sigma": batch.sigma} if config.model.conditioned else {}
 
         def loss_of(params: Any) -> tuple[Array, Any]:
             estimate, collections = model.apply(

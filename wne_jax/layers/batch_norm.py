@@ -1,0 +1,84 @@
+r"""Batch normalization without additive constants, for networks with f(a x) = a f(x)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax.typing import Dtype, Initializer
+from jax import Array, lax
+
+
+def channel_std(x: Array, *, eps: float = 1e-5) -> Array:
+    r"""Standard deviation of each channel over batch and space: $\sqrt{\operatorname{var}(x) + \epsilon}$.
+
+    Args:
+        x: Array `[B, ..., C]`.
+        eps: Added to the variance.
+
+    Returns:
+        `[C]`, in float32, or in float64 for float64.
+
+    Example:
+        >>> channel_std(jnp.array([[0.0, 5.0], [2.0, 5.0]]), eps=0.0).tolist()
+        [1.0, 0.0]
+    """
+    x = x.astype(np.promote_types(x.dtype, np.float32))
+    return jnp.sqrt(jnp.var(x, axis=tuple(range(x.ndim - 1))) + eps)
+
+
+class BiasFreeBatchNorm(nn.Module):
+    r"""Divide each channel by its standard deviation, subtract nothing, scale.
+
+    $$\mathrm{out} = \gamma\, x / s$$
+
+    with $s$ the deviation of the batch (`channel_std`, around the batch mean) in training, and a running mean
+    of past deviations otherwise: then the layer is linear in x, hence scale-equivariant.
+
+    The collection `batch_stats` holds `std`, `[C]`, which starts at 1 and moves by
+    $s \leftarrow m\,s + (1 - m)\,s_{\mathrm{batch}}$.
+
+    Attributes:
+        use_running_average: Evaluate with the running deviation; give it here or in the call.
+        momentum: m.
+        eps: Added to the batch variance.
+        dtype: Precision of the result (None: that of input and parameter together).
+        param_dtype: Precision of the parameter.
+        scale_init: Initializer of `scale`, `[C]`.
+
+    Example:
+        >>> import jax
+        >>> x = jnp.array([[3.0], [5.0]])
+        >>> norm = BiasFreeBatchNorm(use_running_average=False, eps=0.0)
+        >>> norm.init_with_output(jax.random.key(0), 2 * x)[0].tolist()
+        [[3.0], [5.0]]
+
+    References:
+        Mohan, Kadkhodaie, Simoncelli & Fernandez-Granda, "Robust and Interpretable Blind Image Denoising via
+        Bias-Free Convolutional Neural Networks", ICLR 2020.
+    """
+
+    use_running_average: bool | None = None
+    momentum: float = 0.9
+    eps: float = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    scale_init: Initializer = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:
+        """Normalize `x`, `[B, ..., C]`; in training `batch_stats` must be mutable."""
+        evaluate = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        shape = (x.shape[-1],)
+        running = self.variable("batch_stats", "std", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        if evaluate:
+            std = running.value
+        else:
+            std = channel_std(x, eps=self.eps)
+            if not self.is_initializing():
+                batch = lax.stop_gradient(std).astype(running.value.dtype)
+                running.value = self.momentum * running.value + (1 - self.momentum) * batch
+        gain = jnp.reshape(scale.astype(std.dtype) / std, (1,) * (x.ndim - 1) + shape)
+        dtype = jnp.result_type(x, scale) if self.dtype is None else self.dtype
+        return x.astype(dtype) * gain.astype(dtype)

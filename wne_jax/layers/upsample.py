@@ -1,0 +1,70 @@
+r"""Upsampling by two that commutes with $x \mapsto a x + b$: affine weights, then a shuffle of pixels."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer, PrecisionLike
+from jax import Array
+
+from wne_jax.layers.affine_conv import AffineConv
+
+
+def pixel_shuffle(x: Array, factor: int) -> Array:
+    r"""Move channels into space.
+
+    $$\mathrm{out}_{b,\,h r + i,\,w r + j,\,c} = x_{b,\,h,\,w,\,c r^2 + i r + j}, \qquad 0 \le i, j < r$$
+
+    Args:
+        x: Images `[B, H, W, C * factor**2]`.
+        factor: r, the enlargement of each side.
+
+    Returns:
+        Images `[B, H * factor, W * factor, C]`.
+
+    Raises:
+        ValueError: `x` is not of rank 4, or its channels do not divide by `factor**2`.
+
+    Example:
+        >>> pixel_shuffle(jnp.arange(4).reshape(1, 1, 1, 4), 2)[0, :, :, 0].tolist()
+        [[0, 1], [2, 3]]
+
+    References:
+        Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+        Convolutional Neural Network", CVPR 2016, equation 4.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
+    batch, height, width, channels = x.shape
+    if factor < 1 or channels % factor**2:
+        raise ValueError(
+            f"the {channels} channels of x must divide by factor**2, and factor is {factor}"
+        )
+    x = x.reshape(batch, height, width, -1, factor, factor).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(batch, height * factor, width * factor, -1)
+
+
+class AffineUpsample(nn.Module):
+    """A 2x2 transposed convolution of stride 2, each output pixel an affine combination of one input pixel's
+    channels: `AffineConv` of size 1 to four times the features, then `pixel_shuffle`.
+
+    Attributes:
+        features: Output channels.
+        dtype: Precision of the computation (None: that of input and parameter together).
+        param_dtype: Precision of the parameter.
+        kernel_init: Initializer of the free weights; see `AffineConv`.
+        precision: As in `jax.lax.conv`.
+    """  # noqa: D205
+
+    features: int
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    kernel_init: Initializer = AffineConv.kernel_init
+    precision: PrecisionLike = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Enlarge `x`, `[B, H, W, C]`, to `[B, 2 H, 2 W, features]`."""
+        conv = AffineConv(
+            4 * self.features, kernel_size=1, dtype=self.dtype, param_dtype=self.param_dtype,
+            kernel_init=self.kernel_init, precision=self.precision, name="conv",
+        )  # fmt: skip
+        return pixel_shuffle(conv(x), 2)

@@ -1,0 +1,43 @@
+"""Denoising networks, by name. Each is called `model.apply(variables, y, sigma=None, train=False)`."""
+
+from dataclasses import fields
+from typing import Any
+
+import flax.linen as nn
+
+from wne_jax.models.dncnn import DnCNN as DnCNN
+from wne_jax.models.fdncnn import FDnCNN as FDnCNN
+
+MODELS: dict[str, type[nn.Module]] = {"dncnn": DnCNN, "fdncnn": FDnCNN}
+"""The models, by the names that configurations and commands use."""
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """Build a model from its name, as configurations and command lines do.
+
+    Args:
+        name: A key of `MODELS`.
+        **options: The model's attributes.
+
+    Returns:
+        The Linen module, without variables.
+
+    Raises:
+        ValueError: An unknown name.
+        TypeError: An option that the model does not have.
+
+    Example:
+        >>> build("fdncnn", depth=6, features=32).features
+        32
+        >>> build("dncnn", width=32)
+        Traceback (most recent call last):
+          ...
+        TypeError: dncnn has no option 'width'; it has depth, features, mode, ...
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    known = [f.name for f in fields(MODELS[name]) if f.name not in ("parent", "name")]
+    for option in options:
+        if option not in known:
+            raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
+    return MODELS[name](**options)

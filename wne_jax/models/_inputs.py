@@ -1,0 +1,65 @@
+"""What every model here does with its arguments before its first layer."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def check_choice(name: str, value: str, known: Sequence[str], *, hint: str = "") -> None:
+    """Refuse a value that is not among the known ones, and name them."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; not {value!r}{hint}")
+
+
+def check_depth(depth: int) -> None:
+    """Refuse a plain network without a first and a last layer."""
+    if depth < 2:
+        raise ValueError(
+            f"depth counts the convolutions, first and last included: 2 or more, not {depth}"
+        )
+
+
+def as_images(y: ArrayLike) -> Array:
+    """The input as floating-point images `[B, H, W, C]`; integers are cast, never rescaled."""
+    y = jnp.asarray(y)
+    if y.ndim != 4:
+        raise ValueError(
+            f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}"
+            " (y[None] adds a batch, y[..., None] adds a channel)"
+        )
+    return y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(jnp.float32)
+
+
+def with_noise_map(y: Array, sigma: ArrayLike | None, *, conditioned: bool) -> Array:
+    """Append the noise level to a conditioned model's input, as a constant last channel.
+
+    Args:
+        y: Images `[B, H, W, C]`.
+        sigma: Noise level in the units of `y`: a scalar, `[B]`, or what reshapes to `[B, 1, 1, 1]`.
+        conditioned: Whether the model takes one.
+
+    Returns:
+        Images `[B, H, W, C + 1]`, or `y` itself for a blind model.
+
+    Raises:
+        ValueError: A conditioned model without sigma, a blind one with it, or a sigma that does not fit.
+    """
+    if not conditioned:
+        if sigma is not None:
+            raise ValueError(
+                "sigma was given to a blind model: build it with conditioned=True, or omit sigma"
+            )
+        return y
+    if sigma is None:
+        raise ValueError(
+            "a model with conditioned=True needs sigma, the noise level in the units of y"
+        )
+    level = jnp.asarray(sigma, y.dtype)
+    if level.size not in (1, y.shape[0]):
+        raise ValueError(
+            f"sigma must be a scalar or [B] = [{y.shape[0]}]; its shape is {level.shape}"
+        )
+    plane = jnp.broadcast_to(jnp.reshape(level, (-1, 1, 1, 1)), (*y.shape[:3], 1))
+    return jnp.concatenate([y, plane], axis=-1)
