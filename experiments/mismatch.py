@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments import _cli
-from wne_jax import plotting, results
+from wne_jax import metrics, plotting, results
 from wne_jax.data import NamedImage, load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.equivariance import (
@@ -258,17 +258,24 @@ def _by_set(records: list[dict]) -> dict[str, list[dict]]:
     return sets
 
 
-def _panel(options: Options, size: int = 96) -> Any:
+def _panel(options: Options, size: int = 128) -> Any:
     """Crops of one image, far below and far above the training level, as every arm sees them."""
     image, key = test_images(options)[0], jax.random.key(options.seed + 1)
     height, width, _ = image.pixels.shape
-    window = np.s_[(height - size) // 3 :, (width - size) // 2 :]
+    top, left = (height - size) // 6, (width - size) // 2
+    window = np.s_[:, max(top, 0) :, max(left, 0) :]
     rows, labels = [], []
     denoisers = {arm: Denoiser.load(options.workdir / arm).function for arm in options.arms}
     for sigma in (min(PRESETS[options.preset].test_sigmas_255), 75.0):
         noisy, clean = noisy_and_clean(image, sigma, key)
-        shown = {"clean": clean, "noisy": noisy} | {a: f(noisy) for a, f in denoisers.items()}
-        rows.append({name: np.asarray(x[0])[window][:size, :size] for name, x in shown.items()})
+        shown = {"noisy": noisy} | {arm: f(noisy) for arm, f in denoisers.items()}
+        crops = {name: x[window][:, :size, :size] for name, x in shown.items()}
+        clean = clean[window][:, :size, :size]
+        row = {"clean": clean}
+        for name, crop in crops.items():
+            estimate = crop if name == "noisy" else crop.clip(0, 1)
+            row[f"{name}, {metrics.psnr(estimate, clean)[0]:.1f} dB"] = crop
+        rows.append({caption: np.asarray(x[0]) for caption, x in row.items()})
         labels.append(f"sigma {sigma:g}")
     return plotting.image_panel(
         rows, row_labels=labels, title=f"{image.name}, trained at {options.sigma_255[0]:g}"

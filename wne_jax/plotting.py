@@ -50,8 +50,9 @@ def sweep_curves(
     axes.set(
         xlabel=f"input {value.upper()}{unit}", ylabel=f"output {value.upper()}{unit}", title=title
     )
-    low, high = min(x), max(max(means.values()), max(x))
-    margin = 0.04 * (high - low)
+    low, high = min(x), max(*means.values(), *x)
+    margin = 0.05 * (high - low)
+    axes.set_xlim(x[-1] - margin, x[0] + margin)
     axes.set_ylim(min(low, *means.values()) - margin, high + margin)
     above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))
     above.set_xticks(x, [f"{sigma:g}" for sigma in sigmas], fontsize=8)

@@ -103,9 +103,9 @@ def test_layer_parameters_and_bias():
     np.testing.assert_allclose(out, conv(x, params["kernel"]) + 1, atol=1e-6)
 
 
-def test_default_initializer_keeps_the_strength_behind_a_relu():
+def test_default_initializer_is_flaxs():
     kernel = Conv(256).init(jax.random.key(0), jnp.zeros((1, 3, 3, 64)))["params"]["kernel"]
-    assert float(kernel.var() * 9 * 64) == pytest.approx(2, rel=0.02)
+    assert float(kernel.var() * 9 * 64) == pytest.approx(1, rel=0.02)
 
 
 def test_bfloat16_computes_so_with_float32_parameters():

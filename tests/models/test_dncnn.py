@@ -29,15 +29,23 @@ def test_convolutions_without_biases(key):
 
 def test_residual_subtracts_the_stack(key):
     y = jax.random.normal(key, (2, 9, 8, 1))
-    variables = DnCNN(depth=3, features=8).init(key, y)
+    variables = DnCNN(depth=3, features=8, residual=False).init(key, y)
     noise = DnCNN(depth=3, features=8, residual=False).apply(variables, y)
+    assert float(jnp.abs(noise).max()) > 1e-2
     np.testing.assert_array_equal(DnCNN(depth=3, features=8).apply(variables, y), y - noise)
+
+
+def test_a_residual_model_starts_at_the_identity(key):
+    y = jax.random.normal(key, (2, 9, 8, 1))
+    variables = DnCNN(depth=3, features=8).init(key, y)
+    np.testing.assert_array_equal(DnCNN(depth=3, features=8).apply(variables, y), y)
+    assert all(np.any(variables["params"][name]["kernel"]) for name in ("conv_0", "conv_1"))
 
 
 @pytest.mark.parametrize("mode", ["ordinary", "scale-equivariant"])
 def test_train_decides_which_statistics_are_used(key, mode):
     y = 50 + jax.random.normal(key, (2, 9, 8, 1))
-    net = DnCNN(depth=3, features=8, mode=mode)
+    net = DnCNN(depth=3, features=8, mode=mode, residual=False)
     variables = net.init(key, y)
     trained, updated = net.apply(variables, y, train=True, mutable=["batch_stats"])
     evaluated, kept = net.apply(variables, y, mutable=["batch_stats"])
@@ -49,7 +57,7 @@ def test_train_decides_which_statistics_are_used(key, mode):
 
 def test_training_survives_small_contrast_on_a_large_offset(key):
     y = 10 + 0.01 * jax.random.normal(key, (2, 9, 8, 1))
-    net = DnCNN(depth=4, features=8)
+    net = DnCNN(depth=4, features=8, residual=False)
     variables = net.init(key, y)
 
     def loss(params):

@@ -73,7 +73,7 @@ class Conv(nn.Module):
         use_bias: Whether to add a bias per output channel.
         dtype: Precision of the computation (None: that of input and parameters together).
         param_dtype: Precision of the parameters.
-        kernel_init: Initializer of `kernel`, `[k, k, C, features]`; He's normal by default.
+        kernel_init: Initializer of `kernel`, `[k, k, C, features]`; LeCun's normal by default, as in Flax.
         bias_init: Initializer of `bias`, `[features]`.
         precision: As in `jax.lax.conv`.
 
@@ -90,7 +90,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
-    kernel_init: Initializer = nn.initializers.he_normal()
+    kernel_init: Initializer = nn.initializers.lecun_normal()
     bias_init: Initializer = nn.initializers.zeros_init()
     precision: PrecisionLike = None
 

@@ -31,7 +31,8 @@ class DnCNN(nn.Module, kw_only=True):
         conditioned: Whether the model takes `sigma`, as a constant channel after the image's.
         dtype: Precision of the computation (None: that of the input and the parameters together).
         param_dtype: Precision of the parameters.
-        kernel_init: Initializer of the kernels.
+        kernel_init: Initializer of the kernels. The last of a residual stack starts at zero instead, the
+            model at the identity: short runs gain whole decibels by it.
         precision: As in `jax.lax.conv`.
 
     Raises:
@@ -59,7 +60,7 @@ class DnCNN(nn.Module, kw_only=True):
     conditioned: bool = False
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
-    kernel_init: Initializer = Conv.kernel_init
+    kernel_init: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     precision: PrecisionLike = None
 
     def __post_init__(self) -> None:
@@ -96,9 +97,11 @@ class DnCNN(nn.Module, kw_only=True):
         return y - h if self.residual else h
 
     def _conv(self, i: int, features: int) -> Conv:
+        starts_at_zero = self.residual and i == self.depth - 1
+        kernel_init = nn.initializers.zeros if starts_at_zero else self.kernel_init
         return Conv(
             features, padding=self.padding, use_bias=self.use_bias and self.mode == "ordinary",
-            dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=self.kernel_init,
+            dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=kernel_init,
             precision=self.precision, name=f"conv_{i}",
         )  # fmt: skip
 
