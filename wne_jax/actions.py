@@ -21,7 +21,6 @@ from jax.typing import ArrayLike
 
 from wne_jax._dtypes import at_least_float32
 
-
 Parameter = Array | np.ndarray | float
 """A scalar, or `[B]` for one value an instance."""
 
