@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from wne_jax import images
+from wne_jax import images, units
 from wne_jax.images import ImageError, read_image, write_image
 
 RNG = np.random.default_rng(0)
@@ -281,63 +281,63 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_full_scale():
-    assert images.full_scale(np.uint8) == 255.0
-    assert images.full_scale("uint16") == 65535.0
-    assert images.full_scale(np.float16) == images.full_scale(np.float64) == 1.0
+    assert units.full_scale(np.uint8) == 255.0
+    assert units.full_scale("uint16") == 65535.0
+    assert units.full_scale(np.float16) == units.full_scale(np.float64) == 1.0
     for dtype in (np.int16, np.uint32, np.bool_):
         with pytest.raises(TypeError, match=np.dtype(dtype).name):
-            images.full_scale(dtype)
+            units.full_scale(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_units_are_inverse_on_every_integer(dtype):
     every = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
-    unit = images.to_unit(every)
+    unit = units.to_unit(every)
     assert unit.dtype == np.float32 and unit[0] == 0 and unit[-1] == 1
-    np.testing.assert_array_equal(images.from_unit(unit, dtype), every)
+    np.testing.assert_array_equal(units.from_unit(unit, dtype), every)
 
 
 @given(hnp.arrays(np.float32, (3, 4, 1), elements=st.floats(-4, 4, width=32)))
 def test_integers_saturate_and_floats_do_not(x):
-    as_bytes = images.from_unit(x, np.uint8).astype(np.float64)
+    as_bytes = units.from_unit(x, np.uint8).astype(np.float64)
     clipped = np.clip(x.astype(np.float64), 0, 1)
     assert np.abs(as_bytes - 255 * clipped).max() <= 0.5
-    np.testing.assert_array_equal(images.from_unit(x, np.float32), x)
-    np.testing.assert_array_equal(images.to_unit(x), x)
+    np.testing.assert_array_equal(units.from_unit(x, np.float32), x)
+    np.testing.assert_array_equal(units.to_unit(x), x)
 
 
 def test_infinities_saturate_and_nan_is_refused():
     np.testing.assert_array_equal(
-        images.from_unit(np.array([-np.inf, np.inf]), np.uint16), [0, 65535]
+        units.from_unit(np.array([-np.inf, np.inf]), np.uint16), [0, 65535]
     )
     with pytest.raises(ValueError, match="NaN"):
-        images.from_unit(np.array([np.nan]), np.uint8)
+        units.from_unit(np.array([np.nan]), np.uint8)
     with pytest.raises(TypeError, match="x has dtype uint8"):
-        images.from_unit(GRAY8, np.uint8)
+        units.from_unit(GRAY8, np.uint8)
 
 
 def test_gray_is_luma():
     primaries = np.eye(3, dtype=np.float32)[None]
-    np.testing.assert_allclose(images.to_gray(primaries)[0, :, 0], [0.299, 0.587, 0.114], rtol=1e-7)
+    np.testing.assert_allclose(units.to_gray(primaries)[0, :, 0], [0.299, 0.587, 0.114], rtol=1e-7)
     pillow = np.asarray(Image.fromarray(RGB8).convert("L")).astype(int)
-    gray = images.to_gray(RGB8)
+    gray = units.to_gray(RGB8)
     assert gray.dtype == np.uint8 and np.abs(gray[..., 0] - pillow).max() <= 1
     for image in (GRAY8, GRAY16):
-        assert images.to_gray(image) is image
-        np.testing.assert_array_equal(images.to_gray(np.repeat(image, 3, -1)), image)
-    deep = images.to_gray(RGB16)
+        assert units.to_gray(image) is image
+        np.testing.assert_array_equal(units.to_gray(np.repeat(image, 3, -1)), image)
+    deep = units.to_gray(RGB16)
     assert deep.dtype == np.uint16
     np.testing.assert_allclose(deep[..., 0], RGB16 @ [0.299, 0.587, 0.114], atol=0.5 + 1e-9)
 
 
 def test_channels():
-    assert images.with_channels(RGB8, 3) is RGB8
-    np.testing.assert_array_equal(images.with_channels(RGB8, 1), images.to_gray(RGB8))
-    np.testing.assert_array_equal(images.with_channels(GRAY16, 3), np.concatenate([GRAY16] * 3, -1))
+    assert units.with_channels(RGB8, 3) is RGB8
+    np.testing.assert_array_equal(units.with_channels(RGB8, 1), units.to_gray(RGB8))
+    np.testing.assert_array_equal(units.with_channels(GRAY16, 3), np.concatenate([GRAY16] * 3, -1))
     with pytest.raises(ValueError, match="channels is 2"):
-        images.with_channels(RGB8, 2)
+        units.with_channels(RGB8, 2)
     with pytest.raises(ValueError, match=r"\(12, 17\)"):
-        images.with_channels(GRAY8[..., 0], 1)
+        units.with_channels(GRAY8[..., 0], 1)
 
 
 def test_a_jpeg_named_png_is_read_for_what_it_is(tmp_path):

@@ -5,11 +5,13 @@
     x = wne.denormalize(h, stats)
 
 `wne.wrap` composes the three around a function, `wne.WNE` around a Linen module, `wne.NNXWNE` around an NNX
-module. `wne.actions` and `wne.equivariance` check the result.
+module. `wne.actions` and `wne.equivariance` check the result, and `wne.Denoiser` applies a trained model to
+images as people have them.
 """
 
-from wne_jax import actions, equivariance, statistics
+from wne_jax import actions, equivariance, layers, metrics, models, noise, statistics
 from wne_jax._version import __version__
+from wne_jax.denoiser import Denoiser
 from wne_jax.modules import NNXWNE, WNE, InputNormalized, ScaleEquivariant
 from wne_jax.statistics import Statistics
 from wne_jax.transforms import Anchor, denormalize, normalize, process, wrap
@@ -18,6 +20,7 @@ __all__ = [
     "NNXWNE",
     "WNE",
     "Anchor",
+    "Denoiser",
     "InputNormalized",
     "ScaleEquivariant",
     "Statistics",
@@ -25,6 +28,10 @@ __all__ = [
     "actions",
     "denormalize",
     "equivariance",
+    "layers",
+    "metrics",
+    "models",
+    "noise",
     "normalize",
     "process",
     "statistics",

@@ -11,8 +11,8 @@ from flax.errors import ScopeParamShapeError
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.images import from_unit, full_scale, saturate, to_unit
 from wne_jax.modules import symmetry
+from wne_jax.units import from_unit, full_scale, saturate, to_unit
 
 
 class Denoiser:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from wne_jax import metrics
 from wne_jax.data.sources import NamedImage
 from wne_jax.equivariance import normalization_defect
-from wne_jax.images import to_unit
 from wne_jax.noise import NOISES
+from wne_jax.units import to_unit
 
 Denoise = Callable[..., Array]
 Record = dict[str, Any]

@@ -1,19 +1,19 @@
-"""Images as NumPy arrays: files in and out, and the change of units.
+"""Image files in and out, as NumPy arrays [H, W, C] in the units of `wne_jax.units`."""
 
-An image is `[H, W, C]` with C = 1 (gray) or 3 (red, green, blue), and its dtype says its unit:
-`uint8` is 0..255, `uint16` is 0..65535, floats are in the unit range. Nothing here guesses a unit
-from the values.
-"""
+from __future__ import annotations
 
 import io
 import os
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 from PIL import Image
+
+if TYPE_CHECKING:
+    import tifffile
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Lower-case suffixes of the files that `read_image` reads."""
@@ -22,7 +22,6 @@ MAX_PIXELS = 2**28
 """Larger images are refused before they are decoded."""
 
 _TIFF = frozenset({".tif", ".tiff"})
-_BT601 = np.array([0.299, 0.587, 0.114])
 _ORIENTATION = 274  # the tag's number, in EXIF and in TIFF
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
@@ -100,6 +99,8 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
     plane = image[..., 0] if image.shape[-1] == 1 else image
     encoded = io.BytesIO()
     if suffix in _TIFF:
+        import tifffile
+
         photometric = "minisblack" if plane.ndim == 2 else "rgb"
         tifffile.imwrite(encoded, plane, photometric=photometric, metadata=None)
     elif suffix != ".png":
@@ -113,131 +114,6 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
         _replace(path, encoded.getvalue())
     except OSError as err:
         raise _error(path, f"cannot be written: {err.strerror or err}") from err
-
-
-def full_scale(dtype: DTypeLike) -> float:
-    """The value of white: 255 for `uint8`, 65535 for `uint16`, 1 for floats.
-
-    Raises:
-        TypeError: another dtype, whose unit nobody has stated.
-    """
-    dtype = np.dtype(dtype)
-    if dtype in (np.uint8, np.uint16):
-        return float(np.iinfo(dtype).max)
-    if np.issubdtype(dtype, np.floating):
-        return 1.0
-    raise TypeError(f"dtype is {dtype}; images are uint8, uint16 or floating")
-
-
-def to_unit(image: ArrayLike) -> np.ndarray:
-    """Divide by full scale: integers go to [0, 1], floats keep their values.
-
-    >>> to_unit(np.array([[[0], [51], [255]]], np.uint8)).ravel().tolist()
-    [0.0, 0.20000000298023224, 1.0]
-
-    Args:
-        image: any shape, `uint8`, `uint16` or floating.
-
-    Returns:
-        `float32`, of the same shape.
-    """
-    image = np.asarray(image)
-    return image.astype(np.float32) / np.float32(full_scale(image.dtype))
-
-
-def from_unit(x: ArrayLike, dtype: DTypeLike) -> np.ndarray:
-    """Multiply by full scale; integers are rounded and saturated, floats are never clipped.
-
-    The inverse of `to_unit` on every `uint8` and `uint16` image.
-
-    >>> from_unit([-0.1, 0.5, 1.2], np.uint8).tolist()
-    [0, 128, 255]
-
-    Args:
-        x: any shape, floating, unit range.
-        dtype: `uint8`, `uint16` or floating.
-
-    Raises:
-        TypeError: `dtype` is none of these, or `x` is not floating.
-        ValueError: NaN has no integer.
-    """
-    x, scale = np.asarray(x), full_scale(dtype)
-    if x.dtype.kind in "biu":
-        raise TypeError(f"x has dtype {x.dtype}; expected floats in the unit range (see to_unit)")
-    return saturate(x.astype(np.float64) * scale, dtype)
-
-
-def saturate(x: ArrayLike, dtype: DTypeLike) -> np.ndarray:
-    """Cast floats to a dtype: integers are rounded and held to their limits, floats are never clipped.
-
-    >>> saturate([-3.0, 2.5, 3.6, 300.0], np.uint8).tolist()
-    [0, 2, 4, 255]
-
-    Args:
-        x: any shape, floating.
-        dtype: integer or floating.
-
-    Raises:
-        ValueError: NaN has no integer.
-    """
-    x = np.asarray(x)
-    if np.issubdtype(dtype, np.floating):
-        return x.astype(dtype)
-    if np.isnan(x).any():
-        raise ValueError(f"x holds NaN, which {np.dtype(dtype)} cannot hold; replace it first")
-    limits = np.iinfo(dtype)
-    # Casting the clipped float would overflow where the limit has no float64 (64-bit integers).
-    inside = np.rint(np.clip(x, limits.min, np.nextafter(float(limits.max), 0)))
-    return np.where(x >= limits.max, limits.max, inside.astype(dtype)).astype(dtype)
-
-
-def to_gray(image: ArrayLike) -> np.ndarray:
-    """Luma, 0.299 R + 0.587 G + 0.114 B, weighed in floating point and rounded once for integers.
-
-    Args:
-        image: `[H, W, C]`, C in {1, 3}; one channel passes through.
-
-    Returns:
-        `[H, W, 1]`, of the same dtype.
-
-    References:
-        Recommendation ITU-R BT.601.
-    """
-    image = _checked(image)
-    if image.shape[-1] == 1:
-        return image
-    luma = image @ _BT601
-    if np.issubdtype(image.dtype, np.integer):
-        luma = np.rint(luma)
-    return luma[..., None].astype(image.dtype)
-
-
-def with_channels(image: ArrayLike, channels: int) -> np.ndarray:
-    """Make an image gray (1, by `to_gray`) or colour (3, a gray one repeated).
-
-    Args:
-        image: `[H, W, C]`, C in {1, 3}.
-        channels: 1 or 3.
-
-    Returns:
-        `[H, W, channels]`, of the same dtype.
-
-    Raises:
-        ValueError: `channels`, or the shape of `image`, is another.
-    """
-    if channels not in (1, 3):
-        raise ValueError(f"channels is {channels!r}; an image has 1 or 3")
-    image = _checked(image)
-    if channels == 1:
-        return to_gray(image)
-    return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
-
-
-def _checked(image: ArrayLike) -> np.ndarray:
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(f"image has shape {image.shape}; expected [H, W, 1] or [H, W, 3]")
-    return image
 
 
 def _error(path: Path, reason: object) -> ImageError:
@@ -281,6 +157,8 @@ def _is_deep_colour_png(path: Path) -> bool:
 
 
 def _read_tiff(path: Path) -> np.ndarray:
+    import tifffile
+
     try:
         tif = tifffile.TiffFile(path)
     except tifffile.TiffFileError as err:
@@ -320,7 +198,7 @@ def _check_deep_page(path: Path, page: tifffile.TiffPage) -> None:
         raise _error(path, f"{page.bitspersample}-bit samples; expected 8, 16 or 32 bits")
     if page.axes not in ("YX", "YXS", "SYX"):
         raise _error(path, f"axes {page.axes!r}; expected rows, columns and channels")
-    if page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
+    if page.photometric not in (1, 2):  # minimum is black, RGB
         raise _error(path, f"{page.dtype} pixels in {page.photometric!r}; expected gray or RGB")
 
 

@@ -22,9 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from PIL import Image
 
-from wne_jax import images
+from wne_jax.units import from_unit, to_unit
 
 Noise = Callable[[jax.Array, ArrayLike, ArrayLike], jax.Array]
 
@@ -185,15 +184,17 @@ def jpeg(x: np.ndarray, quality: int) -> np.ndarray:
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"quality is {quality}; expected 1 to 100")
-    pixels = images.from_unit(x, np.uint8)
+    pixels = from_unit(x, np.uint8)
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise ValueError(f"x has shape {pixels.shape}; expected one image, [H, W, 1] or [H, W, 3]")
+    from PIL import Image
+
     encoded = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
         encoded, "JPEG", quality=quality, subsampling="4:2:0"
     )
     with Image.open(encoded, formats=("JPEG",)) as decoded:
-        return images.to_unit(np.asarray(decoded).reshape(pixels.shape))
+        return to_unit(np.asarray(decoded).reshape(pixels.shape))
 
 
 def _prepare(x: ArrayLike, level: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -215,7 +216,7 @@ def _prepare(x: ArrayLike, level: ArrayLike) -> tuple[jax.Array, jax.Array]:
 def _floats(x: ArrayLike) -> jax.Array:
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"x has dtype {x.dtype}; expected floats: convert with images.to_unit")
+        raise TypeError(f"x has dtype {x.dtype}; expected floats: convert with to_unit")
     return x
 
 

@@ -8,7 +8,8 @@ import skimage.data
 import tifffile
 
 from wne_jax.data import load_images
-from wne_jax.images import ImageError, to_gray, write_image
+from wne_jax.images import ImageError, write_image
+from wne_jax.units import to_gray
 
 
 @pytest.fixture

@@ -94,9 +94,8 @@ def test_a_wrong_option_is_one_clear_line(tmp_path, arguments, message):
 
 
 def test_overhead_measures_ratios(tmp_path):
-    done = run(
-        "experiments.overhead", "--preset", "test", "--rounds", 3, "--workdir", tmp_path / "run"
-    )
+    sizes = ("--depth", 3, "--features", 4, "--batch", 1, "--size", 16, "--rounds", 3)
+    done = run("experiments.overhead", *sizes, "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     records = results.read_csv(tmp_path / "run/overhead.csv")
     assert len(records) == 6 and all(r["ratio_q1"] <= r["ratio"] <= r["ratio_q3"] for r in records)

@@ -86,6 +86,7 @@ def test_only_the_last_checkpoints_are_kept_and_the_last_is_the_state(tmp_path, 
     run = tmp_path / "run"
     state = fit(dataclasses.replace(CONFIG, steps=30), run, progress=False)
     assert sorted(int(p.name) for p in (run / "checkpoints").iterdir()) == [28, 30]
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
     denoiser = Denoiser.load(run)
     chex.assert_trees_all_equal(denoiser.variables["params"], state.ema)
     image = np.random.default_rng(0).integers(0, 200, (20, 16), np.uint8)

@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from wne_jax.images import full_scale, to_unit
+from wne_jax.units import full_scale, to_unit
 
 MAX_ELEMENTS = 2**31 - 1
 """Beyond this an int32 index would wrap."""

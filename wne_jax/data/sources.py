@@ -18,7 +18,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from wne_jax.images import SUFFIXES, ImageError, read_image, with_channels
+from wne_jax.images import SUFFIXES, ImageError, read_image
+from wne_jax.units import with_channels
 
 Split = Literal["train", "test"]
 
