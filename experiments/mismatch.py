@@ -9,7 +9,6 @@ stalls below it; the wrapped one does neither.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,15 @@ import numpy as np
 
 from experiments import _cli
 from wne_jax import metrics, plotting, results
-from wne_jax.data import NamedImage, load_images
+from wne_jax._files import write_atomically
+from wne_jax.data import Corpus, NamedImage, load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
 from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, load_corpus
+from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, finished, fit, load_corpus
 
 Arm = Literal[
     "baseline",
@@ -131,6 +131,8 @@ class Options:
     """Training images: "embedded" or folder:PATH."""
     test: tuple[str, ...] | None = None
     """Test images, likewise; several sets may be named."""
+    test_sigmas_255: tuple[float, ...] | None = None
+    """Test noise levels in 8-bit units."""
     steps: int | None = None
     """Training steps an arm."""
     seed: int = 0
@@ -166,24 +168,26 @@ def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
     return configs
 
 
-def train(options: Options) -> None:
+def train(options: Options, corpus: Corpus) -> None:
     """Train every arm that has not reached its last step."""
-    configs = arm_configs(options)
-    corpus = load_corpus(next(iter(configs.values())))
-    for arm, config in configs.items():
+    for arm, config in arm_configs(options).items():
         fit(config, options.workdir / arm, resume=options.resume, corpus=corpus)
 
 
 def test_images(options: Options) -> list[NamedImage]:
-    """The held-out images; with several sets, each name says its set."""
+    """The held-out images; with several sets, each name says its set.
+
+    Raises:
+        ValueError: Two sets of one name.
+    """
     specs = options.test or PRESETS[options.preset].test
-    if len(specs) == 1:
-        return load_images(specs[0], split="test")
-    return [
-        image._replace(name=f"{spec.split(':')[-1]}/{image.name}")
-        for spec in specs
-        for image in load_images(spec, split="test")
-    ]
+    names = [Path(spec.rpartition(":")[2]).name for spec in specs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"test sets must have different names, not {', '.join(names)}")
+    sets = {name: load_images(spec, split="test") for name, spec in zip(names, specs)}
+    if len(sets) == 1:
+        return sets[names[0]]
+    return [i._replace(name=f"{name}/{i.name}") for name, images in sets.items() for i in images]
 
 
 def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax.Array) -> None:
@@ -202,15 +206,29 @@ def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax
         print(f"{arm}: f(a y + b) = a f(y) + b holds to rounding, bit for bit under powers of two")
 
 
-def evaluate(options: Options) -> None:
-    """Check the identities, then sweep; write psnr.csv and defect.csv."""
+def test_levels(options: Options) -> list[float]:
+    """The levels of the sweep, a positive training level among them."""
+    levels = options.test_sigmas_255 or PRESETS[options.preset].test_sigmas_255
+    return sorted({*levels, *options.sigma_255} - {0.0})
+
+
+def evaluate(options: Options, images: list[NamedImage]) -> None:
+    """Check the identities, then sweep; write psnr.csv and defect.csv.
+
+    Raises:
+        ValueError: An arm has not reached its last step, so that the comparison would not be fair.
+    """
     preset, key = PRESETS[options.preset], jax.random.key(options.seed + 1)
+    for arm, config in arm_configs(options).items():
+        if not finished(options.workdir / arm, config):
+            raise ValueError(
+                f"{options.workdir / arm} is not trained to its end: --stage train --resume"
+            )
     denoisers = {arm: Denoiser.load(options.workdir / arm) for arm in options.arms}
-    images = test_images(options)
     check_identities(denoisers, images[0], key)
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
 
-    levels = sorted({*preset.test_sigmas_255, *options.sigma_255})
+    levels = test_levels(options)
     records = psnr_sweep(functions, images, levels, key, repeats=preset.repeats)
     results.write_csv(records, options.workdir / "psnr.csv")
     defects = defect_sweep(functions, _crops(images[:4]), (levels[0], levels[-1]), key)
@@ -221,7 +239,7 @@ def _crops(images: list[NamedImage], size: int = 128) -> list[NamedImage]:
     return [image._replace(pixels=image.pixels[:size, :size]) for image in images]
 
 
-def report(options: Options, source: dict[str, Any]) -> None:
+def report(options: Options, images: list[NamedImage], source: dict[str, Any]) -> None:
     """Write the table and the figures from the CSVs, and say what they show."""
     workdir = options.workdir
     records, defects = (results.read_csv(workdir / f"{name}.csv") for name in ("psnr", "defect"))
@@ -238,14 +256,14 @@ def report(options: Options, source: dict[str, Any]) -> None:
     )
     sections += ["## Normalization-equivariance defect (mean relative L2)", table]
     sections.append(results.footer(source))
-    (workdir / "table.md").write_text("\n\n".join(sections) + "\n")
+    write_atomically(workdir / "table.md", "\n\n".join(sections) + "\n")
 
     for number, (name, rows) in enumerate(_by_set(records).items()):
         figure = plotting.sweep_curves(
             rows, train_sigma_255=options.sigma_255, title=f"{name}, trained at {trained}"
         )
         plotting.save(figure, workdir / ("psnr.png" if number == 0 else f"psnr-{name}.png"), source)
-    plotting.save(_panel(options), workdir / "panel.png", source)
+    plotting.save(_panel(options, images[0]), workdir / "panel.png", source)
     print("\n" + _summary(options, records, defects))
 
 
@@ -258,15 +276,15 @@ def _by_set(records: list[dict]) -> dict[str, list[dict]]:
     return sets
 
 
-def _panel(options: Options, size: int = 128) -> Any:
+def _panel(options: Options, image: NamedImage, size: int = 128) -> Any:
     """Crops of one image, far below and far above the training level, as every arm sees them."""
-    image, key = test_images(options)[0], jax.random.key(options.seed + 1)
+    key = jax.random.key(options.seed + 1)
     height, width, _ = image.pixels.shape
     top, left = (height - size) // 6, (width - size) // 2
     window = np.s_[:, max(top, 0) :, max(left, 0) :]
     rows, labels = [], []
     denoisers = {arm: Denoiser.load(options.workdir / arm).function for arm in options.arms}
-    for sigma in (min(PRESETS[options.preset].test_sigmas_255), 75.0):
+    for sigma in (test_levels(options)[0], test_levels(options)[-1]):
         noisy, clean = noisy_and_clean(image, sigma, key)
         shown = {"noisy": noisy} | {arm: f(noisy) for arm, f in denoisers.items()}
         crops = {name: x[window][:, :size, :size] for name, x in shown.items()}
@@ -287,14 +305,15 @@ def _summary(options: Options, records: list[dict], defects: list[dict]) -> str:
     psnr = results.mean_over(records, "psnr", by=["model", "sigma_255"])
     defect = results.mean_over(defects, "defect", by=["model"])
     levels = sorted({record["sigma_255"] for record in records})
-    ends = [level for level in (levels[0], options.sigma_255[0], levels[-1]) if level in levels]
+    shown = (levels[0], *options.sigma_255, levels[-1])
+    ends = [level for level in dict.fromkeys(shown) if level in levels]
     first = options.arms[0]
     lines = [f"Mean PSNR on held-out images ({first} in dB, the others against it):"]
     for level in ends:
         gains = ", ".join(
             f"{arm} {psnr[arm, level] - psnr[first, level]:+.1f}" for arm in options.arms[1:]
         )
-        lines.append(f"  sigma {level:>3g}: {first} {psnr[first, level]:.1f}  {gains}")
+        lines.append(f"  sigma {level:>3g}: {first} {psnr[first, level]:.1f}  {gains}".rstrip())
     lines.append(
         "Equivariance defect: " + ", ".join(f"{arm} {defect[(arm,)]:.0e}" for arm in options.arms)
     )
@@ -304,18 +323,19 @@ def _summary(options: Options, records: list[dict], defects: list[dict]) -> str:
 
 def main(options: Options) -> None:
     """Train, evaluate, report."""
-    workdir = options.workdir
-    if options.stage in ("all", "train"):
-        source = _cli.claim(workdir, options, resume=options.resume)
-        train(options)
-    elif not (workdir / "config.json").is_file():
-        raise FileNotFoundError(f"{workdir} holds no run: --stage train makes one")
-    else:
-        source = json.loads((workdir / "config.json").read_text())
+    training = options.stage in ("all", "train")
+    if not training and not (options.workdir / "config.json").is_file():
+        raise FileNotFoundError(f"{options.workdir} holds no run: --stage train makes one")
+    configs = arm_configs(options)
+    images = test_images(options)
+    corpus = load_corpus(next(iter(configs.values()))) if training else None
+    source = _cli.claim(options.workdir, options, resume=options.resume or not training)
+    if corpus is not None:
+        train(options, corpus)
     if options.stage in ("all", "eval"):
-        evaluate(options)
+        evaluate(options, images)
     if options.stage in ("all", "report"):
-        report(options, source)
+        report(options, images, source)
 
 
 if __name__ == "__main__":

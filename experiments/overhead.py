@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _timing
 from wne_jax import plotting, results
-from wne_jax.training import ModelConfig
+from wne_jax._files import write_atomically
+from wne_jax.training import (
+    ModelConfig,
+    TrainConfig,
+    create_state,
+    draw_batch,
+    load_corpus,
+    make_train_step,
+)
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "ordinary": {},
@@ -52,29 +60,23 @@ class Options:
     """How often each function is timed."""
     workdir: Path = Path("runs/overhead")
     """Folder for everything that is written."""
-    resume: bool = False
-    """Replace what the folder holds."""
 
 
 def make_functions(
     contender: dict[str, Any], *, depth: int, features: int, batch: int, size: int
 ) -> dict[str, Callable[[], Any]]:
-    """A training step (loss and gradient) and an inference of one contender, compiled."""
+    """A whole training step (crops, noise, gradient, Adam) and an inference of one contender, compiled."""
     mode = contender.get("mode", "ordinary")
     wrapper = {key: value for key, value in contender.items() if key != "mode"}
     options = {"depth": depth, "features": features, "mode": mode}
-    model = ModelConfig(backbone="fdncnn", options=options, **wrapper).build()
-    clean = jax.random.uniform(jax.random.key(0), (batch, size, size, 1))
-    noisy = clean + 0.1 * jax.random.normal(jax.random.key(1), clean.shape)
-    variables = jax.jit(model.init)(jax.random.key(2), noisy)
-
-    def loss(variables: Any, noisy: jax.Array) -> jax.Array:
-        return jnp.mean(jnp.square(model.apply(variables, noisy) - clean))
-
-    step, infer = jax.jit(jax.value_and_grad(loss)), jax.jit(model.apply)
+    model = ModelConfig(backbone="fdncnn", options=options, **wrapper)
+    config = TrainConfig(model=model, batch=batch, patch=size)
+    corpus, state = load_corpus(config), create_state(config)
+    noisy = draw_batch(config, corpus, state.step).noisy
+    step, infer = jax.jit(make_train_step(config)), jax.jit(model.build().apply)
     return {
-        "training": lambda: step(variables, noisy),
-        "inference": lambda: infer(variables, noisy),
+        "training": lambda: step(state, corpus),
+        "inference": lambda: infer(state.variables(), noisy),
     }
 
 
@@ -90,8 +92,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
         reference = seconds.pop("ordinary")
         for name, values in seconds.items():
             milliseconds = {
-                "milliseconds": 1e3 * float(jnp.median(values)),
-                "reference_milliseconds": 1e3 * float(jnp.median(reference)),
+                "milliseconds": 1e3 * float(np.median(values)),
+                "reference_milliseconds": 1e3 * float(np.median(reference)),
             }
             records.append(
                 {"variant": name, "task": task}
@@ -104,8 +106,12 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
 def main(options: Options) -> None:
     """Measure, then write overhead.csv, overhead.md and overhead.png."""
-    source = _cli.claim(options.workdir, options, resume=options.resume)
+    if (options.workdir / "config.json").exists():
+        raise FileExistsError(
+            f"{options.workdir} holds results already: --workdir names another folder"
+        )
     records = measure(options)
+    source = _cli.claim(options.workdir, options, resume=False)
     results.write_csv(records, options.workdir / "overhead.csv")
     body = [
         [r["variant"], r["task"], f"{r['ratio']:.3f}", f"{r['ratio_q1']:.3f} to {r['ratio_q3']:.3f}",
@@ -114,7 +120,7 @@ def main(options: Options) -> None:
     ]  # fmt: skip
     header = ["variant", "task", "ratio (median)", "quartiles", "ms", "ordinary, ms"]
     table = results.markdown_table(header, body)
-    (options.workdir / "overhead.md").write_text(f"{table}\n\n{results.footer(source)}\n")
+    write_atomically(options.workdir / "overhead.md", f"{table}\n\n{results.footer(source)}\n")
     labelled = [r | {"label": f"{r['variant']}, {r['task']}"} for r in records]
     figure = plotting.ratio_bars(
         labelled, group="label", value="ratio", low="ratio_q1", high="ratio_q3",

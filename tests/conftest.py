@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two workers share a GPU
+
 import hypothesis
 import jax
 import pytest

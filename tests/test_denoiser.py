@@ -134,6 +134,18 @@ def test_other_misuses_are_refused(equivariant):
         colour(image(np.float32))
     with pytest.raises(ValueError, match="do not fit"):
         Denoiser(DnCNN(depth=3, features=8), equivariant.variables)
+    with pytest.raises(ValueError, match="do not fit"):
+        Denoiser(DnCNN(depth=3, features=4), {"params": equivariant.variables["params"]})
+    conditioned = make(FDnCNN(depth=3, features=4, conditioned=True), sigma=1.0)
+    for sigma in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite"):
+            conditioned(image(np.float32), sigma)
+
+
+@pytest.mark.parametrize("exponent", [-80, -30, 40, 80])
+def test_any_range_a_float_can_hold(equivariant, exponent):
+    y = np.stack([image(np.float64), 1e-3 * image(np.float64)])[..., None]
+    np.testing.assert_array_equal(equivariant(2.0**exponent * y), 2.0**exponent * equivariant(y))
 
 
 def test_constants_come_back_exactly(equivariant):

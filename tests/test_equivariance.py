@@ -94,6 +94,16 @@ def test_coarser_arithmetic_is_allowed_its_own_rounding(key):
     E.assert_equivariant(f, Affine(1.7, 0.1), y, compute_dtype=jnp.bfloat16)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.uint8])
+def test_images_of_any_real_dtype_can_be_checked(dtype, key):
+    y = (100 * image()).astype(dtype)
+    blur = lambda y: (y + jnp.roll(y, 1, 1)) / 2  # noqa: E731
+    E.assert_normalization_equivariant(blur, y, key)
+    assert E.normalization_defect(blur, y, key).max() < 1e-6
+    np.testing.assert_allclose(E.euler_residual(blur, y), 0, atol=1e-4)
+    np.testing.assert_allclose(E.row_sums(blur, y), 1, rtol=1e-6)
+
+
 def test_jacobian_identities_of_a_linear_map_and_of_a_square():
     y = image()
     blur = lambda y: (y + jnp.roll(y, 1, 1)) / 2  # noqa: E731

@@ -132,7 +132,7 @@ def test_rematerialization_and_vmap_pass_through():
 @pytest.mark.parametrize("inner", WRAPPERS)
 def test_wrapping_twice_is_an_error_that_says_so(outer, inner):
     with pytest.raises(ValueError, match="wrapper already"):
-        outer(inner(Small())).init(keys(), image())
+        outer(inner(Small()))
     with pytest.raises(ValueError, match="wrapper already"):
         wne.NNXWNE(wne.NNXWNE(jnp.tanh))
 
@@ -147,6 +147,15 @@ def test_the_backbones_own_multiple_is_respected():
 
     y = image((1, 5, 7, 1))
     chex.assert_trees_all_close(wne.WNE(Halving()).apply({}, y), y, atol=1e-6)
+
+
+def test_the_symmetry_follows_the_statistics():
+    assert (
+        wne.modules.symmetry(wne.WNE(Small(), statistics=wne.statistics.root_mean_square))
+        == "scale"
+    )
+    assert wne.modules.symmetry(wne.WNE(Small(), statistics=noise_level)) == "normalization"
+    assert wne.modules.symmetry(wne.InputNormalized(Small())) == "none"
 
 
 def test_any_rank_passes_through_a_backbone_for_vectors(key):

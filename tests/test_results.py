@@ -31,6 +31,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="other"):
         results.write_csv([ROWS[0], {"other": 1}], path)
     assert results.read_csv(path) == ROWS
+    assert [p.name for p in tmp_path.iterdir()] == ["psnr.csv"]
 
 
 def test_tables_hold_means_and_leave_gaps_empty():

@@ -52,6 +52,19 @@ def test_pooled_over_space_every_channel_has_its_own_symmetry(name):
         ),
         (lambda y, *, axes, where: Statistics(y.mean((1, 2, 3)), y.std((1, 2, 3))), "shape"),
         (
+            lambda y, *, axes, where: S.mean_std(y, where=where)._replace(
+                scale=S.mean_std(y, where=where).scale.mean(0, keepdims=True)
+            ),
+            "another neighbour",
+        ),
+        (lambda y, *, axes, where: S.mean_std(y), "masked entry"),
+        (
+            lambda y, *, axes, where: Statistics(
+                S.mean_std(y, where=where).location, jnp.sqrt(S.moments(y, where=where).m2)
+            ),
+            "gradient",
+        ),
+        (
             lambda y, *, axes, where: Statistics(
                 y.mean(axes, keepdims=True),
                 1e-20 * y.mean(axes, keepdims=True) + y.std(axes, keepdims=True),
@@ -212,6 +225,21 @@ def test_double_precision_is_kept_and_small_floats_are_raised():
 def test_what_makes_no_sense_is_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         S.mean_std(**arguments)
+
+
+def test_integers_that_float32_cannot_hold_are_refused_in_eager_code():
+    for wide in (
+        np.array([[2**31 + 5, 7]]),
+        np.array([[2**30, 1]], np.int32),
+        np.array([[-(2**25), 0]]),
+    ):
+        with pytest.raises(ValueError, match=r"2\^24"):
+            S.mean_std(wide)
+    assert S.mean_std(np.array([[2**24, 0]])).scale[0, 0] == 2**23
+
+
+def test_one_axis_may_be_a_number():
+    chex.assert_trees_all_equal(S.mean_std(image(), axes=1), S.mean_std(image(), axes=(1,)))
 
 
 @pytest.mark.parametrize("pair", [S.noise_level, S.high_pass])

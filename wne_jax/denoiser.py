@@ -1,5 +1,6 @@
 """`Denoiser`: the one seam between a trained model and whatever uses or evaluates it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax.errors import ScopeParamShapeError
+from flax.errors import FlaxError
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -18,8 +19,8 @@ from wne_jax.units import from_unit, full_scale, saturate, to_unit
 class Denoiser:
     """A model and its variables, applied to images as people have them.
 
-    A normalization-equivariant model works in any units, so its images are never rescaled; integers and
-    float64 are only brought near 0 on the host, where that loses nothing. Any other model gets integers
+    A normalization-equivariant model works in any units and range: its images are brought near 0 on the host,
+    by an offset and a power of two, which loses nothing and changes nothing. Any other model gets integers
     scaled to the unit range, and floats as they are.
 
     A gray model denoises a colour image channel by channel.
@@ -68,7 +69,7 @@ class Denoiser:
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
         config = load_config(path / "config.json")
-        with Checkpoints(path, keep=config.keep) as checkpoints:
+        with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
             state = checkpoints.restore(config)
         return cls(config.model.build(), state.variables())
 
@@ -91,16 +92,20 @@ class Denoiser:
         if (sigma is None) == self.conditioned:
             wanted = "needs sigma" if self.conditioned else "takes no sigma: it is blind"
             raise ValueError(f"this model {wanted}")
+        if sigma is not None and not 0 <= sigma < math.inf:
+            raise ValueError(f"sigma must be finite and not negative, not {sigma}")
         batch = self._as_batch(image)
         if self.symmetry == "normalization":
-            pivot = batch[:, :1, :1, :1].astype(np.float64)
-            y, scale = (batch.astype(np.float64) - pivot).astype(np.float32), 1.0
+            pivot: Any = batch[:, :1, :1, :1].astype(np.float64)
+            y = batch.astype(np.float64) - pivot
+            scale = 2.0 ** np.frexp(np.abs(y).max(axis=(1, 2, 3), keepdims=True))[1]
         else:
-            y, scale = to_unit(batch), full_scale(image.dtype)
-        level = () if sigma is None else (jnp.float32(sigma / scale),)
-        estimate = np.asarray(self.function(y, *level), np.float64)
+            y, pivot, scale = to_unit(batch), 0.0, 1.0
+            sigma = None if sigma is None else sigma / full_scale(image.dtype)
+        level = () if sigma is None else (np.float32(sigma / np.ravel(scale)),)
+        estimate = np.asarray(self.function(np.float32(y / scale), *level), np.float64)
         if self.symmetry == "normalization":
-            estimate = saturate(estimate + pivot, image.dtype)
+            estimate = saturate(estimate * scale + pivot, image.dtype)
         else:
             estimate = from_unit(estimate, image.dtype)
         return self._restore_shape(estimate, image.shape)
@@ -142,7 +147,7 @@ class Denoiser:
                 jax.eval_shape(
                     lambda v, y: self.model.apply(v, y, **condition), self.variables, example
                 )
-            except ScopeParamShapeError:
+            except FlaxError:  # shapes that do not fit, variables that are missing
                 continue
             return channels
         raise ValueError("the variables do not fit the model, for gray or for colour images")

@@ -89,7 +89,7 @@ def defect(
     if not callable(metric) and metric not in METRICS:
         raise ValueError(f"metric must be one of {sorted(METRICS)} or a function, not {metric!r}")
     measure = metric if callable(metric) else METRICS[metric]
-    y = jnp.asarray(y)
+    y = _floating(y)
     return measure(f(action(y)), action(f(y)))
 
 
@@ -108,7 +108,7 @@ def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) 
     Returns:
         One value an instance, `[B]`.
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     key_a, key_b = jax.random.split(key)
     shape = (samples, y.shape[0])
     a = jax.random.uniform(key_a, shape, y.dtype, minval=0.5, maxval=1.5)
@@ -126,8 +126,8 @@ def rounding_tolerance(
     $$a\,s \cdot C \cdot \text{gain} \cdot \left[\epsilon \left(1 + \frac{\max |y|}{s}
     + \frac{|b|}{a s}\right) + \epsilon_{\text{compute}}\right]$$
 
-    with $s$ the standard deviation of the instance, $\epsilon$ the rounding unit of `y`'s dtype (float32 at
-    most that fine, unless `y` is float64), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic
+    with $s$ the standard deviation of the instance, $\epsilon$ the rounding unit of float32 (of float64 where
+    `y` is that), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic
     where it is coarser. The bracket is the error that rounding a y + b brings into normalized coordinates.
 
     Args:
@@ -139,8 +139,7 @@ def rounding_tolerance(
     Returns:
         `[B, 1, ..., 1]`, absolute.
     """
-    y = jnp.asarray(y)
-    y = y.astype(at_least_float32(y.dtype))
+    y = _floating(y)
     a, b = (
         jnp.reshape(jnp.asarray(part, y.dtype), (-1,) + (1,) * (y.ndim - 1))
         for part in action.contrast_and_brightness()
@@ -181,7 +180,7 @@ def assert_equivariant(
           ...
         AssertionError: ...square is not equivariant to Affine(a=3.0, b=0.0): ... at (0, 2), ...
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     actual, expected = f(action(y)), action(f(y))
     chex.assert_equal_shape((actual, expected))
     tolerance = rounding_tolerance(action, y, gain=gain, compute_dtype=compute_dtype)
@@ -230,7 +229,7 @@ def assert_normalization_equivariant(
     Raises:
         AssertionError: As `assert_equivariant`.
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     shape = (samples, y.shape[0])
     key_a, key_b, key_sign = jax.random.split(key, 3)
     a = 10 ** jax.random.uniform(key_a, shape, y.dtype, minval=-3, maxval=3)
@@ -256,7 +255,7 @@ def assert_exact_under_powers_of_two(
     Raises:
         AssertionError: Naming the first k that fails.
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     compiled = jax.jit(f)
     reference = compiled(y)
     for k in exponents:
@@ -276,7 +275,7 @@ def euler_residual(f: Map, y: ArrayLike) -> Array:
     Returns:
         The residual, of the shape of f(y). Its norm over that of f(y) is the rho of Saied & Fleuret (2026).
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     value, along = jax.jvp(f, (y,), (y,))
     return value - along
 
@@ -293,5 +292,11 @@ def row_sums(f: Map, y: ArrayLike) -> Array:
     Returns:
         The sums, of the shape of f(y).
     """
-    y = jnp.asarray(y)
+    y = _floating(y)
     return jax.jvp(f, (y,), (jnp.ones_like(y),))[1]
+
+
+def _floating(y: ArrayLike) -> Array:
+    """The array in float32, or float64: coarser input would round T y itself."""
+    y = jnp.asarray(y)
+    return y.astype(at_least_float32(y.dtype))

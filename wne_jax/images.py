@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
+
+from wne_jax._files import write_atomically
 
 if TYPE_CHECKING:
     import tifffile
@@ -111,7 +112,7 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
     else:
         Image.fromarray(plane).save(encoded, "PNG")
     try:
-        _replace(path, encoded.getvalue())
+        write_atomically(path, encoded.getvalue())
     except OSError as err:
         raise _error(path, f"cannot be written: {err.strerror or err}") from err
 
@@ -200,12 +201,3 @@ def _check_deep_page(path: Path, page: tifffile.TiffPage) -> None:
         raise _error(path, f"axes {page.axes!r}; expected rows, columns and channels")
     if page.photometric not in (1, 2):  # minimum is black, RGB
         raise _error(path, f"{page.dtype} pixels in {page.photometric!r}; expected gray or RGB")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -33,7 +33,8 @@ class WNE(nn.Module):
         multiple: Spatial sizes are padded to a multiple of this; by default the backbone's own
             attribute `multiple`, or 1.
         dtype: Precision of the backbone's input.
-        method: Name of the backbone's method to call.
+        method: Name of the backbone's method to wrap. (`apply(..., method=...)` is Linen's own: it calls
+            a function of the module, and `lambda m, y: m.backbone.encode(y)` reaches the bare backbone.)
 
     Raises:
         ValueError: The backbone is wrapped already.
@@ -61,9 +62,13 @@ class WNE(nn.Module):
     dtype: DTypeLike | None = None
     method: str = "__call__"
 
+    def __post_init__(self):
+        """Refuse a backbone that is wrapped already."""
+        _refuse_nesting(self.backbone)
+        super().__post_init__()
+
     def setup(self):
         """Adopt the backbone's scope in place of one of our own."""
-        _refuse_nesting(self.backbone)
         nn.share_scope(self, self.backbone)
 
     def __call__(
@@ -148,7 +153,8 @@ class NNXWNE(nnx.Module):
     def __init__(self, backbone: Callable[..., Array], **options: Any):
         _refuse_nesting(backbone)
         self.backbone = backbone
-        self.options = nnx.static(options)
+        defaults: dict[str, Any] = {"multiple": getattr(backbone, "multiple", 1)}
+        self.options = nnx.static(defaults | options)
 
     def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
@@ -167,10 +173,8 @@ def symmetry(model: nn.Module) -> Symmetry:
     """
     if isinstance(model, InputNormalized):
         return "none"
-    if isinstance(model, ScaleEquivariant):
-        return "scale"
     if isinstance(model, WNE):
-        return "normalization"
+        return "scale" if model.statistics is root_mean_square else "normalization"
     by_mode: dict[str, Symmetry] = {
         "scale-equivariant": "scale",
         "normalization-equivariant": "normalization",

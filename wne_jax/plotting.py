@@ -1,5 +1,6 @@
 """Figures, from records and arrays. Each function returns a figure; `save` writes it with its origin."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from wne_jax._files import write_atomically
 from wne_jax.results import Record, footer, mean_over
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
@@ -126,7 +128,9 @@ def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 15
         dpi: Resolution.
     """
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=dpi, metadata={"Description": footer(source)})
+    png = io.BytesIO()
+    figure.savefig(png, dpi=dpi, format="png", metadata={"Description": footer(source)})
+    write_atomically(path, png.getvalue())
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

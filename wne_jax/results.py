@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import platform
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from wne_jax._files import write_atomically
+
 Record = Mapping[str, Any]
 
 
@@ -26,12 +29,11 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
     """
     if not records:
         raise ValueError(f"there are no records to write to {path}")
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
-    aside.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write_atomically(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
@@ -134,13 +136,15 @@ def provenance(config: Any) -> dict[str, Any]:
 
 def write_json(value: Any, path: Path) -> None:
     """Write JSON, paths as text."""
-    path.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
 def footer(source: Mapping[str, Any]) -> str:
     """One line of provenance for the foot of a table or the description of a figure."""
     versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
-    return f"{source['command']}; {source['device']}; {versions}; revision {source['revision']}"
+    seed = source["config"].get("seed")
+    parts = [source["command"], *([] if seed is None else [f"seed {seed}"]), source["device"]]
+    return "; ".join([*parts, versions, f"revision {source['revision']}"])
 
 
 def _main_module() -> str:
@@ -157,13 +161,17 @@ def _version(name: str) -> str:
 
 def _revision() -> str:
     """The git revision of this source tree, marked if it has changes; "unknown" outside of git."""
-    try:
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
         return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
+            command, cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return "unknown"  # installed inside somebody else's repository
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

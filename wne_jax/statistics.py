@@ -66,10 +66,11 @@ def prepare(
         full shape (or None).
 
     Raises:
-        ValueError: Rank below 2, no entries, axes that are absent, repeated or the batch axis, or a
-            mask that does not broadcast.
+        ValueError: Rank below 2, no entries, axes that are absent, repeated or the batch axis, a mask
+            that does not broadcast, or (in eager code) integers beyond 2^24, which float32 cannot hold.
         TypeError: Complex data, or a mask that is not boolean.
     """
+    _refuse_inexact_integers(y)
     y = jnp.asarray(y)
     if y.ndim < 2:
         raise ValueError(f"y must be [B, ..., C], of rank 2 or more; its shape is {y.shape}")
@@ -79,7 +80,7 @@ def prepare(
         raise TypeError(f"y must be real, not {y.dtype}: normalize real and imaginary parts apart")
     y = y.astype(at_least_float32(y.dtype))
 
-    wanted = range(1, y.ndim) if axes is None else axes
+    wanted = range(1, y.ndim) if axes is None else (axes,) if isinstance(axes, int) else axes
     if not all(-y.ndim <= axis < y.ndim for axis in wanted):
         raise ValueError(f"axes {tuple(wanted)} do not all exist in an array of rank {y.ndim}")
     resolved = tuple(sorted(axis % y.ndim for axis in wanted))
@@ -102,6 +103,19 @@ def prepare(
         )
     where = jnp.broadcast_to(where, y.shape)
     return jnp.where(where, y, 0), resolved, where
+
+
+def _refuse_inexact_integers(y: ArrayLike) -> None:
+    """Integers beyond 2^24 would lose digits in float32, or wrap on their way to the device."""
+    dtype = jnp.result_type(y) if isinstance(y, Array) else np.asarray(y).dtype
+    if isinstance(y, jax.core.Tracer) or dtype.kind not in "iu" or dtype.itemsize <= 2:
+        return
+    host = np.asarray(y)
+    if host.size and max(int(host.max()), -int(host.min())) > 2**24:
+        raise ValueError(
+            f"y holds integers beyond 2^24 ({host.dtype}), which float32 cannot hold exactly: subtract an "
+            "offset first, or let a Denoiser do it"
+        )
 
 
 class Moments(NamedTuple):
@@ -200,8 +214,9 @@ def high_pass(
 ) -> Statistics:
     """Mean, and the root mean square of a circular high-pass of unit noise gain.
 
-    The filter is the second difference (-1, 2, -1) / sqrt(6) along each of the last two spatial axes: it
-    annihilates constants and planes. As it is circular, the pair commutes exactly with translations.
+    The filter is the second difference (-1, 2, -1) / sqrt(6) along each of the last two spatial axes. It
+    annihilates constants, and as it is circular, the pair commutes exactly with translations. (On an axis of
+    two pixels, whose neighbours coincide, its gain is larger.)
     """
     y, axes, where = prepare(y, axes, where)
     detail, valid = y, where
@@ -287,8 +302,9 @@ def check_contract(pair: Pair, y: ArrayLike, *, axes: Sequence[int] | None = Non
     """Check that a pair of statistics generates normalization equivariance on examples.
 
     Checked are the shapes, that location and scale follow a y + b over several decades of a and b, that
-    powers of two pass bit for bit, that the scale is positive on `y`, and that a constant has exactly
-    its value as location and exactly 0 as scale.
+    powers of two pass bit for bit, that the scale is positive on `y`, that a constant has exactly its value
+    as location and exactly 0 as scale, with finite gradients, that an instance does not depend on its
+    neighbours, and that masked entries influence nothing.
 
     Args:
         pair: The function to check, `pair(y, *, axes, where) -> Statistics`.
@@ -336,6 +352,27 @@ def check_contract(pair: Pair, y: ArrayLike, *, axes: Sequence[int] | None = Non
         expected = jnp.asarray(c, y.dtype)
         _compare(name, "location(c)", "c", of_constant.location, expected, 0.0, f"c = {c}")
         _compare(name, "scale(c)", "0", of_constant.scale, 0 * expected, 0.0, f"c = {c}")
+    _check_independence(name, pair, y, axes)
+
+
+def _check_independence(name: str, pair: Pair, y: Array, axes: tuple[int, ...]) -> None:
+    """The clauses of the contract on neighbours, masks and gradients."""
+    compute = jax.jit(lambda y, where: Statistics(*pair(y, axes=axes, where=where)))
+    everything = jnp.ones(y.shape, bool)
+    two = jnp.concatenate([y[:1], y[:1]])
+    with_another = jnp.concatenate([y[:1], 3 * y[:1] + 7])
+    masks = jnp.concatenate([everything[:1], everything[:1]])
+    some = everything.at[(0, *(size // 2 for size in y.shape[1:]))].set(False)
+    place = "the first instance"
+    for what, first, second in (
+        ("with another neighbour", compute(two, masks), compute(with_another, masks)),
+        ("with a masked entry changed", compute(y, some), compute(jnp.where(some, y, 99.0), some)),
+    ):
+        for part, actual, expected in zip(("location", "scale"), first, second):
+            _compare(name, f"{part}(y)", f"{part}(y) {what}", actual[0], expected[0], 0.0, place)
+    gradient = jax.grad(lambda y: sum(jnp.sum(p) for p in compute(y, everything)))(0 * y + 0.3)
+    if not bool(jnp.all(jnp.isfinite(gradient))):
+        raise AssertionError(f"{name}: the gradient on a constant is not finite")
 
 
 def _compare(name, left, right, actual, expected, allowed, setting) -> None:

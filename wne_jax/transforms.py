@@ -7,8 +7,10 @@ $$f(y) = s(y)\, g\!\left(\frac{y - \mu(y)}{s(y)}\right) + \mu(y)$$
 (Saied & Fleuret 2026, characterization of normalization equivariance). `wrap` gives a function that form;
 `wne_jax.WNE` does the same for a Linen module. Both are the three functions of this file, in order.
 
-NaN and infinite pixels are refused in eager code. Under `jit` values cannot be inspected: a NaN or an
-infinity then spreads over its own instance, through the statistics, and over no other.
+NaN and infinite pixels are refused in eager code. Under `jit`, `vmap` and `grad` values cannot be inspected:
+a NaN or an infinity then spreads over its own instance, through the statistics, and over no other. In float32
+an instance must keep its deviations from the mean within about 1e-18 to 1e18, where squares neither vanish
+nor overflow.
 """
 
 from collections.abc import Callable, Sequence

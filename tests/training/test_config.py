@@ -28,11 +28,12 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
     path = tmp_path / "config.json"
     for change in ({"stepz": 3}, {"model": {"depth": 3}}, {"optimizer": {"lr": 1}}):
         path.write_text(json.dumps(dataclasses.asdict(TrainConfig()) | change))
-        with pytest.raises(ValueError, match="unknown keys"):
+        with pytest.raises(ValueError, match=r"config.json .*unknown keys"):
             load_config(path)
-    path.write_text('{"steps": ')
-    with pytest.raises(ValueError, match="not a configuration"):
-        load_config(path)
+    for broken in ('{"steps": ', "[1]", '{"model": 3}', '{"steps": "many"}', '{"sigma_255": "x"}'):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"config.json is not a training configuration"):
+            load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +42,28 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
         ({"sigma_255": (25, 5)}, "low and a high"),
         ({"sigma_255": (1, 2, 3)}, "low and a high"),
         ({"sigma_255": (-1,)}, "negative"),
+        ({"sigma_255": (float("nan"),)}, "low and a high|finite"),
         ({"steps": 0}, "steps"),
+        ({"steps": 2.5}, "steps"),
         ({"channels": 2}, "channels"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"learning_rate": -1.0}, {"warmup": -5}, {"halve_every": 0}, {"clip": -1.0}, {"ema": 1.5}],
+)
+def test_optimizers_that_cannot_be_meant_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        OptimizerConfig(**values)
+
+
+def test_one_level_may_be_a_number():
+    assert TrainConfig(sigma_255=25).sigma_255 == (25.0,)
 
 
 def test_differences_are_named_by_dotted_keys():

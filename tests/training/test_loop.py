@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 
 from wne_jax.data import build_corpus
 from wne_jax.denoiser import Denoiser
-from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit
+from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, finished, fit
 from wne_jax.training.checkpoints import Checkpoints
+from wne_jax.training.log import Log
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -109,6 +111,39 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_configuration(tmp_pat
         fit(changed, tmp_path / "run", resume=True, progress=False)
 
 
+def test_a_mistake_does_not_claim_the_folder(tmp_path):
+    for wrong in ({"loss": "l2"}, {"data": "folder:nowhere"}, {"patch": 2000}):
+        with pytest.raises(ValueError, match=r"l2|nowhere|usable|smaller"):
+            fit(dataclasses.replace(CONFIG, **wrong), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    gray = build_corpus([np.zeros((8, 8, 1), np.uint8)])
+    with pytest.raises(ValueError, match="larger than the smallest"):
+        fit(CONFIG, tmp_path / "run", corpus=gray, progress=False)
+    colour = build_corpus([np.zeros((20, 20, 3), np.uint8)])
+    with pytest.raises(ValueError, match="3 channels"):
+        fit(CONFIG, tmp_path / "run", corpus=colour, progress=False)
+
+
+def test_finished_means_this_very_run_to_its_last_step(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=3)
+    assert not finished(tmp_path / "run", config)
+    fit(config, tmp_path / "run", progress=False)
+    assert finished(tmp_path / "run", config)
+    assert not finished(tmp_path / "run", dataclasses.replace(config, steps=4))
+    shutil.rmtree(tmp_path / "run/checkpoints/3")
+    assert not finished(tmp_path / "run", config)
+
+
+def test_the_log_survives_a_kill_before_its_first_new_line(tmp_path):
+    with Log(tmp_path, start=0) as log:
+        for step in (1, 2, 3):
+            log.write(step, loss=1.0 / step)
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 4, "lo')  # cut short
+    Log(tmp_path, start=2)  # neither closed nor written to
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert steps == [1, 2]
+
+
 def test_nan_stops_the_run_names_the_step_and_keeps_a_good_checkpoint(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.random((16, 16, 1), np.float32) for _ in range(60)]
@@ -128,6 +163,7 @@ def test_a_huge_learning_rate_is_a_divergence_too(tmp_path):
         fit(config, tmp_path / "run", progress=False)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 def test_a_damaged_and_a_foreign_checkpoint_are_refused_in_one_line(tmp_path):
     config = dataclasses.replace(CONFIG, steps=3)
     fit(config, tmp_path / "run", progress=False)

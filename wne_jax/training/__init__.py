@@ -7,7 +7,7 @@ from wne_jax.training.config import (
     load_config,
     save_config,
 )
-from wne_jax.training.loop import Diverged, Interrupted, fit, load_corpus
+from wne_jax.training.loop import Diverged, Interrupted, finished, fit, load_corpus
 from wne_jax.training.step import TrainState, create_state, draw_batch, make_train_step
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "TrainState",
     "create_state",
     "draw_batch",
+    "finished",
     "fit",
     "load_config",
     "load_corpus",

@@ -15,12 +15,13 @@ class Checkpoints:
     Args:
         workdir: The run's folder; checkpoints are kept in its folder `checkpoints`.
         keep: How many of the last are kept.
+        create: Make the folder if it is absent; a reader does not.
     """
 
-    def __init__(self, workdir: Path, *, keep: int):
+    def __init__(self, workdir: Path, *, keep: int, create: bool = True):
         self._manager = ocp.CheckpointManager(
             Path(workdir).resolve() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=create),
         )
 
     def __enter__(self) -> "Checkpoints":

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
+from wne_jax._files import write_atomically
 from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.statistics import PAIRS
 
@@ -76,6 +80,20 @@ class OptimizerConfig:
     clip: float | None = None
     ema: float | None = None
 
+    def __post_init__(self):
+        """Refuse values that cannot be meant."""
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        if self.warmup < 0 or self.halve_every < 1:
+            raise ValueError(
+                f"warmup must be 0 or more and halve_every 1 or more, not {self.warmup} and "
+                f"{self.halve_every}"
+            )
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive or None, not {self.clip}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1) or None, not {self.ema}")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -116,16 +134,18 @@ class TrainConfig:
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
-        object.__setattr__(self, "sigma_255", tuple(float(s) for s in self.sigma_255))
+        levels = np.atleast_1d(np.asarray(self.sigma_255, float))
+        object.__setattr__(self, "sigma_255", tuple(levels.tolist()))
         if len(self.sigma_255) not in (1, 2) or list(self.sigma_255) != sorted(self.sigma_255):
             raise ValueError(
                 f"sigma_255 must be one number or a low and a high, not {self.sigma_255}"
             )
-        if self.sigma_255[0] < 0:
-            raise ValueError(f"sigma_255 must not be negative: {self.sigma_255}")
+        if not all(0 <= sigma < math.inf for sigma in self.sigma_255):
+            raise ValueError(f"sigma_255 must be finite and not negative: {self.sigma_255}")
         for name in ("steps", "batch", "patch", "log_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (gray) or 3 (colour), not {self.channels}")
 
@@ -138,22 +158,22 @@ class TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write a configuration as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_atomically(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def load_config(path: Path) -> TrainConfig:
     """Read what `save_config` wrote.
 
     Raises:
-        ValueError: Not JSON, or keys that this version does not know.
+        ValueError: Not JSON, keys that this version does not know, or values out of their range.
     """
     try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a configuration: {error}") from error
-    model = _make(ModelConfig, values.pop("model", {}), path)
-    optimizer = _make(OptimizerConfig, values.pop("optimizer", {}), path)
-    return _make(TrainConfig, values | {"model": model, "optimizer": optimizer}, path)
+        values = dict(json.loads(path.read_text()))
+        model = _make(ModelConfig, values.pop("model", {}))
+        optimizer = _make(OptimizerConfig, values.pop("optimizer", {}))
+        return _make(TrainConfig, values | {"model": model, "optimizer": optimizer})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a training configuration: {error}") from error
 
 
 def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
@@ -163,21 +183,26 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
         >>> differences(TrainConfig(), TrainConfig(steps=3, model=ModelConfig(wrapper="wne")))
         ['model.wrapper', 'steps']
     """
-    first, second = (_flatten(dataclasses.asdict(config)) for config in (one, other))
+    first, second = (flatten(dataclasses.asdict(config)) for config in (one, other))
     return sorted(k for k in first | second if first.get(k) != second.get(k))
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys.
+
+    Example:
+        >>> flatten({"steps": 3, "model": {"depth": 6}})
+        {'steps': 3, 'model.depth': 6}
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
 
 
-def _make(cls: type, values: dict, path: Path) -> Any:
+def _make(cls: type, values: dict) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - known):
-        raise ValueError(f"{path} has unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
+        raise ValueError(f"unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
     return cls(**values)

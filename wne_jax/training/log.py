@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from wne_jax._files import write_atomically
+
 
 class Log:
     """Appends to `metrics.jsonl` and to TensorBoard event files. A context manager.
@@ -16,8 +18,8 @@ class Log:
         path = workdir / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if _step(line) <= start]
-        self._file = path.open("w")
-        self._file.writelines(line + "\n" for line in kept)
+        write_atomically(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a")
         try:
             from tensorboardX import SummaryWriter
         except ImportError:  # the log above holds the same numbers

@@ -65,19 +65,21 @@ def fit(
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is not set.
-        ValueError: The folder holds a run of another configuration (its keys are named).
+        ValueError: The folder holds a run of another configuration (its keys are named), or the images
+            do not fit the configuration.
         Diverged: The loss stopped being finite; the last checkpoint is from before.
         Interrupted: SIGTERM came; the state is saved.
     """
     workdir = Path(workdir)
+    train_step = jax.jit(make_train_step(config), donate_argnums=0)  # refuses unknown names
+    corpus = load_corpus(config) if corpus is None else corpus
+    _check_corpus(config, corpus)
     _claim(workdir, config, resume=resume)
     with Checkpoints(workdir, keep=config.keep) as checkpoints:
         start = checkpoints.latest or 0
         state = checkpoints.restore(config) if start else create_state(config)
         if start >= config.steps:
             return state
-        corpus = load_corpus(config) if corpus is None else corpus
-        train_step = jax.jit(make_train_step(config), donate_argnums=0)
         bar = tqdm(
             total=config.steps, initial=start, desc=workdir.name, unit="step", disable=not progress
         )
@@ -131,10 +133,32 @@ def _mean_loss(pending: list[dict[str, Array]], *, last: int) -> float:
         step = last - len(pending) + 1 + finite.index(False)
         loss = float(fetched[finite.index(False)]["loss"])
         raise Diverged(
-            f"loss or gradient is not finite at step {step} (loss {loss}); the last good checkpoint "
-            "is kept. A smaller learning rate, or clipping, may help"
+            f"loss, gradient or update is not finite at step {step} (loss {loss}); the last checkpoint is "
+            "from before. A smaller learning rate, or clipping, may help"
         )
     return float(np.mean([metrics["loss"] for metrics in fetched]))
+
+
+def finished(workdir: Path, config: TrainConfig) -> bool:
+    """Whether a folder holds the last checkpoint of this very run."""
+    path = Path(workdir) / "config.json"
+    if not path.is_file() or differences(load_config(path), config):
+        return False
+    with Checkpoints(Path(workdir), keep=config.keep, create=False) as checkpoints:
+        return checkpoints.latest == config.steps
+
+
+def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
+    """Refuse images that the gather of a crop would read across."""
+    smallest = int(min(np.min(corpus.heights), np.min(corpus.widths)))
+    if smallest < config.patch:
+        raise ValueError(
+            f"patch = {config.patch} is larger than the smallest image, of {smallest} pixels"
+        )
+    if corpus.channels != config.channels:
+        raise ValueError(
+            f"the images have {corpus.channels} channels, not channels = {config.channels}"
+        )
 
 
 def _claim(workdir: Path, config: TrainConfig, *, resume: bool) -> None:

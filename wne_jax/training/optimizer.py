@@ -20,8 +20,8 @@ def make_schedule(config: OptimizerConfig, *, steps: int) -> optax.Schedule:
 
     Example:
         >>> schedule = make_schedule(OptimizerConfig(schedule="halved", halve_every=10), steps=30)
-        >>> [float(schedule(step)) * 1e3 for step in (0, 9, 10, 20)]
-        [1.0, 1.0, 0.5, 0.25]
+        >>> [f"{schedule(step):.5f}" for step in (0, 9, 10, 20)]
+        ['0.00100', '0.00100', '0.00050', '0.00025']
     """
     rate, remaining = config.learning_rate, steps - config.warmup
     if remaining < 1:

@@ -81,7 +81,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Corpus], tuple[TrainState, dict[str, Array]]]:
     """The function `(state, corpus) -> (state, metrics)`, to be compiled by the caller.
 
-    The metrics are `loss`, and `finite`: whether loss and gradient were.
+    The metrics are `loss`, and `finite`: whether loss, gradient and update were.
 
     Raises:
         ValueError: An unknown loss or noise.
@@ -115,8 +115,8 @@ def make_train_step(
         ema = state.ema
         if config.optimizer.ema is not None:
             ema = optax.incremental_update(params, ema, 1 - config.optimizer.ema)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+        norms = jnp.stack([loss, optax.tree.norm(gradient), optax.tree.norm(updates)])
         state = TrainState(state.step + 1, params, collections, opt_state, ema)
-        return state, {"loss": loss, "finite": finite}
+        return state, {"loss": loss, "finite": jnp.all(jnp.isfinite(norms))}
 
     return train_step
