@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import _cli
@@ -198,10 +199,14 @@ def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax
     """
     crop = image._replace(pixels=image.pixels[:64, :64])
     noisy, _ = noisy_and_clean(crop, 25.0, key)
+    # By default accelerators multiply in TF32 (NVIDIA) or bfloat16 (TPU).
+    compute_dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     for arm, denoiser in denoisers.items():
         if denoiser.symmetry != "normalization":
             continue
-        assert_normalization_equivariant(denoiser.function, noisy, key, gain=4.0)
+        assert_normalization_equivariant(
+            denoiser.function, noisy, key, gain=4.0, compute_dtype=compute_dtype
+        )
         assert_exact_under_powers_of_two(denoiser.function, noisy)
         print(f"{arm}: f(a y + b) = a f(y) + b holds to rounding, bit for bit under powers of two")
 

@@ -1,9 +1,14 @@
-"""The package as a whole: what importing it needs, and what it offers."""
+"""The project as a whole: what importing it needs, what it offers, and whether its front door is whole."""
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import wne_jax as wne
+
+ROOT = Path(__file__).parents[1]
 
 OPTIONAL = (
     *("PIL", "tifffile", "skimage", "matplotlib", "tqdm", "tyro", "tensorboardX"),
@@ -22,3 +27,24 @@ def test_the_core_imports_without_what_is_optional():
 
 def test_every_public_name_is_there():
     assert all(hasattr(wne, name) for name in wne.__all__)
+
+
+def test_the_readme_has_its_pictures_links_and_tables():
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    assert len(links) >= 3 and all((ROOT / link).exists() for link in links)
+    assert not re.search(r"[A-Z]+_TABLE", text)
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_results():
+    readme = (ROOT / "README.md").read_text().splitlines()
+    for table in ("mismatch/table.md", "overhead/overhead.md"):
+        lines = (ROOT / "experiments/results" / table).read_text().splitlines()
+        rows = [line for line in lines if line.startswith("| ") and "e-0" not in line]
+        assert len(rows) >= 4 and all(row in readme for row in rows)
+
+
+def test_notebooks_are_stored_without_output():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        assert cells and not any(c["outputs"] or c["execution_count"] for c in cells)

@@ -4,7 +4,7 @@ Every sweep takes named functions f32[B, H, W, C] -> f32[B, H, W, C], already co
 is), and returns one record for each image, level, repeat and model. A function whose attribute
 `conditioned` is true is called with the level as second argument. Noise is keyed by the image's name,
 the level and the repeat, never by the model, so that all models see the same pixels and a subset of a sweep
-has the numbers of the whole. Images of one size go together, so that each size compiles once.
+has the numbers of the whole, to rounding. Images of one size go together: each size compiles once.
 """
 
 import zlib
