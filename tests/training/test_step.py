@@ -79,9 +79,12 @@ def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     chex.assert_trees_all_equal(after.variables()["params"], after.ema)
 
 
-@pytest.mark.parametrize("wrapper", ["none", "wne"])
-def test_training_lowers_the_loss(wrapper):
-    config = small(model=ModelConfig(wrapper=wrapper, options=SMALL.options), steps=60)
+@pytest.mark.parametrize("wrapper, optimizer", [("none", "adam"), ("wne", "adamw")])
+def test_training_lowers_the_loss(wrapper, optimizer):
+    model = ModelConfig(wrapper=wrapper, options=SMALL.options)
+    config = small(
+        model=model, optimizer=OptimizerConfig(name=optimizer, warmup=5, clip=1.0), steps=60
+    )
     ramp = np.tile(np.linspace(0, 255, 30), (24, 1)).astype(np.uint8)[..., None]
     images, step, state = (
         build_corpus([ramp]),
