@@ -160,11 +160,9 @@ def test_no_more_than_the_claim_is_there(case):
         assert defect(f, wne.actions.Scale(3.0), y).min() > 1e-3
 
 
-@each_case
-def test_powers_of_two_are_exact_where_a_wrapper_says_so(case):
+@pytest.mark.parametrize("case", [case for case in CASES if case.wrapper != "none"], ids=str)
+def test_powers_of_two_are_exact_under_every_wrapper(case):
     model, variables, _ = prepared(case)
-    if case.wrapper == "none":
-        pytest.skip("the promise is the wrappers'")
 
     def f(y):
         sigma = (
@@ -175,11 +173,14 @@ def test_powers_of_two_are_exact_where_a_wrapper_says_so(case):
     assert_exact_under_powers_of_two(f, images(case))
 
 
-@each_case
+# One wrapper stands for all here, and the ordinary mode for the others.
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.wrapper in ("mean_std", "none") and c.mode == "ordinary"],
+    ids=str,
+)
 def test_bfloat16_computes_within_its_precision(case, standard_promotion):
     model, variables, compiled = prepared(case)
-    if case.wrapper not in ("mean_std", "none") or case.mode != "ordinary":
-        pytest.skip("one wrapper stands for all")
     y = images(case)
     coarse = getattr(model, "backbone", model).clone(dtype=jnp.bfloat16, parent=None)
     coarse = model.clone(backbone=coarse) if case.wrapper != "none" else coarse

@@ -2,7 +2,7 @@
 
 The bit patterns of floats, with the negative ones flipped, are ordered like the floats themselves.
 The k-th smallest entry is then found one bit at a time: each step counts the entries below a
-candidate, so that 32 passes (64 in double precision) replace a sort. On a CPU this is 10 to 60 times
+candidate, so that 32 passes (64 in double precision) replace a sort. On a CPU this is several times
 faster than `jnp.median` on image-sized data, and the result is the same to the last bit.
 """
 
