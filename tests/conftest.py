@@ -1,5 +1,6 @@
 """A strict session: no silent rank or dtype promotion, no network, no surprise data."""
 
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +32,29 @@ def wne_data() -> Path:
             "WNE_DATA does not name a folder with the research image sets (Set12, BSD68, BSD400)"
         )
     return Path(root)
+
+
+@pytest.fixture
+def wne_weights() -> Path:
+    """The folder of other people's trained denoisers, or a skip that says what is missing."""
+    root = os.environ.get("WNE_WEIGHTS")
+    if not root or not Path(root, "dncnn_gray_sigma25.matconvnet.mat").is_file():
+        pytest.skip("WNE_WEIGHTS does not name a folder with published weight files")
+    return Path(root)
+
+
+@pytest.fixture
+def published_shapes(wne_weights):
+    """The tensors of a published checkpoint, `name -> {tensor: shape}`, or a skip."""
+    folder = wne_weights.parent / "reference" / "state_dicts"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not hold the layouts of published checkpoints")
+
+    def read(name: str) -> dict[str, tuple[int, ...]]:
+        tensors = json.loads((folder / f"{name}.json").read_text())["tensors"]
+        return {tensor: tuple(shape) for tensor, shape in tensors.items()}
+
+    return read
 
 
 @pytest.fixture

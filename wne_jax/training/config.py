@@ -9,50 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from flax import linen as nn
 
-from wne_jax import models
 from wne_jax._files import write_atomically
-from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
-from wne_jax.statistics import PAIRS
-
-Wrapper = Literal["none", "wne", "scale", "input"]
-_WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A backbone and the wrapper around it.
-
-    Attributes:
-        backbone: Name in `wne_jax.models.MODELS`.
-        options: Options of the backbone.
-        wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
-        statistics: Name in `wne_jax.statistics.PAIRS`; read by the wrappers "wne" and "input".
-    """
-
-    backbone: str = "dncnn"
-    options: dict[str, Any] = field(default_factory=lambda: {"depth": 6, "features": 32})
-    wrapper: Wrapper = "none"
-    statistics: str = "mean_std"
-
-    def build(self) -> nn.Module:
-        """Return the module, its parameters still to be made or read."""
-        backbone = models.build(self.backbone, **self.options)
-        if self.wrapper == "none":
-            return backbone
-        if self.wrapper not in _WRAPPERS:
-            raise ValueError(f"wrapper must be none, {', '.join(_WRAPPERS)}; not {self.wrapper!r}")
-        if self.wrapper == "scale":
-            return ScaleEquivariant(backbone)
-        if self.statistics not in PAIRS:
-            raise ValueError(f"statistics must be one of {sorted(PAIRS)}, not {self.statistics!r}")
-        return _WRAPPERS[self.wrapper](backbone, statistics=PAIRS[self.statistics])
-
-    @property
-    def conditioned(self) -> bool:
-        """Whether the model is told the noise level."""
-        return bool(self.options.get("conditioned", False))
+from wne_jax.models.config import ModelConfig, from_values
 
 
 @dataclass(frozen=True)
@@ -117,7 +76,7 @@ class TrainConfig:
         keep: How many of the last checkpoints are kept.
     """
 
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
     data: str = "embedded"
     channels: int = 1
@@ -169,9 +128,9 @@ def load_config(path: Path) -> TrainConfig:
     """
     try:
         values = dict(json.loads(path.read_text()))
-        model = _make(ModelConfig, values.pop("model", {}))
-        optimizer = _make(OptimizerConfig, values.pop("optimizer", {}))
-        return _make(TrainConfig, values | {"model": model, "optimizer": optimizer})
+        model = from_values(ModelConfig, values.pop("model", {}))
+        optimizer = from_values(OptimizerConfig, values.pop("optimizer", {}))
+        return from_values(TrainConfig, values | {"model": model, "optimizer": optimizer})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a training configuration: {error}") from error
 
@@ -199,10 +158,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _make(cls: type, values: dict) -> Any:
-    known = {f.name for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
-    return cls(**values)

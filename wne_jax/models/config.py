@@ -1,0 +1,79 @@
+"""What a model is, in plain values: a backbone, its options, and the wrapper around it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from flax import linen as nn
+
+from wne_jax import models
+from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
+from wne_jax.statistics import PAIRS
+from wne_jax.transforms import Anchor
+
+Wrapper = Literal["none", "wne", "scale", "input"]
+_WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A backbone and the wrapper around it.
+
+    Attributes:
+        backbone: Name in `wne_jax.models.MODELS`.
+        options: Options of the backbone.
+        wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
+        statistics: Name in `wne_jax.statistics.PAIRS`; read by the wrappers "wne" and "input".
+        anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
+
+    Example:
+        >>> ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne").build().backbone.depth
+        4
+    """
+
+    backbone: str = "dncnn"
+    options: dict[str, Any] = field(default_factory=lambda: {"depth": 6, "features": 32})
+    wrapper: Wrapper = "none"
+    statistics: str = "mean_std"
+    anchor: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        """Refuse values that cannot be meant."""
+        object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
+        if len(self.anchor) != 2 or not self.anchor[1] > 0 or not np.isfinite(self.anchor).all():
+            raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
+        if self.wrapper == "none" and self.anchor != Anchor():
+            raise ValueError("an anchor needs a wrapper, and wrapper is 'none'")
+
+    def build(self) -> nn.Module:
+        """Return the module, its parameters still to be made or read."""
+        backbone, anchor = models.build(self.backbone, **self.options), Anchor(*self.anchor)
+        if self.wrapper == "none":
+            return backbone
+        if self.wrapper not in _WRAPPERS:
+            raise ValueError(f"wrapper must be none, {', '.join(_WRAPPERS)}; not {self.wrapper!r}")
+        if self.wrapper == "scale":
+            return ScaleEquivariant(backbone, anchor=anchor)
+        if self.statistics not in PAIRS:
+            raise ValueError(f"statistics must be one of {sorted(PAIRS)}, not {self.statistics!r}")
+        pair = PAIRS[self.statistics]
+        return _WRAPPERS[self.wrapper](backbone, statistics=pair, anchor=anchor)
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the model is told the noise level."""
+        return bool(self.options.get("conditioned", False))
+
+
+def from_values(cls: type, values: Mapping[str, Any]) -> Any:
+    """Build a configuration from what JSON held.
+
+    Raises:
+        ValueError: Keys that the class does not know, or values out of their range.
+    """
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
+    return cls(**values)

@@ -1,0 +1,1 @@
+"""Reading and writing trained models: our own files, and other people's."""
