@@ -282,7 +282,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_full_scale():
     assert units.full_scale(np.uint8) == 255.0
-    assert units.full_scale("uint16") == 65535.0
+    assert units.full_scale("uint16") == units.full_scale(">u2") == 65535.0
     assert units.full_scale(np.float16) == units.full_scale(np.float64) == 1.0
     for dtype in (np.int16, np.uint32, np.bool_):
         with pytest.raises(TypeError, match=np.dtype(dtype).name):

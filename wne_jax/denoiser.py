@@ -1,6 +1,8 @@
 """`Denoiser`: the one seam between a trained model and whatever uses or evaluates it."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,14 @@ from flax.errors import FlaxError
 from jax import Array
 from jax.typing import ArrayLike
 
+from wne_jax._progress import Progress
+from wne_jax.frozen import takes_sigma_as
+from wne_jax.models.config import ModelConfig
 from wne_jax.modules import symmetry
-from wne_jax.units import from_unit, full_scale, saturate, to_unit
+from wne_jax.statistics import Statistics, given, known_noise
+from wne_jax.units import full_scale, saturate
+
+_DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
 
 
 class Denoiser:
@@ -28,57 +36,127 @@ class Denoiser:
     Args:
         model: A Linen module called as `apply(variables, y f32[B, H, W, C], sigma=...)`.
         variables: Its variables.
+        config: What builds the model; `save` needs it.
 
     Attributes:
         channels: Channels that the model takes.
         conditioned: Whether the model wants the noise level.
+        takes_sigma: Whether it can be told: it is conditioned, or estimates the level by itself
+            (statistics `noise_level`, or `wne_jax.frozen`), and a given one then stands for the estimate.
         symmetry: "normalization", "scale" or "none".
+        receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
+        function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis.
 
     Example:
-        >>> import wne_jax as wne
-        >>> model = wne.WNE(wne.models.DnCNN(depth=3, features=8))
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-        >>> Denoiser(model, variables)(np.full((5, 7), 200, np.uint8)).dtype.name
+        >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
+        >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> denoise = Denoiser(config.build(), variables, config)
+        >>> denoise(np.full((5, 7), 200, np.uint8)).dtype.name
         'uint8'
     """
 
-    def __init__(self, model: nn.Module, variables: Any):
+    def __init__(self, model: nn.Module, variables: Any, config: ModelConfig | None = None):
         self.model = model
         self.variables = variables
+        self.config = config
         self.symmetry = symmetry(model)
         backbone = getattr(model, "backbone", model)
         self.conditioned = bool(getattr(backbone, "conditioned", False))
+        self.takes_sigma = takes_sigma_as(model) is not None
+        self.receptive_radius: int | None = getattr(backbone, "receptive_radius", None)
         self.channels = self._find_channels()
         self.function = _Function(model, variables, conditioned=self.conditioned)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Denoiser":
-        """Read the last checkpoint of a training run.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        mode: str | None = None,
+        key: str | None = None,
+        allow_namespace: bool = False,
+        **wrapping: Any,
+    ) -> "Denoiser":
+        """Read the last checkpoint of a training run, or a weight file, ours or other people's.
 
         Args:
-            path: The run's folder.
+            path: The run's folder, or a file that `wne_jax.weights.load_model` reads.
+            mode: For files of other people; see there.
+            key: Likewise.
+            allow_namespace: Likewise.
+            **wrapping: `wrapper`, `statistics`, `anchor` or `trained_sigma_255` of `ModelConfig`, to wrap a
+                frozen network anew.
 
         Raises:
-            FileNotFoundError: The folder holds no run, or a run without a checkpoint.
-            ValueError: A damaged configuration or checkpoint.
+            FileNotFoundError: No such file, or a folder without a run or without a checkpoint.
+            ValueError: A damaged configuration, checkpoint or file, or weights of no known layout.
+
+        Example:
+            A network trained by others for noise level 25, made blind and equivariant without training:
+
+            >>> Denoiser.load("dncnn_25.pth", wrapper="wne", anchor=wne_jax.frozen.ANCHOR,
+            ...               trained_sigma_255=25)  # doctest: +SKIP
         """
-        from wne_jax.training.checkpoints import Checkpoints
-        from wne_jax.training.config import load_config
-
         path = Path(path)
-        if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
-        config = load_config(path / "config.json")
-        with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
-            state = checkpoints.restore(config)
-        return cls(config.model.build(), state.variables())
+        if path.is_dir():
+            config, variables = _load_run(path)
+        else:
+            from wne_jax.weights import load_model
 
-    def __call__(self, image: np.ndarray, sigma: float | None = None) -> np.ndarray:
+            config, variables = load_model(
+                path, mode=mode, key=key, allow_namespace=allow_namespace
+            )
+        config = dataclasses.replace(config, **wrapping)
+        return cls(config.build(), variables, config)
+
+    @classmethod
+    def default(cls) -> "Denoiser":
+        """The small gray denoiser that comes with the package: blind, for sigma 2 to 75 (of 255)."""
+        return cls.load(_DEFAULT)
+
+    def save(self, path: str | Path) -> None:
+        """Write model and variables to one safetensors file, which `load` reads.
+
+        Raises:
+            ValueError: The Denoiser was made without a configuration.
+        """
+        from wne_jax.weights import save
+
+        if self.config is None:
+            raise ValueError("saving needs config=, the ModelConfig that builds the model")
+        save(Path(path), self.config, self.variables)
+
+    def export(self, path: str | Path) -> None:
+        """Write the compiled function with its weights; `wne_jax.exporting.load_exported` reads it."""
+        from wne_jax.exporting import export
+
+        export(self, path)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        sigma: float | None = None,
+        *,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+        tile: int | None = None,
+        out: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
         """Denoise one image or a batch.
 
         Args:
-            image: [H, W], [H, W, C] or [B, H, W, C], real, in any range.
-            sigma: Noise level in the units of `image`; needed by conditioned models, refused by others.
+            image: [H, W], [H, W, C] or [B, H, W, C], real, in any range. With `tile` it may be a memory map:
+                it is read block by block.
+            sigma: Noise level in the units of `image`; needed by conditioned models, refused by those that
+                do not take it.
+            strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
+            self_ensemble: Average over the eight flips and rotations, for eight times the cost.
+            tile: Side of the square tiles, in pixels, that the backbone works on; statistics are still those
+                of the whole image. The result is that of the whole image to rounding where
+                `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended.
+            out: Array of the shape and dtype of `image` to write to (a memory map, say).
+            progress: Called with the number of tiles done and their number.
 
         Returns:
             The estimate, of the same shape and dtype: integers rounded and saturated, floats not clipped.
@@ -86,57 +164,95 @@ class Denoiser:
         Raises:
             TypeError: Boolean or complex pixels, or an integer type without a full scale for a model
                 that is not normalization-equivariant.
-            ValueError: A shape, a number of channels, a sigma or NaN that the model cannot serve.
+            ValueError: A shape, a number of channels, a sigma, a strength, a tile, an `out` or NaN that the
+                model cannot serve.
         """
-        image = np.asarray(image)
-        if (sigma is None) == self.conditioned:
-            wanted = "needs sigma" if self.conditioned else "takes no sigma: it is blind"
-            raise ValueError(f"this model {wanted}")
+        image = image if isinstance(image, np.ndarray) else np.asarray(image)
+        self._check(image, sigma, strength, out)
+        options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
+        result = np.empty(image.shape, image.dtype) if out is None else out
+        if tile is not None:
+            from wne_jax.tiling import denoise_tiled
+
+            for source, target in self._planes(image, result):
+                denoise_tiled(self, source, target, sigma, tile=tile, progress=progress, **options)
+            return result
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
+        batch = self._as_batch(image)
+        peak: Any = 0.0
+        if self.symmetry == "normalization":
+            pivot = batch[:, :1, :1, :1].astype(np.float64)
+            peak = np.abs(batch - pivot).max(axis=(1, 2, 3), keepdims=True)
+        coordinates = self.coordinates(batch[:, :1, :1, :1], peak)
+        level = None if sigma is None else np.ravel(coordinates.level(sigma))
+        estimate = self.function(coordinates.enter(batch), level, **options)
+        result[...] = self._restore_shape(coordinates.leave(estimate), image.shape)
+        return result
+
+    def coordinates(self, first: np.ndarray, peak: np.ndarray | float) -> "Coordinates":
+        """The host's change between an image's units and the float32 that the model gets.
+
+        Args:
+            first: A pixel of every image, the pivot of an equivariant model; its dtype is the image's.
+            peak: The largest distance from it in every image; read for an equivariant model.
+        """
+        if self.symmetry == "normalization":
+            scale = 2.0 ** np.frexp(peak)[1]
+            return Coordinates(first.dtype, first.astype(np.float64), scale)
+        return Coordinates(first.dtype, 0.0, full_scale(first.dtype))
+
+    def _check(
+        self, image: np.ndarray, sigma: float | None, strength: float, out: np.ndarray | None
+    ) -> None:
+        """Refuse what no path through `__call__` can serve."""
+        if sigma is None and self.conditioned:
+            raise ValueError("this model needs sigma, the noise level in the units of the image")
+        if sigma is not None and not self.takes_sigma:
+            raise ValueError("this model takes no sigma: it is blind")
         if sigma is not None and not 0 <= sigma < math.inf:
             raise ValueError(f"sigma must be finite and not negative, not {sigma}")
-        batch = self._as_batch(image)
-        if self.symmetry == "normalization":
-            pivot: Any = batch[:, :1, :1, :1].astype(np.float64)
-            y = batch.astype(np.float64) - pivot
-            scale = 2.0 ** np.frexp(np.abs(y).max(axis=(1, 2, 3), keepdims=True))[1]
-        else:
-            y, pivot, scale = to_unit(batch), 0.0, 1.0
-            sigma = None if sigma is None else sigma / full_scale(image.dtype)
-        level = () if sigma is None else (np.float32(sigma / np.ravel(scale)),)
-        estimate = np.asarray(self.function(np.float32(y / scale), *level), np.float64)
-        if self.symmetry == "normalization":
-            estimate = saturate(estimate * scale + pivot, image.dtype)
-        else:
-            estimate = from_unit(estimate, image.dtype)
-        return self._restore_shape(estimate, image.shape)
-
-    def _as_batch(self, image: np.ndarray) -> np.ndarray:
-        """`[B, H, W, channels of the model]`."""
+        if not 0 <= strength < math.inf:
+            raise ValueError(f"strength must be finite and not negative, not {strength}")
         if image.dtype.kind not in "uif":
             raise TypeError(f"image must hold integers or floats, not {image.dtype}")
         if image.ndim not in (2, 3, 4) or image.size == 0:
             raise ValueError(
                 f"image must be [H, W], [H, W, C] or [B, H, W, C], not of shape {image.shape}"
             )
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
+        channels = 1 if image.ndim == 2 else image.shape[-1]
+        if channels != self.channels and (self.channels, channels) != (1, 3):
+            raise ValueError(
+                f"image of shape {image.shape} has {channels} channels and the model takes "
+                f"{self.channels} (a batch of gray images is [B, H, W, 1])"
+            )
+        if out is not None and (out.shape, out.dtype) != (image.shape, image.dtype):
+            raise ValueError(
+                f"out must be {image.dtype} {image.shape} as the image, not {out.dtype} {out.shape}"
+            )
+
+    def _as_batch(self, image: np.ndarray) -> np.ndarray:
+        """`[B, H, W, channels of the model]`."""
         batch = image[..., None] if image.ndim == 2 else image
         batch = batch if batch.ndim == 4 else batch[None]
-        channels = batch.shape[-1]
-        if channels == self.channels:
+        if batch.shape[-1] == self.channels:
             return batch
-        if self.channels == 1 and channels == 3:
-            return np.moveaxis(batch, -1, 1).reshape(-1, *batch.shape[1:3], 1)
-        raise ValueError(
-            f"image of shape {image.shape} has {channels} channels and the model takes {self.channels} "
-            "(a batch of gray images is [B, H, W, 1])"
-        )
+        return np.moveaxis(batch, -1, 1).reshape(-1, *batch.shape[1:3], 1)
 
     def _restore_shape(self, estimate: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Undo `_as_batch`."""
         if self.channels == 1 and len(shape) > 2 and shape[-1] == 3:
             return np.moveaxis(estimate.reshape(-1, 3, *shape[-3:-1]), 1, -1).reshape(shape)
         return estimate.reshape(shape)
+
+    def _planes(self, image: np.ndarray, result: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Views `[H, W, channels of the model]` of what is denoised by itself, in and out."""
+        pairs = [(image, result)] if image.ndim < 4 else list(zip(image, result))
+        if image.ndim == 2:
+            pairs = [(image[..., None], result[..., None])]
+        if pairs[0][0].shape[-1] == self.channels:
+            return pairs
+        return [(y[..., c : c + 1], x[..., c : c + 1]) for y, x in pairs for c in range(3)]
 
     def _find_channels(self) -> int:
         """Try gray and colour against the shapes of the variables."""
@@ -153,18 +269,126 @@ class Denoiser:
         raise ValueError("the variables do not fit the model, for gray or for colour images")
 
 
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """The change from an image's units to the float32 that a model gets, (y - pivot) / scale, and back.
+
+    Attributes:
+        dtype: Dtype of the image.
+        pivot: Offset, broadcastable to the image.
+        scale: Factor, likewise.
+    """
+
+    dtype: np.dtype
+    pivot: np.ndarray | float
+    scale: np.ndarray | float
+
+    def enter(self, y: np.ndarray) -> np.ndarray:
+        """Pixels of the image to float32."""
+        return ((y.astype(np.float64) - self.pivot) / self.scale).astype(np.float32)
+
+    def leave(self, x: ArrayLike) -> np.ndarray:
+        """Float32 to pixels: integers rounded and saturated, floats not clipped."""
+        return saturate(np.asarray(x, np.float64) * self.scale + self.pivot, self.dtype)
+
+    def level(self, sigma: float) -> np.ndarray:
+        """A noise level, which no offset changes."""
+        return np.asarray(sigma / np.asarray(self.scale), np.float32)
+
+
 class _Function:
-    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis."""
+    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C]."""
 
     def __init__(self, model: nn.Module, variables: Any, *, conditioned: bool):
         self.conditioned = conditioned
+        self._model = model
         self._variables = jax.tree.map(jnp.asarray, variables)
+        self._apply = jax.jit(self._estimate, static_argnames="self_ensemble")
 
-        def apply(variables: Any, y: Array, condition: dict[str, Any]) -> Any:
+    def __call__(
+        self,
+        y: ArrayLike,
+        sigma: ArrayLike | None = None,
+        *,
+        stats: Statistics | None = None,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+    ) -> Array:
+        """Denoise.
+
+        Args:
+            y: Images f32[B, H, W, C].
+            sigma: Noise level in the units of `y`, a scalar or [B].
+            stats: Location and scale to use in place of those of `y`.
+            strength: Share of the difference to apply.
+            self_ensemble: Average over flips and rotations.
+        """
+        sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
+        return self._apply(
+            self._variables, jnp.asarray(y), sigma, stats, jnp.float32(strength),
+            self_ensemble=self_ensemble,
+        )  # fmt: skip
+
+    def _estimate(
+        self,
+        variables: Any,
+        y: Array,
+        sigma: Array | None,
+        stats: Statistics | None,
+        strength: Array,
+        *,
+        self_ensemble: bool,
+    ) -> Array:
+        model: Any = self._model
+        condition: dict[str, Array] = {}
+        if sigma is not None and takes_sigma_as(model) == "statistics":
+            model = model.clone(statistics=known_noise(sigma))
+        elif sigma is not None:
+            condition["sigma"] = sigma
+        if stats is not None:
+            model = model.clone(statistics=given(stats))
+
+        def f(y: Array) -> Array:
             return model.apply(variables, y, **condition)
 
-        self._apply = jax.jit(apply)
+        x = self_ensembled(f)(y) if self_ensemble else f(y)
+        # At 1 the estimate itself, bit for bit.
+        return jnp.where(strength == 1, x, y + strength * (x - y))
 
-    def __call__(self, y: ArrayLike, sigma: ArrayLike | None = None) -> Array:
-        condition = {} if sigma is None else {"sigma": jnp.asarray(sigma, jnp.float32)}
-        return self._apply(self._variables, jnp.asarray(y), condition)
+
+def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Average a map of images over the eight symmetries of the square.
+
+    The result commutes with flips and quarter turns exactly, up to the order of a sum, and with
+    everything that `f` commutes with pixel by pixel.
+
+    Args:
+        f: A map of images `[B, H, W, C]`.
+
+    Returns:
+        A map of images `[B, H, W, C]`.
+    """
+
+    def averaged(y: Array) -> Array:
+        estimates = []
+        for turns in range(4):
+            for flip in (False, True):
+                moved = jnp.rot90(y, turns, axes=(1, 2))
+                x = f(moved[:, ::-1] if flip else moved)
+                estimates.append(jnp.rot90(x[:, ::-1] if flip else x, -turns, axes=(1, 2)))
+        return sum(estimates[1:], start=estimates[0]) / 8
+
+    return averaged
+
+
+def _load_run(path: Path) -> tuple[ModelConfig, Any]:
+    """The model and the variables of a training run."""
+    from wne_jax.training.checkpoints import Checkpoints
+    from wne_jax.training.config import load_config
+
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
+    config = load_config(path / "config.json")
+    with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
+        state = checkpoints.restore(config)
+    return config.model, state.variables()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,13 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 2**28
 """Larger images are refused before they are decoded."""
 
-_TIFF = frozenset({".tif", ".tiff"})
-_ORIENTATION = 274  # the tag's number, in EXIF and in TIFF
-_UPRIGHT = {
+TIFF = frozenset({".tif", ".tiff"})
+"""The suffixes among them that are TIFF."""
+
+ORIENTATION = 274
+"""Number of the orientation tag, in EXIF and in TIFF."""
+
+UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
     4: lambda a: a[::-1],
@@ -33,6 +39,8 @@ _UPRIGHT = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
+"""Views `[H, W, ...]` the right way up, by the value of the orientation tag; 1 is upright already."""
+
 _AS_MODE = {"1": "L", "L": "L", "LA": "L", "I;16": "I;16"} | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"), "RGB"
 )
@@ -60,20 +68,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ImageError: whatever is wrong with the file, in one line that starts with its path.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        known = ", ".join(sorted(SUFFIXES))
-        raise _error(path, f"unknown suffix {suffix!r}; expected one of {known}")
-    if not path.is_file():
-        raise _error(path, "is a folder" if path.is_dir() else "no such file")
-    try:
-        if path.stat().st_size == 0:
-            raise _error(path, "the file is empty (zero bytes)")
-        pixels = _read_tiff(path) if suffix in _TIFF else _read_pillow(path, ("PNG", "JPEG", "BMP"))
-    except ImageError:
-        raise
-    except Exception as err:  # decoders of damaged files raise anything, struct.error included
-        raise _error(path, f"cannot be decoded: {err or type(err).__name__}") from err
+    with decoding(path, SUFFIXES) as suffix:
+        pixels = _read_tiff(path) if suffix in TIFF else _read_pillow(path, ("PNG", "JPEG", "BMP"))
     return np.ascontiguousarray(pixels)
 
 
@@ -92,45 +88,84 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
     path, image = Path(path), np.asarray(image)
     suffix = path.suffix.lower()
     if image.ndim != 3 or image.shape[-1] not in (1, 3) or image.size == 0:
-        raise _error(path, f"image has shape {image.shape}; expected [H, W, 1] or [H, W, 3]")
+        raise image_error(path, f"image has shape {image.shape}; expected [H, W, 1] or [H, W, 3]")
     if image.dtype not in (np.uint8, np.uint16, np.float32):
-        raise _error(path, f"image has dtype {image.dtype}; expected uint8, uint16 or float32")
+        raise image_error(path, f"image has dtype {image.dtype}; expected uint8, uint16 or float32")
     if image.dtype == np.float32 and not np.isfinite(image).all():
-        raise _error(path, "image holds NaN or infinite values")
+        raise image_error(path, "image holds NaN or infinite values")
     plane = image[..., 0] if image.shape[-1] == 1 else image
     encoded = io.BytesIO()
-    if suffix in _TIFF:
+    if suffix in TIFF:
         import tifffile
 
         photometric = "minisblack" if plane.ndim == 2 else "rgb"
         tifffile.imwrite(encoded, plane, photometric=photometric, metadata=None)
     elif suffix != ".png":
-        raise _error(path, f"unknown suffix {suffix!r} for writing; use .png, .tif or .tiff")
+        raise image_error(path, f"unknown suffix {suffix!r} for writing; use .png, .tif or .tiff")
     elif image.dtype == np.float32 or (image.dtype == np.uint16 and plane.ndim == 3):
         kind = f"{'colour' if plane.ndim == 3 else 'gray'} {image.dtype}"
-        raise _error(path, f"{kind} cannot be written as PNG; use .tif, or uint8 by from_unit")
+        raise image_error(path, f"{kind} cannot be written as PNG; use .tif, or uint8 by from_unit")
     else:
         Image.fromarray(plane).save(encoded, "PNG")
     try:
         write_atomically(path, encoded.getvalue())
     except OSError as err:
-        raise _error(path, f"cannot be written: {err.strerror or err}") from err
+        raise image_error(path, f"cannot be written: {err.strerror or err}") from err
 
 
-def _error(path: Path, reason: object) -> ImageError:
+def image_error(path: Path, reason: object) -> ImageError:
+    """The error of one file: its path, then the reason, in one line."""
     return ImageError(f"{path}: {' '.join(str(reason).split())}")
 
 
-def _check_size(path: Path, height: int, width: int) -> None:
+@contextmanager
+def decoding(path: Path, suffixes: Set[str]) -> Iterator[str]:
+    """Read a file inside: it is there, it is not empty, and whatever a decoder raises is an `ImageError`.
+
+    Args:
+        path: the file.
+        suffixes: those that the decoder knows.
+
+    Yields:
+        The file's suffix, in lower case.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        known = ", ".join(sorted(suffixes))
+        raise image_error(path, f"unknown suffix {suffix!r}; expected one of {known}")
+    if not path.is_file():
+        raise image_error(path, "is a folder" if path.is_dir() else "no such file")
+    try:
+        if path.stat().st_size == 0:
+            raise image_error(path, "the file is empty (zero bytes)")
+        yield suffix
+    except ImageError:
+        raise
+    except Exception as err:  # decoders of damaged files raise anything, struct.error included
+        raise image_error(path, f"cannot be decoded: {err or type(err).__name__}") from err
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuse an image without pixels, and one of more than `MAX_PIXELS`."""
     if height * width == 0:
-        raise _error(path, f"the image is {height} x {width}: it has no pixels")
+        raise image_error(path, f"the image is {height} x {width}: it has no pixels")
     if height * width > MAX_PIXELS:
-        raise _error(path, f"the image is {height} x {width}: more than {MAX_PIXELS} pixels")
+        raise image_error(path, f"the image is {height} x {width}: more than {MAX_PIXELS} pixels")
 
 
-def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
+@contextmanager
+def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Open and decode one image with Pillow, after what it would degrade or choke on is refused.
+
+    Args:
+        path: the file.
+        formats: those among Pillow's that its content may have.
+
+    Yields:
+        The image (the first frame), in a mode that becomes 8-bit gray or RGB, or 16-bit gray.
+    """
     if "PNG" in formats and _is_deep_colour_png(path):
-        raise _error(
+        raise image_error(
             path, "16-bit PNG with colour or alpha would be cut to 8 bits; save it as TIFF"
         )
     # An open file, not its name: by name, Pillow memory-maps an uncompressed TIFF and garbles a rotated one.
@@ -138,14 +173,19 @@ def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
         try:
             image = Image.open(file, formats=formats)
         except Image.UnidentifiedImageError as err:
-            raise _error(path, f"the content is not {' or '.join(formats)}") from err
-        _check_size(path, image.height, image.width)
+            raise image_error(path, f"the content is not {' or '.join(formats)}") from err
+        check_size(path, image.height, image.width)
         if image.mode not in _AS_MODE:
-            raise _error(path, f"pixels of mode {image.mode!r} have no stated unit")
+            raise image_error(path, f"pixels of mode {image.mode!r} have no stated unit")
         image.load()
+        yield image
+
+
+def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
+    with open_pillow(path, formats) as image:
         mode = _AS_MODE[image.mode]
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-        upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        upright = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return upright(pixels) if upright else pixels
 
@@ -163,23 +203,23 @@ def _read_tiff(path: Path) -> np.ndarray:
     try:
         tif = tifffile.TiffFile(path)
     except tifffile.TiffFileError as err:
-        raise _error(path, f"the content is not TIFF ({err})") from err
+        raise image_error(path, f"the content is not TIFF ({err})") from err
     with tif:
         page = tif.pages[0].aspage()
         if len(tif.pages) != 1 or tif.series[0].size != page.size:
-            raise _error(path, "holds several pages, or a stack; expected one image")
-        _check_size(path, page.imagelength, page.imagewidth)
+            raise image_error(path, "holds several pages, or a stack; expected one image")
+        check_size(path, page.imagelength, page.imagewidth)
         if page.dtype in (np.bool_, np.uint8):  # Pillow knows more colour spaces and compressions
             return _read_pillow(path, ("TIFF",))
         _check_deep_page(path, page)
         pixels = page.asarray()
-        upright = _UPRIGHT.get(page.tags.valueof(_ORIENTATION, 1))
+        upright = UPRIGHT.get(page.tags.valueof(ORIENTATION, 1))
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     colours = pixels.shape[-1] - len(page.extrasamples)
     if colours not in (1, 3) or len(page.extrasamples) > 1:
-        raise _error(
+        raise image_error(
             path, f"has {pixels.shape[-1]} channels; expected gray or RGB, with alpha at most"
         )
     pixels = pixels[..., :colours]
@@ -187,17 +227,19 @@ def _read_tiff(path: Path) -> np.ndarray:
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32)
         if not np.isfinite(pixels).all():
-            raise _error(path, "holds NaN or infinite values")
+            raise image_error(path, "holds NaN or infinite values")
     return upright(pixels) if upright else pixels
 
 
 def _check_deep_page(path: Path, page: tifffile.TiffPage) -> None:
     """Refuse what is neither plain 16-bit nor plain floating-point gray or RGB."""
     if page.dtype is None or (page.dtype != np.uint16 and page.dtype.kind != "f"):
-        raise _error(path, f"pixels of dtype {page.dtype}; expected uint8, uint16 or floating")
+        raise image_error(path, f"pixels of dtype {page.dtype}; expected uint8, uint16 or floating")
     if page.bitspersample != 8 * page.dtype.itemsize:
-        raise _error(path, f"{page.bitspersample}-bit samples; expected 8, 16 or 32 bits")
+        raise image_error(path, f"{page.bitspersample}-bit samples; expected 8, 16 or 32 bits")
     if page.axes not in ("YX", "YXS", "SYX"):
-        raise _error(path, f"axes {page.axes!r}; expected rows, columns and channels")
+        raise image_error(path, f"axes {page.axes!r}; expected rows, columns and channels")
     if page.photometric not in (1, 2):  # minimum is black, RGB
-        raise _error(path, f"{page.dtype} pixels in {page.photometric!r}; expected gray or RGB")
+        raise image_error(
+            path, f"{page.dtype} pixels in {page.photometric!r}; expected gray or RGB"
+        )

@@ -15,6 +15,7 @@ float32, or float64 for float64 input. Float32 data must keep its deviations fro
 1e-18 to 1e18, where their squares neither vanish nor overflow.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -220,7 +221,10 @@ def high_pass(
     """
     y, axes, where = prepare(y, axes, where)
     detail, valid = y, where
-    for axis in _detail_axes(y, axes):
+    detail_axes = _detail_axes(y, axes)
+    if not detail_axes:
+        return _floored(y, axes, where, 0 * _count(y, axes, where))
+    for axis in detail_axes:
         detail = (2 * detail - jnp.roll(detail, 1, axis) - jnp.roll(detail, -1, axis)) / np.sqrt(
             6.0
         )
@@ -261,6 +265,44 @@ def root_mean_square(
     y, axes, where = prepare(y, axes, where)
     power = _sum(jnp.square(y), axes, where) / jnp.maximum(_count(y, axes, where), 1)
     return Statistics(jnp.zeros_like(power), _sqrt(power))
+
+
+def given(stats: Statistics) -> Pair:
+    """The pair that returns statistics found elsewhere: of the whole image, for one of its tiles.
+
+    Args:
+        stats: Location and scale, broadcastable to what a pair returns.
+
+    Example:
+        >>> whole = mean_std(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
+        >>> given(whole)(jnp.array([[1.0, 3.0]])) is whole
+        True
+    """
+
+    def pair(
+        y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
+    ) -> Statistics:
+        return stats
+
+    return pair
+
+
+def known_noise(sigma: ArrayLike) -> Pair:
+    r"""`noise_level` for a noise level that is known: $f(a y + b, a \sigma) = a f(y, \sigma) + b$.
+
+    Args:
+        sigma: The standard deviation in units of the data, a scalar or `[B]`. The floor of `noise_level`
+            holds for it, too, and constants keep the scale 0.
+    """
+
+    def pair(
+        y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
+    ) -> Statistics:
+        stats = mean_std(y, axes=axes, where=where)
+        raw = jnp.asarray(sigma, stats.scale.dtype)
+        return floored(stats, jnp.reshape(raw, (-1,) + (1,) * (stats.scale.ndim - 1)))
+
+    return pair
 
 
 PAIRS: dict[str, Pair] = {
@@ -402,9 +444,9 @@ def _count(y: Array, axes: tuple[int, ...], where: Array | None) -> Array:
     """The number of valid entries, axes kept, in the dtype of `y`."""
     if where is not None:
         return jnp.sum(where, axis=axes, keepdims=True, dtype=y.dtype)
-    number = float(np.prod([y.shape[axis] for axis in axes]))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(y.shape))
-    return jnp.full(shape, number, y.dtype)
+    sizes = [jnp.asarray(y.shape[axis], y.dtype) for axis in axes]  # symbolic ones, in jax.export
+    return jnp.full(shape, math.prod(sizes, start=jnp.ones((), y.dtype)), y.dtype)
 
 
 def _sqrt(x: Array) -> Array:
@@ -413,10 +455,20 @@ def _sqrt(x: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
+def floored(mean_and_std: Statistics, raw: Array) -> Statistics:
+    """The mean, and `raw` but at least `FLOOR` standard deviations: zero on constants alone.
+
+    Args:
+        mean_and_std: What `mean_std` gives.
+        raw: A scale, of the shape of the standard deviation or a scalar.
+    """
+    mean, std = mean_and_std
+    return Statistics(mean, jnp.where(std > 0, jnp.maximum(raw, FLOOR * std), 0))
+
+
 def _floored(y: Array, axes: tuple[int, ...], where: Array | None, raw: Array) -> Statistics:
-    """Mean, and `raw` but at least `FLOOR` standard deviations: zero on constants alone."""
-    mean, std = mean_std(y, axes=axes, where=where)
-    return Statistics(mean, jnp.maximum(raw, FLOOR * std))
+    """`floored` by the mean and standard deviation of `y`."""
+    return floored(mean_std(y, axes=axes, where=where), raw)
 
 
 def _detail_axes(y: Array, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ def full_scale(dtype: DTypeLike) -> float:
     Raises:
         TypeError: another dtype, whose unit nobody has stated.
     """
-    dtype = np.dtype(dtype)
+    dtype = np.dtype(dtype).newbyteorder("=")
     if dtype in (np.uint8, np.uint16):
         return float(np.iinfo(dtype).max)
     if np.issubdtype(dtype, np.floating):

@@ -29,6 +29,16 @@ def test_every_kernel_that_sums_to_one_is_reached(key, exempt):
     np.testing.assert_allclose(again, kernel, atol=1e-5)
 
 
+def test_weights_of_a_numpy_kernel_keep_its_precision():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4))
+    kernel += (1 - kernel.sum((0, 1, 2))) / 18
+    weights = affine_weights(kernel)
+    assert isinstance(weights, np.ndarray) and weights.dtype == np.float64
+    rows = weights.reshape(18, 4)
+    again = rows - np.roll(rows, 1, axis=0) + 1 / 18
+    np.testing.assert_allclose(again.reshape(kernel.shape), kernel, atol=1e-14)
+
+
 @pytest.mark.parametrize("padding", ["reflect", "circular"])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 def test_layer_commutes_with_affine_maps(key, padding, kernel_size):

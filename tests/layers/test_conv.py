@@ -1,9 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from wne_jax.layers import Conv, conv
+from wne_jax.layers.conv import _padded_first
 
 MODES = {"zeros": "constant", "reflect": "reflect", "circular": "wrap"}
 SIZES = [(1, 1), (1, 4), (2, 2), (3, 7), (9, 8)]
@@ -91,6 +94,19 @@ def test_other_platforms_compute_the_same():
     expected = reference(x, kernel, "reflect")
     assert exported.out_avals[0].shape == expected.shape
     np.testing.assert_allclose(exported.call(x, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("padding", ["reflect", "circular"])
+def test_sizes_may_be_symbolic_on_every_platform(padding, k):
+    x, kernel, _ = draw((7, 6), k)
+    symbols = jax.export.symbolic_shape("h, w", constraints=("h >= 3", "w >= 3"))
+    symbolic = jax.ShapeDtypeStruct((x.shape[0], *symbols, x.shape[3]), x.dtype)
+    elsewhere = functools.partial(_padded_first, precision=None)
+    for platforms, f in ((["cpu", "cuda", "tpu"], conv), (["cpu"], elsewhere)):
+        compiled = jax.jit(functools.partial(f, kernel=kernel, padding=padding))
+        exported = jax.export.export(compiled, platforms=platforms)(symbolic)
+        np.testing.assert_allclose(exported.call(x), reference(x, kernel, padding), atol=1e-5)
 
 
 def test_layer_parameters_and_bias():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.layers import AffineUpsample, affine_kernel, pixel_shuffle
+from wne_jax.layers import AffineUpsample, Upsample, affine_kernel, pixel_shuffle
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -15,19 +15,23 @@ def test_pixel_shuffle_agrees_with_torch(factor):
     np.testing.assert_array_equal(pixel_shuffle(jnp.asarray(x), factor), expected)
 
 
-def test_upsample_is_a_transposed_convolution(key):
+@pytest.mark.parametrize("layer", [Upsample(4), Upsample(4, use_bias=False), AffineUpsample(4)])
+def test_upsample_is_a_transposed_convolution(layer, key):
     torch = pytest.importorskip("torch")
     x = jax.random.normal(key, (2, 3, 5, 6))
-    out, variables = AffineUpsample(4).init_with_output(key, x)
-    assert out.shape == (2, 6, 10, 4)
-    kernel = affine_kernel(variables["params"]["conv"]["kernel"])
+    variables = jax.tree.map(lambda p: p + 0.1, layer.init(key, x))
+    params = variables["params"]
+    kernel, bias = params["conv"]["kernel"], params.get("bias")
+    kernel = affine_kernel(kernel) if isinstance(layer, AffineUpsample) else kernel
     weight = torch.tensor(np.asarray(kernel)).reshape(6, 4, 2, 2)
+    bias = None if bias is None else torch.tensor(np.asarray(bias))
     nchw = torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
-    expected = torch.nn.functional.conv_transpose2d(nchw, weight, stride=2)
+    expected = torch.nn.functional.conv_transpose2d(nchw, weight, bias, stride=2)
+    out = layer.apply(variables, x)
     np.testing.assert_allclose(out, expected.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
-def test_upsample_commutes_with_affine_maps(key):
+def test_affine_upsampling_commutes_with_affine_maps(key):
     x = jax.random.normal(key, (2, 3, 5, 6))
     layer = AffineUpsample(4)
     variables = layer.init(key, x)

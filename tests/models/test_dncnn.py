@@ -27,6 +27,29 @@ def test_convolutions_without_biases(key):
     assert set(variables["params"]["conv_0"]) == set(variables["params"]["conv_3"]) == {"kernel"}
 
 
+def test_without_batch_norm_the_convolutions_keep_their_names(key):
+    y = jax.random.normal(key, (2, 9, 8, 1))
+    net = DnCNN(depth=4, features=8, batch_norm=False, residual=False)
+    variables = net.init(key, y)
+    assert list(variables) == ["params"]
+    assert list(variables["params"]) == ["conv_0", "conv_1", "conv_2", "conv_3"]
+
+
+def test_merged_batch_norm_is_the_batch_norm_that_was_merged(key):
+    y = jax.random.normal(key, (2, 9, 8, 1))
+    net = DnCNN(depth=3, features=8, residual=False)
+    variables = jax.tree.map(lambda v: v + 0.2 if v.ndim == 1 else v, net.init(key, y))
+    norm, stats = variables["params"]["norm_1"], variables["batch_stats"]["norm_1"]
+    gain = norm["scale"] / jnp.sqrt(stats["var"] + 1e-5)
+    merged = {name: dict(variables["params"][name]) for name in ("conv_0", "conv_1", "conv_2")}
+    merged["conv_1"]["kernel"] *= gain[None, None, None]
+    merged["conv_1"]["bias"] = (merged["conv_1"]["bias"] - stats["mean"]) * gain + norm["bias"]
+    bare = net.clone(batch_norm=False)
+    np.testing.assert_allclose(
+        bare.apply({"params": merged}, y), net.apply(variables, y), atol=1e-5
+    )
+
+
 def test_residual_subtracts_the_stack(key):
     y = jax.random.normal(key, (2, 9, 8, 1))
     variables = DnCNN(depth=3, features=8, residual=False).init(key, y)

@@ -56,6 +56,16 @@ def test_equivariant_mode_agrees_with_the_papers_order_of_channels_in_torch(key)
     np.testing.assert_allclose(net.apply({"params": params}, y), expected, atol=2e-5)
 
 
+def test_the_last_bias_is_an_option_of_the_ordinary_mode_alone(key):
+    def last(**options):
+        y = jnp.zeros((1, 8, 8, 1))
+        net = FDnCNN(depth=3, features=8, **options)
+        return set(jax.eval_shape(net.init, key, y)["params"]["conv_2"])
+
+    assert last() == {"kernel"} and last(last_bias=True) == {"kernel", "bias"}
+    assert last(last_bias=True, mode=NE) == last(last_bias=True, mode="scale-equivariant") == last()
+
+
 def test_scale_equivariant_mode_has_kernels_alone(key):
     variables = jax.eval_shape(FDnCNN(mode="scale-equivariant").init, key, jnp.zeros((1, 8, 8, 1)))
     assert {name for layer in variables["params"].values() for name in layer} == {"kernel"}

@@ -12,5 +12,9 @@ from wne_jax.layers.conv import Padding as Padding
 from wne_jax.layers.conv import conv as conv
 from wne_jax.layers.sort_pool import pair_order as pair_order
 from wne_jax.layers.sort_pool import sort_pool as sort_pool
+from wne_jax.layers.strided_conv import AffineDownsample as AffineDownsample
+from wne_jax.layers.strided_conv import Downsample as Downsample
+from wne_jax.layers.strided_conv import strided_conv as strided_conv
 from wne_jax.layers.upsample import AffineUpsample as AffineUpsample
+from wne_jax.layers.upsample import Upsample as Upsample
 from wne_jax.layers.upsample import pixel_shuffle as pixel_shuffle

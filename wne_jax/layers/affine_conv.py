@@ -5,14 +5,18 @@ reflection or circular; zeros are not moved by b).
 """
 
 import math
+from typing import TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer, PrecisionLike
 from jax import Array
 
 from wne_jax.layers.conv import Padding, conv
+
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 _GAIN = 1 / (1 - 1 / math.pi)
 """The inverse of the variance of the smaller of two standard normal variables, as of the larger."""
@@ -53,7 +57,7 @@ def affine_kernel(w: Array, *, exempt: int = 0) -> Array:
     return jnp.concatenate([rows.reshape(constrained.shape), free], axis=2)
 
 
-def affine_weights(kernel: Array, *, exempt: int = 0) -> Array:
+def affine_weights(kernel: AnyArray, *, exempt: int = 0) -> AnyArray:
     r"""Weights that `affine_kernel` turns into a given kernel: $w_i = \sum_{j \le i} (k_j - 1/n)$.
 
     It lets a kernel from elsewhere, whatever its parametrization, be loaded into `AffineConv`.
@@ -63,7 +67,7 @@ def affine_weights(kernel: Array, *, exempt: int = 0) -> Array:
         exempt: As in `affine_kernel`.
 
     Returns:
-        Free weights `[kh, kw, I, O]`.
+        Free weights `[kh, kw, I, O]`; a NumPy array for a NumPy array, whose precision is kept.
 
     Raises:
         ValueError: As in `affine_kernel`.
@@ -75,8 +79,10 @@ def affine_weights(kernel: Array, *, exempt: int = 0) -> Array:
     """
     constrained, free = _split(kernel, exempt)
     rows = constrained.reshape(-1, kernel.shape[3])
-    rows = jnp.cumsum(rows - 1 / rows.shape[0], axis=0)
-    return jnp.concatenate([rows.reshape(constrained.shape), free], axis=2)
+    weights = (rows - 1 / rows.shape[0]).cumsum(axis=0).reshape(constrained.shape)
+    if isinstance(kernel, np.ndarray):
+        return np.concatenate([weights, free], axis=2)
+    return jnp.concatenate([weights, free], axis=2)
 
 
 class AffineConv(nn.Module):
@@ -124,7 +130,7 @@ class AffineConv(nn.Module):
         return conv(x, kernel, padding=self.padding, precision=self.precision)
 
 
-def _split(w: Array, exempt: int) -> tuple[Array, Array]:
+def _split(w: AnyArray, exempt: int) -> tuple[AnyArray, AnyArray]:
     """The input channels under the constraint, and the exempt ones."""
     if w.ndim != 4:
         raise ValueError(f"a kernel must be [kh, kw, I, O], of rank 4; its shape is {w.shape}")

@@ -110,8 +110,12 @@ class Conv(nn.Module):
 def _padded_first(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike) -> Array:
     """Continue the image, then convolve without padding."""
     radius = kernel.shape[0] // 2
-    border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
-    padded = jnp.pad(x, border, mode=_PAD_MODES[padding])
+    if all(isinstance(size, int) for size in x.shape[1:3]):
+        border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
+        padded = jnp.pad(x, border, mode=_PAD_MODES[padding])
+    else:
+        rows, columns = (_positions(size, radius, padding) for size in x.shape[1:3])
+        padded = x[:, rows][:, :, columns]
     return _correlate(padded, kernel, (0, 0), (0, 0), precision)
 
 
@@ -125,8 +129,7 @@ def _zeros_and_ring(
     """
     radius = kernel.shape[0] // 2
     height, width = x.shape[1:3]
-    rows = np.pad(np.arange(height), radius, mode=_PAD_MODES[padding])
-    columns = np.pad(np.arange(width), radius, mode=_PAD_MODES[padding])
+    rows, columns = (_positions(size, radius, padding) for size in (height, width))
     before, after, both, neither = (0, radius - 1), (radius - 1, 0), (radius, radius), (0, 0)
 
     above, below = x[:, rows[:radius]][:, :, columns], x[:, rows[-radius:]][:, :, columns]
@@ -140,6 +143,14 @@ def _zeros_and_ring(
     out = out.at[:, -radius:].add(bottom[:, -height:])
     out = out.at[:, :, :radius].add(left[:, :, :width])
     return out.at[:, :, -radius:].add(right[:, :, -width:])
+
+
+def _positions(size: Any, radius: int, padding: Padding) -> Any:
+    """Which pixels of an axis lie at -radius, ..., size + radius - 1."""
+    if isinstance(size, int):
+        return np.pad(np.arange(size), radius, mode=_PAD_MODES[padding])
+    at = jnp.arange(-radius, size + radius)  # a symbolic size, of jax.export: above the radius
+    return at % size if padding == "circular" else size - 1 - abs(size - 1 - abs(at))
 
 
 def _correlate(

@@ -6,9 +6,18 @@ from typing import Any
 import flax.linen as nn
 
 from wne_jax.models.dncnn import DnCNN as DnCNN
+from wne_jax.models.drunet import DRUNet as DRUNet
 from wne_jax.models.fdncnn import FDnCNN as FDnCNN
+from wne_jax.models.restormer import Restormer as Restormer
+from wne_jax.models.swinir import SwinIR as SwinIR
 
-MODELS: dict[str, type[nn.Module]] = {"dncnn": DnCNN, "fdncnn": FDnCNN}
+MODELS: dict[str, type[nn.Module]] = {
+    "dncnn": DnCNN,
+    "fdncnn": FDnCNN,
+    "drunet": DRUNet,
+    "swinir": SwinIR,
+    "restormer": Restormer,
+}
 """The models, by the names that configurations and commands use."""
 
 

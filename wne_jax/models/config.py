@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
+from wne_jax.frozen import AnyLevel
 from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.statistics import PAIRS
 from wne_jax.transforms import Anchor
@@ -27,6 +28,8 @@ class ModelConfig:
         wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
         statistics: Name in `wne_jax.statistics.PAIRS`; read by the wrappers "wne" and "input".
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
+        trained_sigma_255: Noise level, in 8-bit units, that a frozen backbone was trained for: behind a
+            wrapper it then serves every level; see `wne_jax.frozen`. None for one that needs no such help.
 
     Example:
         >>> ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne").build().backbone.depth
@@ -38,18 +41,25 @@ class ModelConfig:
     wrapper: Wrapper = "none"
     statistics: str = "mean_std"
     anchor: tuple[float, float] = (0.0, 1.0)
+    trained_sigma_255: float | None = None
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
+        lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}
+        object.__setattr__(self, "options", self.options | lists)  # as they were before JSON
         object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
         if len(self.anchor) != 2 or not self.anchor[1] > 0 or not np.isfinite(self.anchor).all():
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
-        if self.wrapper == "none" and self.anchor != Anchor():
-            raise ValueError("an anchor needs a wrapper, and wrapper is 'none'")
+        if self.wrapper == "none" and (self.anchor != Anchor() or self.trained_sigma_255):
+            raise ValueError("anchor and trained_sigma_255 need a wrapper, and wrapper is 'none'")
+        if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
+            raise ValueError(f"trained_sigma_255 must be positive, not {self.trained_sigma_255}")
 
     def build(self) -> nn.Module:
         """Return the module, its parameters still to be made or read."""
         backbone, anchor = models.build(self.backbone, **self.options), Anchor(*self.anchor)
+        if self.trained_sigma_255 is not None:
+            backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
         if self.wrapper == "none":
             return backbone
         if self.wrapper not in _WRAPPERS:

@@ -25,6 +25,8 @@ class DnCNN(nn.Module, kw_only=True):
         depth: Number of convolutions, 2 or more.
         features: Channels inside.
         mode: "ordinary", or "scale-equivariant": no biases anywhere, and `BiasFreeBatchNorm`.
+        batch_norm: Whether the hidden layers are normalized. False fits checkpoints whose normalization was
+            merged into the convolutions; their names stay.
         use_bias: Whether the ordinary mode's convolutions have biases (its batch normalization always has).
         padding: "zeros", "reflect" or "circular".
         residual: Whether the stack's output is subtracted from `y`, or is the output itself.
@@ -54,6 +56,7 @@ class DnCNN(nn.Module, kw_only=True):
     depth: int = 20
     features: int = 64
     mode: Mode = "ordinary"
+    batch_norm: bool = True
     use_bias: bool = True
     padding: Padding = "zeros"
     residual: bool = True
@@ -69,6 +72,11 @@ class DnCNN(nn.Module, kw_only=True):
         check_choice("padding", self.padding, get_args(Padding))
         check_depth(self.depth)
         super().__post_init__()
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """How far an output pixel sees, in pixels; None with circular padding, which has no borders."""
+        return None if self.padding == "circular" else self.depth
 
     @nn.compact
     def __call__(
@@ -92,7 +100,7 @@ class DnCNN(nn.Module, kw_only=True):
         h = nn.relu(self._conv(0, self.features)(h))
         for i in range(1, self.depth - 1):
             h = self._conv(i, self.features)(h)
-            h = nn.relu(self._norm(i, train)(h))
+            h = nn.relu(self._norm(i, train)(h) if self.batch_norm else h)
         h = self._conv(self.depth - 1, y.shape[-1])(h).astype(y.dtype)
         return y - h if self.residual else h
 

@@ -21,7 +21,7 @@ class FDnCNN(nn.Module, kw_only=True):
 
     | mode | convolution | nonlinearity | for $a > 0$ and real b |
     |---|---|---|---|
-    | ordinary | with bias, but for the last | ReLU | |
+    | ordinary | with bias, but for the last (`last_bias`) | ReLU | |
     | scale-equivariant | without bias | ReLU | $f(a y) = a f(y)$ |
     | normalization-equivariant | `AffineConv` | `sort_pool` | $f(a y + b) = a f(y) + b$ |
 
@@ -32,6 +32,7 @@ class FDnCNN(nn.Module, kw_only=True):
         depth: Number of convolutions, 2 or more.
         features: Channels inside; even in the normalization-equivariant mode.
         mode: One of the three above.
+        last_bias: Whether the ordinary mode's last convolution has a bias too.
         padding: "zeros", "reflect" or "circular". None: zeros, or reflection in the
             normalization-equivariant mode, which zeros would break.
         conditioned: Whether the model takes `sigma`, as a constant channel after the image's.
@@ -64,6 +65,7 @@ class FDnCNN(nn.Module, kw_only=True):
     depth: int = 20
     features: int = 64
     mode: Mode = "ordinary"
+    last_bias: bool = False
     padding: Padding | None = None
     conditioned: bool = False
     dtype: Dtype | None = None
@@ -79,6 +81,11 @@ class FDnCNN(nn.Module, kw_only=True):
             known = tuple(p for p in get_args(Padding) if not (affine and p == "zeros"))
             check_choice("padding", self.padding, known, hint=f", for mode {self.mode!r}")
         super().__post_init__()
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """How far an output pixel sees, in pixels; None with circular padding, which has no borders."""
+        return None if self.padding == "circular" else self.depth
 
     @nn.compact
     def __call__(
@@ -114,5 +121,5 @@ class FDnCNN(nn.Module, kw_only=True):
         if self.mode == "normalization-equivariant":
             exempt = int(self.conditioned and i == 0)
             return AffineConv(features, padding=self.padding or "reflect", exempt=exempt, **common)
-        use_bias = self.mode == "ordinary" and i < self.depth - 1
+        use_bias = self.mode == "ordinary" and (self.last_bias or i < self.depth - 1)
         return Conv(features, padding=self.padding or "zeros", use_bias=use_bias, **common)

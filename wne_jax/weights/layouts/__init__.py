@@ -1,1 +1,32 @@
-"""The layouts of published checkpoints."""
+"""The layouts of published checkpoints: names and shapes of tensors, and the variables that they fill."""
+
+from wne_jax.weights.layouts._table import Layout
+from wne_jax.weights.layouts.drunet import herbreteau_drunet, kair_drunet
+from wne_jax.weights.layouts.plain import (
+    dncnn_with_batch_norm,
+    fdncnn,
+    fdncnn_normalization_equivariant,
+    fdncnn_scale_equivariant,
+    kair_dncnn,
+    kair_fdncnn,
+    matconvnet_dncnn,
+    scico_dncnn,
+)
+from wne_jax.weights.layouts.restormer import restormer
+from wne_jax.weights.layouts.swinir import swinir
+
+LAYOUTS: tuple[Layout, ...] = (
+    kair_dncnn,
+    kair_fdncnn,
+    fdncnn,
+    fdncnn_scale_equivariant,
+    fdncnn_normalization_equivariant,
+    dncnn_with_batch_norm,
+    matconvnet_dncnn,
+    scico_dncnn,
+    kair_drunet,
+    herbreteau_drunet,
+    swinir,
+    restormer,
+)
+"""Every layout that is tried on a checkpoint."""

@@ -1,0 +1,156 @@
+"""What an image larger than memory costs: seconds a megapixel and peak memory, from file to file.
+
+Synthetic noisy images, 16 bit, are written to NPY files block by block and denoised through memory maps, each
+in a process of its own, which has compiled before the clock starts. Small ones are also compared with the
+result of the whole image at once, in float32.
+
+    python -m experiments.large_images --megapixels 1 16 64
+    python -m experiments.large_images --megapixels 4 --tiles 128 256 512 1024     # which tiles are fastest
+"""
+
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments import _cli
+from wne_jax import results
+from wne_jax._files import write_atomically
+from wne_jax.denoiser import Denoiser
+from wne_jax.streaming import release_pages
+from wne_jax.units import from_unit
+
+COMPARED = 2.0
+"""Megapixels up to which the whole image is denoised at once, too."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command line."""
+
+    megapixels: tuple[float, ...] = (1, 16, 64)
+    """Sizes of the square images."""
+    tiles: tuple[int, ...] = (512,)
+    """Sides of the tiles."""
+    weights: Path | None = None
+    """What `Denoiser.load` reads (default: the denoiser of the package)."""
+    sigma_255: float = 25.0
+    """Noise in the images, where 255 is full scale."""
+    seed: int = 0
+    """Seed of the noise."""
+    workdir: Path = Path("runs/large-images")
+    """Folder for everything that is written; the images are removed again."""
+
+
+def load(weights: Path | None) -> Denoiser:
+    """The denoiser to measure."""
+    return Denoiser.default() if weights is None else Denoiser.load(weights)
+
+
+def write_image(path: Path, megapixels: float, *, sigma_255: float, seed: int) -> None:
+    """Waves and noise, uint16 `[side, side]`, with never more than some rows in memory."""
+    side = round(1000 * megapixels**0.5)
+    image = np.lib.format.open_memmap(path, "w+", np.uint16, (side, side))
+    columns = np.arange(side)
+    for start in range(0, side, 256):
+        rows = np.arange(start, min(start + 256, side))[:, None]
+        clean = (
+            0.5
+            + 0.2 * np.sin(rows / 31) * np.cos(columns / 17)
+            + 0.1 * np.sign(np.sin((rows + 2 * columns) / 97))
+        )
+        noise = np.random.default_rng((seed, start)).normal(size=clean.shape)
+        image[start : start + 256] = from_unit(clean + sigma_255 / 255 * noise, np.uint16)
+        release_pages(image)
+
+
+def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) -> dict[str, Any]:
+    """Denoise `folder/in.npy` to `folder/out.npy`; the peak is that of this process."""
+    denoise = load(weights)
+    image = np.load(folder / "in.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(folder / "out.npy", "w+", image.dtype, image.shape)
+    denoise(image[:tile, :tile], tile=tile)  # compiles
+    before = peak_megabytes()
+    with tqdm(desc=f"{megapixels:g} MP, tiles of {tile}", unit="tile", leave=False) as bar:
+
+        def progress(done: int, number: int) -> None:
+            bar.total = number
+            bar.update(done - bar.n)
+
+        start = time.perf_counter()
+        denoise(image, tile=tile, out=out, progress=progress)
+        out.flush()
+        seconds = time.perf_counter() - start
+    record = {
+        "megapixels": megapixels,
+        "tile": tile,
+        "seconds": seconds,
+        "seconds_per_megapixel": seconds / (image.size / 1e6),
+        "peak_mb": peak_megabytes(),
+        "before_mb": before,
+    }
+    return record | {
+        "difference": difference(denoise, image, tile) if megapixels <= COMPARED else ""
+    }
+
+
+def difference(denoise: Denoiser, image: np.ndarray, tile: int) -> float:
+    """The largest distance between tiled and whole, as a share of the image's range."""
+    y = image.astype(np.float32)
+    return float(np.max(np.abs(denoise(y, tile=tile) - denoise(y))) / np.ptp(y))
+
+
+def peak_megabytes() -> float:
+    """The largest resident memory that this process has had, mapped files included.
+
+    Linux also counts, in `ru_maxrss`, what the parent had when it forked; the program's own peak is in /proc.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def main(options: Options) -> None:
+    """Measure every size under every tile, then write large_images.csv and table.md."""
+    if min(options.megapixels, default=0) <= 0 or not options.tiles:
+        raise ValueError("megapixels and tiles must each be one positive number at least")
+    load(options.weights)  # a mistake must not claim the folder
+    source = _cli.claim(options.workdir, options, resume=False)
+    records = []
+    with tempfile.TemporaryDirectory(dir=options.workdir) as name:
+        folder = Path(name)
+        for megapixels in options.megapixels:
+            path = folder / "in.npy"
+            write_image(path, megapixels, sigma_255=options.sigma_255, seed=options.seed)
+            for tile in options.tiles:
+                spawn = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(1, spawn) as fresh:
+                    task = fresh.submit(measure, folder, megapixels, tile, options.weights)
+                    records.append(task.result())
+    results.write_csv(records, options.workdir / "large_images.csv")
+    body = [
+        [f"{r['megapixels']:g}", str(r["tile"]), f"{r['seconds']:.1f}",
+         f"{r['seconds_per_megapixel']:.2f}", f"{r['peak_mb']:.0f}",
+         f"{r['difference']:.1e}" if r["difference"] != "" else ""]
+        for r in records
+    ]  # fmt: skip
+    header = ["megapixels", "tile", "seconds", "seconds a megapixel", "peak memory, MB",
+              "tiled against whole, of the range"]  # fmt: skip
+    table = results.markdown_table(header, body)
+    write_atomically(options.workdir / "table.md", f"{table}\n\n{results.footer(source)}\n")
+    print(f"\n{table}\n\nRecords are in {options.workdir}/")
+
+
+if __name__ == "__main__":
+    _cli.run(main, Options, __doc__)

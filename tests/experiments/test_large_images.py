@@ -1,0 +1,61 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.large_images import write_image
+from wne_jax import results
+from wne_jax.denoiser import Denoiser
+from wne_jax.models.config import ModelConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "experiments.large_images", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    config = ModelConfig("fdncnn", {"depth": 3, "features": 4}, wrapper="wne")
+    y, rng = jnp.zeros((1, 8, 8, 1)), np.random.default_rng(0)
+    shapes = jax.eval_shape(config.build().init, jax.random.key(0), y)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
+    Denoiser(config.build(), variables, config).save(tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_a_size_is_measured_and_its_images_are_removed(tmp_path, weights):
+    workdir = tmp_path / "large"
+    sizes = ("--megapixels", 0.04, "--tiles", 64, "--weights", weights)
+    done = run(*sizes, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    records = results.read_csv(workdir / "large_images.csv")
+    assert [(r["megapixels"], r["tile"]) for r in records] == [(0.04, 64)]
+    assert records[0]["difference"] < 1e-5
+    assert records[0]["peak_mb"] >= records[0]["before_mb"] > 50
+    table = (workdir / "table.md").read_text()
+    assert "peak memory" in table and "revision" in table and "seed 0" in table
+    assert {f.name for f in workdir.iterdir()} == {"config.json", "large_images.csv", "table.md"}
+
+    again = run(*sizes, "--workdir", workdir)
+    assert again.returncode == 2 and "holds results already" in again.stderr
+
+
+def test_a_mistake_is_one_line_and_claims_no_folder(tmp_path):
+    done = run("--weights", tmp_path / "absent.safetensors", "--workdir", tmp_path / "large")
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "large").exists()
+
+
+def test_images_are_a_function_of_size_and_seed(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_image(tmp_path / f"{name}.npy", 0.09, sigma_255=25, seed=seed)
+    a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
+    assert a.shape == (300, 300) and a.dtype == np.uint16 and np.mean((a > 0) & (a < 65535)) > 0.99
+    assert (a == b).all() and (a != c).any()

@@ -1,0 +1,88 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax.layers.depthwise import DepthwiseConv, depthwise_conv
+
+
+def grouped(x, kernel):
+    """XLA's own convolution, one group a channel."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )  # fmt: skip
+
+
+def draw(size, k, dtype=jnp.float32):
+    """Two images of three channels, a kernel for each, and directions of both."""
+    rng = np.random.default_rng(3)
+    shapes = ((2, *size, 3), (k, k, 1, 3)) * 2
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("size", "k"), [((1, 1), 3), ((1, 4), 3), ((7, 5), 3), ((2, 3), 5), ((3, 2), 1)]
+)
+def test_values_and_derivatives_of_both_modes_equal_the_grouped_convolution(size, k):
+    x, kernel, dx, dkernel = draw(size, k)
+
+    def everything(f):
+        out, tangent = jax.jvp(f, (x, kernel), (dx, dkernel))
+        _, pullback = jax.vjp(f, x, kernel)
+        return out, tangent, *pullback(dx)
+
+    everything = jax.jit(everything, static_argnums=0)
+    chex.assert_trees_all_close(
+        everything(depthwise_conv), everything(grouped), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_second_derivatives_and_batches_of_kernels_equal_the_grouped_convolution():
+    x, kernel, dx, dkernel = draw((4, 5), 3)
+
+    def curvature(f):
+        loss = lambda x, kernel: jnp.sum(jnp.sin(f(x, kernel)))  # noqa: E731
+        along = lambda x, k: jnp.vdot(jax.grad(loss, argnums=1)(x, k), dkernel)  # noqa: E731
+        return jax.grad(along, argnums=(0, 1))(x, kernel)
+
+    curvature = jax.jit(curvature, static_argnums=0)
+    chex.assert_trees_all_close(curvature(depthwise_conv), curvature(grouped), atol=1e-4)
+    pair = jnp.stack([kernel, dkernel])
+    batched = jax.vmap(depthwise_conv, (None, 0))(dx, pair)
+    np.testing.assert_allclose(batched[1], grouped(dx, dkernel), atol=1e-5)
+
+
+def test_only_the_image_is_kept_for_the_gradient():
+    x, kernel, *_ = draw((16, 16), 3)
+    _, pullback = jax.vjp(jax.jit(depthwise_conv), x, kernel)
+    kept = sum(leaf.size for leaf in jax.tree.leaves(pullback) if leaf.ndim)
+    assert x.size <= kept <= x.size + 3 * kernel.size
+
+
+def test_bfloat16_accumulates_in_float32_and_rounds_once():
+    x, kernel, *_ = draw((7, 5), 3, jnp.bfloat16)
+    expected = grouped(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(jnp.bfloat16)
+    result = jax.jit(depthwise_conv)(x, kernel)
+    assert result.dtype == jnp.bfloat16
+    # Sums in another order may round to the neighbour.
+    np.testing.assert_allclose(
+        result.astype(jnp.float32), expected.astype(jnp.float32), rtol=2**-7, atol=1e-6
+    )
+
+
+def test_the_layer_holds_one_kernel_a_channel(key):
+    x, *_ = draw((7, 5), 3)
+    out, variables = DepthwiseConv(5, dtype=jnp.bfloat16).init_with_output(key, x)
+    chex.assert_shape(variables["params"]["kernel"], (5, 5, 1, 3))
+    assert list(variables["params"]) == ["kernel"] and out.dtype == jnp.bfloat16
+
+
+def test_refusals():
+    x = jnp.zeros((1, 4, 4, 3))
+    with pytest.raises(ValueError, match="rank 4"):
+        depthwise_conv(x[0], jnp.zeros((3, 3, 1, 3)))
+    for shape in ((2, 2, 1, 3), (3, 3, 1, 2), (3, 3, 3, 3), (3, 1, 1, 3), (3, 3, 3)):
+        with pytest.raises(ValueError, match=r"kernel must be \[k, k, 1, 3\]"):
+            depthwise_conv(x, jnp.zeros(shape))

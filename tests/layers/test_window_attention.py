@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax.layers.window_attention import (
+    WindowAttention,
+    merge_windows,
+    relative_position_index,
+    shifted_regions,
+    split_windows,
+)
+
+
+def pixels(height, width):
+    """Row and column of every pixel, `[H * W]` each."""
+    return np.divmod(np.arange(height * width), width)
+
+
+def together(height, width, window, shift):
+    """Whether two pixels share a window of the shifted grid, `[H * W, H * W]`."""
+    rows, columns = ((p - shift) // window for p in pixels(height, width))
+    return (rows[:, None] == rows) & (columns[:, None] == columns)
+
+
+def attention_among_all_pixels(x, params, *, heads, window, shift):
+    """The same in NumPy and without windows: every pixel meets every other, masked."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, -1, channels)
+    projected = x @ params["qkv"]["kernel"] + params["qkv"]["bias"]
+    q, k, v = (p.reshape(batch, height * width, heads, -1) for p in np.split(projected, 3, -1))
+    logits = np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(channels // heads)
+    table = params["relative_bias"].reshape(2 * window - 1, 2 * window - 1, heads)
+    rows, columns = (p[:, None] - p + window - 1 for p in pixels(height, width))
+    inside = together(height, width, window, shift)
+    logits = logits + np.moveaxis(
+        table[np.where(inside, rows, 0), np.where(inside, columns, 0)], 2, 0
+    )
+    weights = np.where(inside, np.exp(logits), 0)
+    weights = weights / weights.sum(-1, keepdims=True)
+    out = np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+    out = out @ params["projection"]["kernel"] + params["projection"]["bias"]
+    return out.reshape(batch, height, width, channels)
+
+
+def test_windows_are_blocks_of_the_image_and_merge_back():
+    x = np.arange(2 * 6 * 9 * 2).reshape(2, 6, 9, 2)
+    tokens = split_windows(jnp.asarray(x), 3)
+    np.testing.assert_array_equal(tokens[1, 4].reshape(3, 3, 2), x[1, 3:6, 3:6])
+    np.testing.assert_array_equal(merge_windows(tokens, x.shape), x)
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 8])
+def test_pairs_of_tokens_have_the_same_number_where_their_displacements_agree(window):
+    rows, columns = pixels(window, window)
+    down, right = np.divmod(relative_position_index(window), 2 * window - 1)
+    np.testing.assert_array_equal(down - (window - 1), rows[:, None] - rows)
+    np.testing.assert_array_equal(right - (window - 1), columns[:, None] - columns)
+
+
+@pytest.mark.parametrize("window, shift", [(4, 2), (4, 1), (5, 2), (4, 0), (1, 0)])
+@pytest.mark.parametrize("windows", [(1, 1), (1, 3), (3, 2)])
+def test_regions_agree_inside_a_window_where_the_shifted_grid_does(window, shift, windows):
+    height, width = window * windows[0], window * windows[1]
+    regions = shifted_regions(height, width, window=window, shift=shift)
+    origin = np.roll(np.arange(height * width).reshape(height, width), (-shift, -shift), (0, 1))
+    origin = split_windows(jnp.asarray(origin[None, :, :, None]), window)[0, :, :, 0]
+    expected = together(height, width, window, shift)[origin[:, :, None], origin[:, None, :]]
+    np.testing.assert_array_equal(regions[:, :, None] == regions[:, None, :], expected)
+
+
+def test_regions_are_mixed_in_the_last_row_and_column_of_windows_alone():
+    regions = shifted_regions(12, 16, window=4, shift=2).reshape(3, 4, -1)
+    mixed = np.ptp(regions, axis=-1) > 0
+    assert mixed[-1].all() and mixed[:, -1].all() and not mixed[:-1, :-1].any()
+
+
+@pytest.mark.parametrize("shift", [0, 2, 1])
+@pytest.mark.parametrize("shape", [(2, 8, 12, 6), (1, 4, 4, 6)])
+def test_windows_see_what_attention_among_all_pixels_sees_in_them(shape, shift):
+    rng = np.random.default_rng(0)
+    options = {"heads": 3, "window": 4, "shift": shift}
+    with jax.enable_x64(True):
+        net = WindowAttention(**options, param_dtype=jnp.float64)
+        x = rng.normal(size=shape)
+        regions = shifted_regions(*shape[1:3], window=4, shift=shift)
+        params = jax.eval_shape(net.init, jax.random.key(0), x, regions)["params"]
+        params = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
+        result = np.asarray(jax.jit(net.apply)({"params": params}, x, regions))
+    expected = attention_among_all_pixels(x, params, **options)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12 * np.ptp(expected))
+
+
+def test_what_cannot_be_split_into_heads_or_told_apart_is_refused(key):
+    x = jnp.ones((1, 8, 8, 6))
+    with pytest.raises(ValueError, match="6 channels, 4 heads"):
+        WindowAttention(heads=4).init(key, x)
+    with pytest.raises(ValueError, match="needs regions"):
+        WindowAttention(heads=3, shift=4).init(key, x)

@@ -1,0 +1,164 @@
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax.models import DnCNN
+from wne_jax.models.config import ModelConfig
+from wne_jax.weights import WeightsError, convert
+from wne_jax.weights.layouts import LAYOUTS
+
+SCALE, NE = "scale-equivariant", "normalization-equivariant"
+
+# What each published file is, its number of parameters, and the mode to ask for where names do not tell.
+PUBLISHED = {
+    "kair_dncnn_gray": ("dncnn", "none", 555_137, None),
+    "kair_fdncnn_gray": ("fdncnn", "none", 666_497, None),
+    "kair_drunet_gray": ("drunet", "none", 32_638_656, None),
+    "ne_nets_fdncnn_ordinary": ("fdncnn", "none", 665_920, None),
+    "ne_nets_fdncnn_scale-equiv": ("fdncnn", "none", 664_704, SCALE),
+    "ne_nets_fdncnn_norm-equiv": ("fdncnn", "none", 664_704, NE),
+    "ne_nets_drunet_ordinary": ("drunet", "none", 32_650_753, None),
+    "ne_nets_drunet_scale-equiv": ("drunet", "none", 32_638_080, None),
+    "ne_nets_drunet_norm-equiv": ("drunet", "none", 32_638_112, None),
+    "restormer_gray": ("restormer", "none", 26_109_076, None),
+    "restormer_color": ("restormer", "none", 26_111_668, None),
+    "swinir_dn_gray": ("swinir", "none", 11_497_681, None),
+    "wne_dncnn": ("dncnn", "wne", 668_225, None),
+    "wne_fdncnn": ("fdncnn", "wne", 665_920, None),
+    "wne_fdncnn_ne": ("fdncnn", "none", 664_704, NE),
+    "wne_restormer": ("restormer", "wne", 26_124_052, None),
+    "wne_swinir_light": ("swinir", "wne", 903_121, None),
+}
+
+
+def empty(shapes):
+    """Tensors of these shapes that take no memory."""
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+
+def merged_dncnn(depth=4, features=8, channels=1):
+    """The shapes of a small DnCNN of KAIR."""
+    widths = [channels, *(depth - 1) * [features], channels]
+    shapes = {}
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        shapes[f"model.{2 * i}.weight"] = (outputs, inputs, 3, 3)
+        shapes[f"model.{2 * i}.bias"] = (outputs,)
+    return shapes
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_file_fills_its_model(published_shapes, name):
+    backbone, wrapper, parameters, mode = PUBLISHED[name]
+    config, variables = convert(empty(published_shapes(name)), mode=mode)
+    assert (config.backbone, config.wrapper) == (backbone, wrapper)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    assert mode is None or config.options["mode"] == mode
+
+
+def test_no_published_file_is_missing_from_the_table(wne_weights):
+    folder = wne_weights.parent / "reference" / "state_dicts"
+    assert {path.stem for path in folder.glob("*.json")} <= set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", ["ne_nets_fdncnn_norm-equiv", "wne_fdncnn_ne"])
+def test_two_models_of_the_same_tensors_must_be_told_apart(published_shapes, name):
+    tensors = empty(published_shapes(name))
+    both = "fits more than one model: fdncnn of mode scale-.*, fdncnn of mode norm.*; say which"
+    with pytest.raises(WeightsError, match=both):
+        convert(tensors)
+    with pytest.raises(WeightsError, match="mode is 'ordinary', but it fits fdncnn of mode scale"):
+        convert(tensors, mode="ordinary")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_depth_and_width_are_read_off_the_shapes(channels):
+    config, variables = convert(empty(merged_dncnn(depth=5, features=6, channels=channels)))
+    assert config == ModelConfig("dncnn", {"depth": 5, "features": 6, "batch_norm": False})
+    assert variables["params"]["conv_0"]["kernel"].shape == (3, 3, channels, 6)
+
+
+def test_unknown_names_are_listed_with_the_layouts_that_are_known():
+    tensors = empty({f"layer{i}.w": (3,) for i in range(9)})
+    with pytest.raises(WeightsError) as caught:
+        convert(tensors, name="x.pth")
+    line = str(caught.value)
+    assert line.startswith("x.pth: no known layout has tensors named layer0.w, layer1.w, ")
+    assert "and 5 more; known are " in line and "\n" not in line
+    assert all(layout.__name__ in line for layout in LAYOUTS)
+
+
+def test_dilated_convolutions_are_not_taken_for_plain_ones():
+    with pytest.raises(WeightsError, match="no known layout"):  # KAIR's IRCNN
+        convert(empty(merged_dncnn(depth=7, features=64)))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model.4.bias": None}, "missing: model.4.bias"),
+        ({"extra.a": (3,), "extra.b": ()}, "left over: extra.a, extra.b"),
+        ({f"extra.{i}": () for i in range(7)}, "extra.0, extra.1, extra.2, extra.3 and 3 more"),
+        (
+            {"model.2.weight": (8, 8, 5, 5), "model.6.bias": (2,)},
+            "of another shape: params/conv_1/kernel is (5, 5, 8, 8), not (3, 3, 8, 8),"
+            " params/conv_3/bias is (2,), not (1,)",
+        ),
+        (
+            {"model.4.bias": None, "extra": ()},
+            "missing: model.4.bias; left over: extra",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_line(change, complaint):
+    shapes = {name: shape for name, shape in (merged_dncnn() | change).items() if shape is not None}
+    with pytest.raises(WeightsError) as caught:
+        convert(empty(shapes), name="x.pth")
+    line = str(caught.value)
+    assert line.startswith("x.pth: does not fit dncnn; ") and "\n" not in line
+    assert complaint in line
+
+
+@pytest.mark.parametrize(
+    ("options", "twice", "complaint"),
+    [
+        ({}, True, "used twice: model.0.weight; filled twice: params/conv_0/kernel"),
+        ({"depth": 5}, False, "not filled: params/conv_4/bias, params/conv_4/kernel"),
+        ({"use_bias": False}, False, "not in the model: params/conv_0/bias, params/conv_1/bias"),
+        ({"mode": "odd"}, False, "dncnn cannot be built: mode must be one of"),
+    ],
+)
+def test_a_layout_that_is_wrong_is_found_out(monkeypatch, options, twice, complaint):
+    (plan,) = (plan for layout in LAYOUTS if (plan := layout(merged_dncnn())) is not None)
+    config = dataclasses.replace(plan.config, options=plan.config.options | options)
+    wrong = plan._replace(config=config, entries=plan.entries + plan.entries[:twice])
+    monkeypatch.setattr("wne_jax.weights.conversion.LAYOUTS", (lambda shapes: wrong,))
+    with pytest.raises(WeightsError) as caught:
+        convert(empty(merged_dncnn()))
+    assert complaint in str(caught.value)
+
+
+def test_scico_is_told_the_noise_level_in_a_second_channel_whose_output_it_drops(key):
+    net = DnCNN(depth=3, features=4, use_bias=False, padding="circular", residual=False)
+    y = jax.random.normal(key, (1, 6, 5, 2))
+    variables = net.init(key, y)
+    params, stats = variables["params"], variables["batch_stats"]
+    tensors = {
+        "params/conv_start/kernel": params["conv_0"]["kernel"],
+        "params/ConvBNBlock_0/Conv_0/kernel": params["conv_1"]["kernel"],
+        "params/conv_end/kernel": params["conv_2"]["kernel"],
+    }
+    for leaf in ("scale", "bias"):
+        tensors[f"params/ConvBNBlock_0/BatchNorm_0/{leaf}"] = params["norm_1"][leaf]
+    for leaf in ("mean", "var"):
+        tensors[f"batch_stats/ConvBNBlock_0/BatchNorm_0/{leaf}"] = stats["norm_1"][leaf]
+    config, converted = convert({name: np.asarray(value) for name, value in tensors.items()})
+    assert config.conditioned
+    sigma = y[:, :1, :1, 1:]
+    both = jnp.concatenate([y[..., :1], jnp.broadcast_to(sigma, (1, 6, 5, 1))], axis=-1)
+    expected = (both - net.apply(variables, both))[..., :1]
+    actual = config.build().apply(converted, y[..., :1], sigma=sigma)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)

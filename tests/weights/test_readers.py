@@ -1,0 +1,179 @@
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import serialization
+
+from wne_jax.weights import WeightsError, load_model, read_tensors
+
+RNG = np.random.default_rng(0)
+
+
+def refusal(path, **options):
+    """The one line that a file is refused with."""
+    with pytest.raises(WeightsError) as caught:
+        load_model(path, **options)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ") and "\n" not in line
+    return line.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".mat", ".mpk", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"neither weights nor anything", bytes(range(256)) * 9])
+def test_what_is_no_weight_file_is_refused_in_one_line(tmp_path, suffix, content):
+    if suffix in (".pt", ".pth"):
+        pytest.importorskip("torch", reason="reads .pt")
+    if suffix == ".mat":
+        pytest.importorskip("h5py", reason="reads .mat")
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    assert refusal(path).startswith("damaged" if content else "the file is empty")
+
+
+def test_unknown_suffixes_folders_and_absent_files_are_refused(tmp_path):
+    assert "unknown suffix '.onnx'; expected one of .pt" in refusal(tmp_path / "x.onnx")
+    assert refusal(tmp_path / "x.mpk") == "no such file"
+    (tmp_path / "x.safetensors").mkdir()
+    assert refusal(tmp_path / "x.safetensors") == "is a folder"
+
+
+def test_safetensors_lose_a_common_prefix_and_half_precision(tmp_path):
+    from safetensors.numpy import save_file
+
+    values = RNG.normal(size=(3, 2)).astype(np.float32)
+    save_file(
+        {
+            "module.a.weight": values,
+            "module.half": values.astype(np.float16),
+            "module.brain": np.asarray(jnp.asarray(values, jnp.bfloat16)),
+            "module.count": np.array(7),
+        },
+        tmp_path / "x.safetensors",
+    )
+    tensors = read_tensors(tmp_path / "x.safetensors")
+    assert sorted(tensors) == ["a.weight", "brain", "count", "half"] and tensors["count"] == 7
+    np.testing.assert_array_equal(tensors["a.weight"], values)
+    for name, digits in (("half", 11), ("brain", 8)):
+        assert tensors[name].dtype == np.float32
+        np.testing.assert_allclose(tensors[name], values, rtol=2.0**-digits)
+
+
+def test_a_prefix_that_not_all_names_have_stays(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"module.a": np.zeros(2), "b": np.zeros(2)}, tmp_path / "x.safetensors")
+    assert sorted(read_tensors(tmp_path / "x.safetensors")) == ["b", "module.a"]
+
+
+def test_flax_msgpack_is_flattened_and_holds_arrays_alone(tmp_path):
+    path, kernel = tmp_path / "x.mpk", RNG.normal(size=(3, 3, 1, 4)).astype(np.float32)
+    content = serialization.msgpack_serialize({"params": {"conv": {"kernel": kernel}}})
+    path.write_bytes(content)
+    tensors = read_tensors(path)
+    assert list(tensors) == ["params/conv/kernel"]
+    np.testing.assert_array_equal(tensors["params/conv/kernel"], kernel)
+    path.write_bytes(content[:-20])
+    assert refusal(path).startswith("damaged")
+    path.write_bytes(serialization.msgpack_serialize({"params": {"conv": "text"}}))
+    assert refusal(path) == "params/conv is a str, not an array"
+    path.write_bytes(serialization.msgpack_serialize([1, 2]))
+    assert refusal(path) == "holds a list, not a dict of arrays"
+
+
+def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, **fields):
+    """A MatConvNet file as MATLAB writes it: cells of references, axes backwards, no trailing ones."""
+    h5py = pytest.importorskip("h5py", reason="writes .mat")
+    kernels = [RNG.normal(size=shape).astype(np.float32) for shape in ((3, 3, 1, 4), (3, 3, 4, 1))]
+    biases = [RNG.normal(size=n).astype(np.float32) for n in (4, 1)]
+    left = iter(zip(kernels, biases))
+    with h5py.File(path, "w") as file:
+        refs = file.create_group("#refs#")
+
+        def cell(name, members):
+            data = file.create_dataset(name, (len(members), 1), h5py.ref_dtype)
+            for i, member in enumerate(members):
+                data[i, 0] = member.ref
+            return data
+
+        layers = []
+        for i, kind in enumerate(kinds):
+            layer = refs.create_group(f"layer{i}")
+            layer["type"] = np.array([[ord(c)] for c in kind], np.uint16)
+            if kind == "relu":
+                layer["leak"] = np.full((1, 1), leak)
+            if kind == "conv":
+                kernel, bias = next(left)
+                kernel = kernel[..., 0] if kernel.shape[-1] == 1 else kernel
+                data = [
+                    refs.create_dataset(f"filters{i}", data=kernel.T),
+                    refs.create_dataset(f"biases{i}", data=bias[None]),
+                ]
+                cell(f"#refs#/layer{i}/weights", data)
+                for field, value in ({"pad": pad, "stride": 1.0} | fields).items():
+                    layer[field] = np.full((1, 1), value)
+            layers.append(layer)
+        cell("net/layers", layers)
+    return kernels, biases
+
+
+def test_matconvnet_kernels_come_in_the_order_of_matlab(tmp_path):
+    kernels, biases = write_simplenn(tmp_path / "x.mat")
+    tensors = read_tensors(tmp_path / "x.mat")
+    assert list(tensors) == [
+        "layers.1.filters", "layers.1.biases", "layers.3.filters", "layers.3.biases",
+    ]  # fmt: skip
+    for n, kernel, bias in zip((1, 3), kernels, biases):
+        np.testing.assert_array_equal(tensors[f"layers.{n}.filters"], kernel)
+        np.testing.assert_array_equal(tensors[f"layers.{n}.biases"], bias)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"leak": 0.2}, "layers.2 is a layer 'relu'; only conv and relu without leak are read"),
+        ({"kinds": ("conv", "bnorm")}, "layers.2 is a layer 'bnorm'"),
+        ({"kinds": ("conv", "relu")}, "layers.2 is the last and no conv"),
+        ({"pad": 0.0}, "layers.1 has pad [[0.0]]; only 1 is read"),
+        ({"stride": 2.0}, "layers.1 has stride [[2.0]]; only 1 is read"),
+        ({"dilate": 2.0}, "layers.1 has dilate [[2.0]]; only 1 is read"),
+    ],
+)
+def test_matconvnet_layers_that_we_do_not_have_are_refused(tmp_path, changes, reason):
+    write_simplenn(tmp_path / "x.mat", **changes)
+    assert refusal(tmp_path / "x.mat").startswith(reason)
+
+
+def test_other_matlab_files_are_refused_by_what_they_are(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="reads .mat")
+    path = tmp_path / "x.mat"
+    path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(512))
+    assert refusal(path).startswith("a MATLAB file older than version 7.3; save it again")
+    with h5py.File(path, "w") as file:
+        file["net/params"] = np.zeros(3)
+    assert refusal(path).startswith("there is no net.layers in it")
+    write_simplenn(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    assert refusal(path).startswith("damaged, or not a MATLAB v7.3 file")
+
+
+@pytest.mark.parametrize(
+    ("module", "suffix", "extra"), [("torch", ".pth", "torch"), ("h5py", ".mat", "matconvnet")]
+)
+def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch, module, suffix, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"something")
+    assert refusal(path).endswith(f'is needed to read it: pip install "wne-jax[{extra}]"')
+
+
+def test_importing_the_package_imports_no_reader_of_foreign_files():
+    code = (
+        "import sys, wne_jax.weights\n"
+        "print([m for m in ('torch', 'h5py', 'safetensors', 'msgpack') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(eval(result.stdout)) <= {"msgpack"}  # Flax itself imports that one

@@ -1,0 +1,206 @@
+"""The commands that a user types: `python -m wne_jax denoise` and `python -m wne_jax check`."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tqdm import tqdm
+from tyro import conf
+
+from wne_jax.denoise_files import (
+    Job,
+    Settings,
+    check_settings,
+    denoise_file,
+    plan,
+    prepare_folder,
+)
+
+if TYPE_CHECKING:
+    from wne_jax.denoiser import Denoiser
+
+MISTAKES = (ValueError, TypeError, OSError, ImportError)
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """Denoise images: PNG, JPEG, BMP, TIFF (stacks too) and NPY, gray or colour.
+
+    The result has the input's type, range and metadata. Each image of a stack is denoised by itself.
+    """
+
+    inputs: Annotated[tuple[Path, ...], conf.Positional, conf.arg(name="in", metavar="IN...")]
+    """Image files, or folders, which stand for the images directly inside."""
+    out: Annotated[str, conf.arg(aliases=("-o",), metavar="OUT")]
+    """A file for one image; a folder for several (made if it is not there)."""
+    weights: Path | None = None
+    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    sigma_255: float | None = None
+    """Noise level where 255 is full scale: for models that need it, and to override an estimated one."""
+    strength: float = 1.0
+    """How much of the estimated noise to remove: 1 is all of it."""
+    self_ensemble: bool = False
+    """Average over the eight flips and rotations: better by a little, and eight times slower."""
+    tile: int | None = None
+    """Side of the tiles in pixels, 0 for none (default: 512 for images of some megapixels)."""
+    axes: str | None = None
+    """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
+    overwrite: bool = False
+    """Replace files that exist."""
+    allow_namespace: bool = False
+    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    mode: str | None = None
+    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
+    trained_sigma_255: float | None = None
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+
+    def run(self) -> int:
+        """Denoise every file; 0 if all are done."""
+        settings = Settings(
+            sigma_255=self.sigma_255,
+            strength=self.strength,
+            self_ensemble=self.self_ensemble,
+            tile=self.tile,
+            axes=None if self.axes is None else self.axes.upper(),
+        )
+        jobs, skipped = plan(self.inputs, self.out)
+        denoiser = load(self)
+        check_settings(denoiser, settings)
+        prepare_folder(jobs)
+        failed = []
+        for job in tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None):
+            if not self._denoise(denoiser, job, settings):
+                failed.append(job.source)
+        if len(jobs) > 1 or skipped:
+            print(f"{len(jobs) - len(failed)} of {len(jobs)} images denoised into {self.out}")
+        if skipped:
+            print(f"{skipped} other files skipped")
+        if failed and len(jobs) > 1:
+            print(f"failed: {', '.join(map(str, failed))}")
+        return 2 if failed else 0
+
+    def _denoise(self, denoiser: "Denoiser", job: Job, settings: Settings) -> bool:
+        """Denoise one file; its mistakes end in one line, and the others go on."""
+        with tqdm(desc=job.source.name, delay=1, leave=False, disable=None) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            try:
+                notes = denoise_file(
+                    denoiser, job, settings, overwrite=self.overwrite, progress=progress
+                )
+            except MISTAKES as err:
+                _say("error", err)
+                return False
+        for note in notes:
+            _say("note", f"{job.source}: {note}")
+        return True
+
+
+@dataclass(frozen=True)
+class Check:
+    """Measure by how much a denoiser misses f(a y + b) = a f(y) + b, and whether it keeps what it claims."""
+
+    weights: Path | None = None
+    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    size: int = 64
+    """Side of the test images."""
+    seed: int = 0
+    """Seed of the test images."""
+    allow_namespace: bool = False
+    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    mode: str | None = None
+    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
+    trained_sigma_255: float | None = None
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+
+    def run(self) -> int:
+        """Print the measurements; 0 if the claim is kept, 1 if it is broken."""
+        from wne_jax.identities import measure
+
+        denoiser = load(self)
+        report = measure(
+            denoiser.function,
+            claim=denoiser.symmetry,
+            channels=denoiser.channels,
+            conditioned=denoiser.conditioned,
+            size=self.size,
+            seed=self.seed,
+        )
+        print(report)
+        return 0 if report.kept else 1
+
+
+def load(options: Denoise | Check) -> "Denoiser":
+    """The denoiser of a file or folder, or the packaged one."""
+    from wne_jax.denoiser import Denoiser
+    from wne_jax.frozen import ANCHOR
+
+    wrapping: dict[str, Any] = {}
+    if options.trained_sigma_255 is not None:
+        if options.weights is None:
+            raise ValueError(
+                "--trained-sigma-255 needs --weights: the packaged one serves every level"
+            )
+        wrapping = {
+            "wrapper": "wne",
+            "anchor": ANCHOR,
+            "trained_sigma_255": options.trained_sigma_255,
+        }
+    if options.weights is None:
+        return Denoiser.default()
+    return Denoiser.load(
+        options.weights,
+        mode=options.mode,
+        allow_namespace=options.allow_namespace,
+        **wrapping,
+    )
+
+
+Command = (
+    Annotated[Denoise, conf.subcommand("denoise")] | Annotated[Check, conf.subcommand("check")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Those of the command line (default: the program's own).
+
+    Returns:
+        The exit code: 0, 1 for a claim that is broken, 2 for a mistake, 130 when interrupted.
+    """
+    command: Any = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        args=arguments,
+        prog="python -m wne_jax",
+        description=__doc__,
+        config=(conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.FlagCreatePairsOff),
+    )
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it raises
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say("note", message)
+        try:
+            return command.run()
+        except MISTAKES as err:
+            _say("error", err)
+            return 2
+        except KeyboardInterrupt:
+            _say("error", "interrupted")
+            return 130
+
+
+def _say(kind: str, message: object) -> None:
+    tqdm.write(f"{kind}: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""Restormer: a U-net of transformers whose attention runs over channels, not over pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, PrecisionLike
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from wne_jax._dtypes import at_least_float32
+from wne_jax.layers.conv import Conv
+from wne_jax.layers.depthwise import DepthwiseConv
+from wne_jax.layers.downsample import pixel_unshuffle
+from wne_jax.layers.upsample import pixel_shuffle
+from wne_jax.models._inputs import as_images, with_noise_map
+from wne_jax.transforms import process
+
+_KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Restormer(nn.Module, kw_only=True):
+    r"""An encoder and a decoder of transformer blocks, which predict what is to be added to the image.
+
+    Level l (from 0) has $2^l$ times the first level's channels at $2^{-l}$ of its size. The decoder meets the
+    encoder by concatenation, which the first level keeps as it is: there, and in the refinement after it,
+    blocks have `2 dim` channels. No convolution has a bias. Every block is
+
+    $$h \leftarrow h + \mathrm{MDTA}(\mathrm{LN}(h)), \qquad h \leftarrow h + \mathrm{GDFN}(\mathrm{LN}(h)).$$
+
+    Attributes:
+        dim: Channels of the first level; every level's must divide by its heads.
+        blocks: Blocks of each level, the deepest last; two levels or more. The decoder repeats them.
+        heads: Attention heads of each level.
+        refinement_blocks: Blocks after the decoder.
+        expansion: Hidden channels of the feed-forward network, in channels of its block (rounded down).
+        norm_bias: Whether the layer normalizations subtract the mean and add a bias. Without, they do
+            neither: $\gamma\,x / \sqrt{\operatorname{var}(x) + 10^{-5}}$, as the official denoisers.
+        remat: Whether each block is computed anew for the gradient: less memory, more time.
+        dtype: Precision of the computation (None: that of the input and the parameters together).
+            Normalizations, sums over pixels and the softmax stay in float32 at least.
+        param_dtype: Precision of the parameters.
+        precision: As in `jax.lax.conv`, for convolutions and attention.
+
+    Raises:
+        ValueError: Levels that do not agree or are fewer than two, an odd `dim`, or channels that the heads
+            do not divide.
+
+    Example:
+        >>> import jax
+        >>> y = jnp.zeros((1, 64, 64, 1))
+        >>> variables = jax.eval_shape(Restormer().init, jax.random.key(0), y)
+        >>> sum(p.size for p in jax.tree.leaves(variables["params"]))
+        26124052
+
+    References:
+        Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022,
+        section 3.
+    """
+
+    dim: int = 48
+    blocks: Sequence[int] = (4, 6, 6, 8)
+    heads: Sequence[int] = (1, 2, 4, 8)
+    refinement_blocks: int = 4
+    expansion: float = 2.66
+    norm_bias: bool = True
+    remat: bool = False
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    precision: PrecisionLike = None
+
+    def __post_init__(self) -> None:
+        self.blocks, self.heads = tuple(self.blocks), tuple(self.heads)  # JSON has lists
+        if len(self.blocks) != len(self.heads) or len(self.blocks) < 2:
+            raise ValueError(
+                f"blocks and heads must have one entry a level, for two levels or more: {self.blocks} "
+                f"and {self.heads}"
+            )
+        if self.dim % 2:
+            raise ValueError(f"dim is halved on the way down and must be even, not {self.dim}")
+        for level, heads in enumerate(self.heads):
+            if heads < 1 or self.dim * 2**level % heads:
+                raise ValueError(
+                    f"heads must divide the channels of their level: {heads} and "
+                    f"{self.dim * 2**level} at level {level}"
+                )
+        super().__post_init__()
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image must divide by: each level after the first halves them."""
+        return 2 ** (len(self.blocks) - 1)
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """None: attention pools over the whole image."""
+        return None
+
+    @nn.compact
+    def __call__(
+        self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False
+    ) -> Array:
+        """Denoise.
+
+        Args:
+            y: Images `[B, H, W, C]`, of any size; sides are padded to `multiple` by reflection.
+            sigma: Refused: the model is blind.
+            train: Taken as by every model; nothing here depends on it.
+
+        Returns:
+            Images of the shape and dtype of `y` (float32 for integers).
+
+        Raises:
+            ValueError: A wrong rank, or a `sigma`.
+        """
+        y = with_noise_map(as_images(y), sigma, conditioned=False)
+        return process(self._denoise, y, multiple=self.multiple)
+
+    def _denoise(self, y: Array) -> Array:
+        """The network, on sides that divide by `multiple`."""
+        numerics = self._numerics()
+        deepest, skips = len(self.blocks) - 1, []
+        channels = [self.dim * 2**level for level in range(deepest + 1)]
+        h = numerics.conv(self.dim, 3, "patch_embed")(y)
+        for level in range(deepest):
+            h = self._level(h, f"encoder_{level}", level)
+            skips.append(h)
+            h = pixel_unshuffle(numerics.conv(channels[level] // 2, 3, f"down_{level}")(h), 2)
+        h = self._level(h, "latent", deepest)
+        for level in reversed(range(deepest)):
+            h = pixel_shuffle(numerics.conv(channels[level] * 4, 3, f"up_{level}")(h), 2)
+            h = jnp.concatenate([h, skips[level]], axis=-1)
+            if level > 0:
+                h = numerics.conv(channels[level], 1, f"reduce_{level}")(h)
+            h = self._level(h, f"decoder_{level}", level)
+        h = self._level(h, "refinement", 0, self.refinement_blocks)
+        return y + numerics.conv(y.shape[-1], 3, "output")(h).astype(y.dtype)
+
+    def _level(self, h: Array, name: str, level: int, count: int | None = None) -> Array:
+        """The blocks `{name}_0`, `{name}_1`, ..., as many as the level has unless told."""
+        block = nn.remat(_Block) if self.remat else _Block
+        for i in range(self.blocks[level] if count is None else count):
+            h = block(
+                heads=self.heads[level], expansion=self.expansion, norm_bias=self.norm_bias,
+                numerics=self._numerics(), name=f"{name}_{i}",
+            )(h)  # fmt: skip
+        return h
+
+    def _numerics(self) -> "_Numerics":
+        return _Numerics(self.dtype, self.param_dtype, self.precision)
+
+
+class _Numerics(NamedTuple):
+    """What all layers share."""
+
+    dtype: Dtype | None
+    param_dtype: Dtype
+    precision: PrecisionLike
+
+    def conv(self, features: int, kernel_size: int, name: str) -> Conv:
+        return Conv(
+            features, kernel_size, use_bias=False, kernel_init=_KERNEL_INIT, name=name,
+            **self._asdict(),
+        )  # fmt: skip
+
+    def depthwise(self, name: str) -> DepthwiseConv:
+        return DepthwiseConv(3, kernel_init=_KERNEL_INIT, name=name, **self._asdict())
+
+
+class _Block(nn.Module):
+    """Attention over channels, then a gated feed-forward network, each normalized before and added after."""
+
+    heads: int
+    expansion: float
+    norm_bias: bool
+    numerics: _Numerics
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        attention = _Attention(self.heads, self.numerics, name="attention")
+        feed_forward = _FeedForward(self.expansion, self.numerics, name="feed_forward")
+        x = x + attention(self._norm("norm_0")(x))
+        return x + feed_forward(self._norm("norm_1")(x))
+
+    def _norm(self, name: str) -> "_LayerNorm":
+        numerics = self.numerics
+        return _LayerNorm(self.norm_bias, numerics.dtype, numerics.param_dtype, name=name)
+
+
+class _Attention(nn.Module):
+    r"""Multi-Dconv head transposed attention (MDTA).
+
+    With q, k and v of one head as matrices of channels by pixels, and the rows of $\hat q$ and $\hat k$
+    divided by their norms,
+
+    $$\mathrm{out} = \operatorname{softmax}(\tau\, \hat q\, \hat k^\top)\, v.$$
+    """
+
+    heads: int
+    numerics: _Numerics
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, height, width, channels = x.shape
+        temperature = self.param(
+            "temperature", nn.initializers.ones, (self.heads,), self.numerics.param_dtype
+        )
+        qkv = self.numerics.conv(3 * channels, 1, "qkv")(x)
+        qkv = self.numerics.depthwise("qkv_depthwise")(qkv)
+        qkv = qkv.reshape(batch, height * width, 3 * self.heads, channels // self.heads)
+        q, k, v = jnp.split(qkv, 3, axis=2)
+
+        wide, precision = at_least_float32(qkv.dtype), self.numerics.precision
+        similarity = jnp.einsum(
+            "bnhc,bnhd->bhcd", q, k, precision=precision, preferred_element_type=wide
+        )
+        scale = temperature.astype(wide).reshape(1, -1, 1) * _inverse_norm(q, wide)
+        similarity *= scale[..., :, None] * _inverse_norm(k, wide)[..., None, :]
+        weights = nn.softmax(similarity).astype(v.dtype)
+        out = jnp.einsum("bhcd,bnhd->bnhc", weights, v, precision=precision)
+        return self.numerics.conv(channels, 1, "out")(out.reshape(x.shape))
+
+
+class _FeedForward(nn.Module):
+    """Gated-Dconv feed-forward network (GDFN): one half of the hidden channels gates the other."""
+
+    expansion: float
+    numerics: _Numerics
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        hidden = int(channels * self.expansion)
+        h = self.numerics.conv(2 * hidden, 1, "in")(x)
+        gate, h = jnp.split(self.numerics.depthwise("depthwise")(h), 2, axis=-1)
+        return self.numerics.conv(channels, 1, "out")(nn.gelu(gate, approximate=False) * h)
+
+
+class _LayerNorm(nn.Module):
+    r"""$\gamma\,(x - \mu) / \sqrt{\sigma^2 + 10^{-5}} + \beta$ over channels; bias-free, no $\mu$ either."""
+
+    use_bias: bool
+    dtype: Dtype | None
+    param_dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (x.shape[-1],)
+        parameters = [self.param("scale", nn.initializers.ones, shape, self.param_dtype)]
+        if self.use_bias:
+            parameters.append(self.param("bias", nn.initializers.zeros, shape, self.param_dtype))
+        dtype = jnp.result_type(x, *parameters) if self.dtype is None else self.dtype
+        wide = at_least_float32(jnp.dtype(dtype))
+        x = x.astype(wide)
+        scale, *bias = (p.astype(wide).reshape(1, 1, 1, -1) for p in parameters)
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        inverse_std = lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
+        out = centred * inverse_std * scale + bias[0] if bias else x * inverse_std * scale
+        return out.astype(dtype)
+
+
+def _inverse_norm(x: Array, dtype: Dtype) -> Array:
+    """1 / max(|x|, 1e-12) over pixels, `[B, N, heads, C]` to `[B, heads, C]`; its gradient at 0 is 0."""
+    squares = jnp.sum(jnp.square(x.astype(dtype)), axis=1)
+    return lax.rsqrt(jnp.maximum(squares, 1e-24))

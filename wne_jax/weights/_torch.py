@@ -1,0 +1,92 @@
+"""Reading PyTorch checkpoints, of which tensors and plain containers alone are unpickled."""
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wne_jax.weights._errors import WeightsError, reading, some
+
+_DEEPEST = 8
+"""Levels of nesting that are searched: published files have three, and a list can hold itself."""
+
+
+def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[str, np.ndarray]:
+    """The one state dict of a file, or that at `key`; see `read_tensors`."""
+    try:
+        import torch
+    except ImportError as error:
+        raise WeightsError(
+            f'{path}: PyTorch is needed to read it: pip install "wne-jax[torch]"'
+        ) from error
+    allowed = torch.serialization.safe_globals([argparse.Namespace])
+    with reading(path, "PyTorch"), allowed if allow_namespace else nullcontext():
+        try:
+            tree = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            _refuse_foreign_object(path, str(error))
+            raise
+    found = dict(_state_dicts(tree, torch.Tensor))
+    if not found:
+        raise WeightsError(f"{path}: there is no state dict in it, a dict of tensors by name")
+    if key is None and len(found) > 1:
+        raise WeightsError(
+            f"{path}: holds {len(found)} state dicts; say which with key=: {some(found, 8)}"
+        )
+    key = next(iter(found)) if key is None else key
+    if key not in found:
+        raise WeightsError(f"{path}: there is no state dict {key!r}; there is {some(found, 8)}")
+    with reading(path, "PyTorch"):
+        return {name: _as_numpy(tensor) for name, tensor in found[key].items()}
+
+
+def _refuse_foreign_object(path: Path, message: str) -> None:
+    """Name the class or function that a file wants to be unpickled, without PyTorch's advice to do so."""
+    if "weights" not in message.lower():  # merely damaged
+        return
+    name = re.search(r"GLOBAL ([\w.]+)", message)
+    if name is None:  # TorchScript, the tar format of old, what is no instruction of pickle
+        raise WeightsError(
+            f"{path}: damaged, or it holds more than tensors, which alone are unpickled"
+        )
+    hint = ""
+    if name[1] == "argparse.Namespace":
+        hint = "; settings are harmless, and allow_namespace=True lets them pass"
+    raise WeightsError(
+        f"{path}: refused: it pickles {name[1]}, and only tensors are unpickled{hint}"
+    )
+
+
+def _state_dicts(node: Any, tensor: type, *where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every dict of tensors by name, with its place; optimizers are left out."""
+    if len(where) > _DEEPEST:
+        return
+    if isinstance(node, Mapping):
+        if {"state", "param_groups"} <= set(node):  # an optimizer's own state dict
+            return
+        values = list(node.values())
+        if all(isinstance(name, str) for name in node) and all(
+            isinstance(value, tensor) for value in values
+        ):
+            if any(value.ndim > 1 for value in values):  # counters and averages are no weights
+                yield "/".join(where), node
+            return
+        children = [(str(name), child) for name, child in node.items()]
+    elif isinstance(node, list | tuple):
+        children = [(str(i), child) for i, child in enumerate(node)]
+    else:
+        return
+    for name, child in children:
+        if "optim" not in name.lower():
+            yield from _state_dicts(child, tensor, *where, name)
+
+
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """NumPy has neither bfloat16 nor the float8 types."""
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    return tensor.detach().resolve_conj().resolve_neg().numpy()

@@ -1,0 +1,162 @@
+"""From the tensors of a checkpoint to a model and its variables, by a table that is checked on every side."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from wne_jax.models.config import ModelConfig
+from wne_jax.weights._errors import WeightsError, some
+from wne_jax.weights.layouts import LAYOUTS
+from wne_jax.weights.layouts._table import Plan, Shapes
+
+Flat = Mapping[tuple[str, ...], Any]
+"""Variables, or their shapes, by path: collection, modules, name."""
+
+_SIDE = 16  # of the image that the shapes are computed for; no shape depends on it
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray], *, name: str = "tensors", mode: str | None = None
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Recognise a published checkpoint, and turn its tensors into a model's variables.
+
+    Every tensor is used once or is a buffer, every variable is filled once, and shapes agree.
+
+    Names and shapes do not say everything. A scale-equivariant FDnCNN and a normalization-equivariant one
+    have the same, so that `mode` has to tell them apart. Nor do they tell a network that was trained inside
+    `WNE` from its bare twin, in the files of Saied & Fleuret: an ordinary one comes wrapped, and
+    `dataclasses.replace(config, wrapper="none")` bares it.
+
+    Args:
+        tensors: By name, as `read_tensors` returns them.
+        name: What errors start with: the file.
+        mode: "ordinary", "scale-equivariant" or "normalization-equivariant", that of the model wanted;
+            needed where more than one fits.
+
+    Returns:
+        The configuration, whose `build` makes the module, and the variables: NumPy arrays, in the dtypes of
+        the tensors.
+
+    Raises:
+        WeightsError: No layout, or more than one, fits; tensors or variables are left over, or shapes differ.
+
+    Example:
+        >>> widths = {"model.0": (4, 1), "model.2": (4, 4), "model.4": (1, 4)}
+        >>> tensors = {f"{name}.weight": np.zeros((*io, 3, 3)) for name, io in widths.items()}
+        >>> tensors |= {f"{name}.bias": np.zeros(io[0]) for name, io in widths.items()}
+        >>> config, variables = convert(tensors)
+        >>> config.backbone, config.options["depth"], list(variables["params"])
+        ('dncnn', 3, ['conv_0', 'conv_1', 'conv_2'])
+    """
+    shapes = {tensor: tuple(value.shape) for tensor, value in tensors.items()}
+    plan = _recognise(shapes, name, mode)
+    return plan.config, _fill(plan, tensors, name)
+
+
+def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
+    """Refuse variables that are not those of the model, gray or colour.
+
+    Args:
+        config: The model.
+        variables: By path.
+        name: What errors start with.
+
+    Raises:
+        WeightsError: Variables are missing or left over, or shapes differ.
+    """
+    given = {path: tuple(value.shape) for path, value in variables.items()}
+    found = []
+    for channels in (1, 3):
+        complaints = _compare(given, _expected_shapes(config, channels, name))
+        if not any(complaints.values()):
+            return
+        found.append(complaints)
+    _refuse(name, config, min(found, key=lambda kinds: sum(map(len, kinds.values()))))
+
+
+def _compare(given: Flat, expected: Flat) -> dict[str, list[str]]:
+    """What is wrong with shapes, by kind."""
+    return {
+        "of another shape": [
+            f"{'/'.join(path)} is {given[path]}, not {shape}"
+            for path, shape in expected.items()
+            if given.get(path, shape) != shape
+        ],
+        "not filled": ["/".join(path) for path in expected if path not in given],
+        "not in the model": ["/".join(path) for path in given if path not in expected],
+    }
+
+
+def _recognise(shapes: Shapes, name: str, mode: str | None) -> Plan:
+    """The one plan that fits."""
+    plans = [plan for layout in LAYOUTS if (plan := layout(shapes)) is not None]
+    if not plans:
+        known = ", ".join(layout.__name__ for layout in LAYOUTS)
+        raise WeightsError(
+            f"{name}: no known layout has tensors named {some(shapes)}; known are {known}"
+        )
+    fitting = [plan for plan in plans if mode is None or _mode(plan) == mode]
+    if len(fitting) == 1:
+        return fitting[0]
+    models = some(f"{plan.config.backbone} of mode {_mode(plan)}" for plan in plans)
+    if not fitting:
+        raise WeightsError(f"{name}: mode is {mode!r}, but it fits {models}")
+    raise WeightsError(f"{name}: fits more than one model: {models}; say which with mode=")
+
+
+def _mode(plan: Plan) -> str:
+    return plan.config.options.get("mode", "ordinary")
+
+
+def _fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
+    """Walk the table."""
+    sources = Counter(entry.source for entry in plan.entries)
+    targets = Counter(entry.target for entry in plan.entries)
+    _refuse(
+        name,
+        plan.config,
+        {
+            "missing": [source for source in sources if source not in tensors],
+            "left over": [t for t in tensors if t not in sources and t not in plan.buffers],
+            "used twice": [source for source, count in sources.items() if count > 1],
+            "filled twice": ["/".join(target) for target, count in targets.items() if count > 1],
+        },
+    )
+    flat, misfits = {}, []
+    for source, target, change in plan.entries:
+        try:
+            flat[target] = np.asarray(change(tensors[source]))
+        except (ValueError, IndexError):  # of another rank than the table says
+            misfits.append(
+                f"{source} is {tensors[source].shape}, which cannot be {'/'.join(target)}"
+            )
+    _refuse(name, plan.config, {"of another shape": misfits})
+    check_variables(plan.config, flat, name)
+    return unflatten_dict(flat)
+
+
+def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
+    """The shapes of a model's variables, without computing one."""
+    condition: dict[str, Any] = {"sigma": jnp.ones(1)} if config.conditioned else {}
+    y = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, channels), jnp.float32)
+    try:
+        model = config.build()
+        variables = jax.eval_shape(
+            lambda key, y: model.init(key, y, **condition), jax.random.key(0), y
+        )
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{name}: {config.backbone} cannot be built: {reason}") from error
+    return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
+
+
+def _refuse(name: str, config: ModelConfig, complaints: Mapping[str, list[str]]) -> None:
+    """Raise if anything is wrong, and say all of it in one line."""
+    parts = [f"{kind}: {some(items)}" for kind, items in complaints.items() if items]
+    if parts:
+        raise WeightsError(f"{name}: does not fit {config.backbone}; {'; '.join(parts)}")

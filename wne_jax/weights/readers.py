@@ -1,0 +1,110 @@
+"""Reading the tensors of a weight file, by name: PyTorch, MatConvNet, SCICO, safetensors.
+
+Nothing in a file is executed. What is no tensor is passed over or refused, never built.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wne_jax.weights._errors import WeightsError, reading
+from wne_jax.weights._matconvnet import read_matconvnet
+from wne_jax.weights._torch import read_torch
+
+Tensors = dict[str, np.ndarray]
+
+
+def read_tensors(
+    path: str | os.PathLike[str], *, key: str | None = None, allow_namespace: bool = False
+) -> Tensors:
+    """Read every tensor of a weight file.
+
+    | suffix | what it holds | needs |
+    |---|---|---|
+    | `.pt`, `.pth` | a PyTorch state dict, bare or nested in dicts and lists | PyTorch |
+    | `.mat` | a MatConvNet network (simplenn), MATLAB v7.3 | h5py |
+    | `.mpk` | Flax variables in msgpack, as SCICO keeps them | |
+    | `.safetensors` | tensors by name | |
+
+    Of a PyTorch file only tensors and plain containers are unpickled. Where a file holds several state dicts,
+    `key` tells which; those of optimizers are never taken.
+
+    Args:
+        path: The file.
+        key: The place of the state dict in a PyTorch file, such as "params_ema" or "model/0".
+        allow_namespace: Let a PyTorch file hold an `argparse.Namespace`, the settings of a run.
+
+    Returns:
+        Tensors by name, with the axes of the file: `[out, in, kh, kw]` in PyTorch, `[kh, kw, in, out]` in
+        MatConvNet and Flax. Names lose a common prefix `module.`; nested names are joined by "/". Half
+        precision becomes `float32`.
+
+    Raises:
+        WeightsError: Whatever is wrong with the file, in one line that starts with its path.
+
+    Example:
+        >>> read_tensors("network.onnx")
+        Traceback (most recent call last):
+          ...
+        wne_jax.weights._errors.WeightsError: network.onnx: unknown suffix '.onnx'; expected one of .pt, ...
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Tensors]] = {
+        ".pt": partial(read_torch, key=key, allow_namespace=allow_namespace),
+        ".pth": partial(read_torch, key=key, allow_namespace=allow_namespace),
+        ".mat": read_matconvnet,
+        ".mpk": _read_msgpack,
+        ".safetensors": _read_safetensors,
+    }
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise WeightsError(
+            f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(readers)}"
+        )
+    check_file(path)
+    tensors = readers[suffix](path)
+    if not tensors:
+        raise WeightsError(f"{path}: there is no tensor in it")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return {name: _at_least_single(tensor) for name, tensor in tensors.items()}
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file, and a file without content."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: the file is empty (zero bytes)")
+
+
+def _at_least_single(tensor: np.ndarray) -> np.ndarray:
+    """Half precision as `float32`; bfloat16 is of kind V for NumPy, and the only such here."""
+    half = tensor.dtype.kind == "V" or tensor.dtype == np.float16
+    return tensor.astype(np.float32) if half else tensor
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    from safetensors import safe_open
+
+    with reading(path, "safetensors"), safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def _read_msgpack(path: Path) -> Tensors:
+    from flax.serialization import msgpack_restore
+    from flax.traverse_util import flatten_dict
+
+    with reading(path, "Flax msgpack"):
+        tree: Any = msgpack_restore(path.read_bytes())
+        if not isinstance(tree, dict):
+            raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a dict of arrays")
+        tensors = flatten_dict(tree, sep="/")
+    for name, leaf in tensors.items():
+        if not isinstance(leaf, np.ndarray):
+            raise WeightsError(f"{path}: {name} is a {type(leaf).__name__}, not an array")
+    return tensors

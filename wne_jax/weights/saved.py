@@ -1,0 +1,120 @@
+"""Our own weight files: safetensors, with the model's configuration in the metadata.
+
+One file rebuilds the model. The tensors are named by collection, modules and leaf, joined by "/", as in
+`params/conv_0/kernel`; dtypes and bits are those of the variables.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from wne_jax._files import write_atomically
+from wne_jax.models.config import ModelConfig, from_values
+from wne_jax.weights._errors import WeightsError, reading
+from wne_jax.weights.conversion import check_variables
+from wne_jax.weights.readers import check_file
+
+_FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
+_VERSION = "1"
+
+
+def save(
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    variables: Mapping[str, Any],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model, its configuration and its variables to one `.safetensors` file.
+
+    An existing file is replaced; a reader never sees half of one.
+
+    Args:
+        path: The file.
+        config: What `load` rebuilds the model from.
+        variables: Collections of nested dicts of arrays: those of `config.build()`.
+        metadata: More text to keep with it, such as where the training is described.
+
+    Raises:
+        WeightsError: Another suffix, variables of another model, metadata under our own names, or a
+            folder that cannot be written.
+
+    Example:
+        >>> import jax, pathlib, tempfile
+        >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
+        >>> variables = jax.jit(config.build().init)(jax.random.key(0), np.zeros((1, 8, 8, 1)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "small.safetensors")
+        ...     save(path, config, variables)
+        ...     config == load(path)[0]
+        True
+    """
+    from safetensors.numpy import save as serialize
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: models are saved as .safetensors")
+    if taken := {_FORMAT, _CONFIG} & set(metadata or {}):
+        raise WeightsError(f"{path}: metadata has {sorted(taken)}, which is our own")
+    try:
+        text = {_FORMAT: _VERSION, _CONFIG: json.dumps(dataclasses.asdict(config))}
+    except TypeError as error:
+        raise WeightsError(f"{path}: options must be plain values, as in JSON: {error}") from error
+    # The library copies memory as it lies: a transposed view would be written in the wrong order.
+    flat = {keys: np.asarray(v, order="C") for keys, v in flatten_dict(dict(variables)).items()}
+    check_variables(config, flat, str(path))
+    content = serialize(
+        {"/".join(keys): v for keys, v in flat.items()}, {**(metadata or {}), **text}
+    )
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def load(path: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The configuration, and the variables as NumPy arrays.
+
+    Raises:
+        WeightsError: A damaged file, one of others, one of a later format, or tensors that are not those of
+            the configured model.
+    """
+    from safetensors import safe_open
+
+    path = Path(path)
+    check_file(path)
+    with reading(path, "safetensors"), safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    if _FORMAT not in metadata:
+        raise WeightsError(f"{path}: not written by wne_jax: there is no {_FORMAT} in its metadata")
+    if metadata[_FORMAT] != _VERSION:
+        raise WeightsError(f"{path}: of format {metadata[_FORMAT]}; this version reads {_VERSION}")
+    with reading(path, "wne_jax model"):
+        config = from_values(ModelConfig, json.loads(metadata[_CONFIG]))
+    flat = {tuple(name.split("/")): tensor for name, tensor in tensors.items()}
+    check_variables(config, flat, str(path))
+    return config, unflatten_dict(flat)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file, damaged or not, says that `save` wrote it."""
+    if path.suffix.lower() != ".safetensors":
+        return False
+    from safetensors import safe_open
+
+    check_file(path)
+    with reading(path, "safetensors"), safe_open(path, framework="np") as file:
+        return _FORMAT in (file.metadata() or {})
