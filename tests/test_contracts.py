@@ -20,7 +20,14 @@ from wne_jax.equivariance import (
 from wne_jax.modules import symmetry
 from wne_jax.statistics import PAIRS
 
-SMALL = {"depth": 4, "features": 8}
+PLAIN = {"depth": 4, "features": 8}
+SMALL = {
+    "dncnn": PLAIN,
+    "fdncnn": PLAIN,
+    "drunet": {"features": (8, 8), "blocks": 1},
+    "swinir": {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4},
+    "restormer": {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0},
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,10 @@ class Case:
         return "-".join([*kind, "sigma"] if self.conditioned else kind)
 
     def build(self):
-        options = {"mode": self.mode, "conditioned": self.conditioned}
-        backbone = models.build(self.backbone, **SMALL, **options)
+        options = SMALL[self.backbone]
+        if hasattr(models.MODELS[self.backbone], "mode"):
+            options = options | {"mode": self.mode, "conditioned": self.conditioned}
+        backbone = models.build(self.backbone, **options)
         if self.wrapper == "none":
             return backbone
         if self.wrapper == "scale":
@@ -68,6 +77,15 @@ def table():
                 if mode == "ordinary":
                     yield from (case(wrapper=name, claims="normalization") for name in PAIRS)
                     yield case(wrapper="scale", claims="scale")
+    # These compile for seconds each: fewer combinations, which the others have shown not to interact.
+    yield Case("drunet")
+    yield Case("drunet", "noise_level", channels=3, conditioned=True, claims="normalization")
+    yield Case("drunet", mode="scale-equivariant", claims="scale")
+    yield Case("drunet", mode="normalization-equivariant", conditioned=True, claims="normalization")
+    for backbone in ("swinir", "restormer"):
+        yield Case(backbone)
+        yield Case(backbone, "mean_std", claims="normalization")
+        yield Case(backbone, "noise_level", channels=3, claims="normalization")
 
 
 CASES = list(table())
@@ -79,14 +97,19 @@ def prepared(case):
     """The model, variables moved away from their initial values, and the compiled function."""
     model = case.build()
     condition = {"sigma": SIGMA} if case.conditioned else {}
-    variables = model.init(jax.random.key(0), images(case), **condition)
+    # Drawn by NumPy: compiling the initializers of a transformer would take longer than all else here.
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images(case), **condition)
     rng = np.random.default_rng(0)
 
-    def shake(path, leaf):
-        noise = 0.1 * rng.normal(size=leaf.shape).astype(leaf.dtype)
-        return leaf + (noise if path[0].key == "params" else np.abs(noise))
+    def draw(path, leaf):
+        noise = rng.normal(size=leaf.shape)
+        if leaf.ndim > 1:
+            noise /= np.sqrt(np.prod(leaf.shape[:-1]))
+        elif path[-1].key != "bias":
+            noise = 1 + 0.1 * np.abs(noise)
+        return jnp.asarray(noise, leaf.dtype)
 
-    variables = jax.tree_util.tree_map_with_path(shake, variables)
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
     compiled = jax.jit(
         lambda y, sigma: model.apply(variables, y, **({"sigma": sigma} if condition else {}))
     )
@@ -111,7 +134,10 @@ each_case = pytest.mark.parametrize("case", CASES, ids=str)
 @each_case
 def test_any_size_comes_back_in_its_shape_and_dtype(case):
     _, _, compiled = prepared(case)
-    for shape in ((1, 12, 10), (3, 7, 5), (1, 1, 9), (1, 1, 1)):
+    shapes = [(3, 7, 5), (1, 1, 1)]
+    if SMALL[case.backbone] is PLAIN:  # the others compile for seconds at each size
+        shapes += [(1, 12, 10), (1, 1, 9)]
+    for shape in shapes:
         y = images(case, shape)
         chex.assert_shape(compiled(y, SIGMA), y.shape)
         assert compiled(y, SIGMA).dtype == jnp.float32 and np.isfinite(compiled(y, SIGMA)).all()
@@ -138,7 +164,7 @@ def test_the_claim_is_kept(case):
     y = images(case)
     f = following(compiled, y)
     gain = float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))  # random networks amplify
-    assert symmetry(model) == case.claims and gain < 100
+    assert symmetry(model) == case.claims and (gain < 100 or case.claims == "none")
     if case.claims == "normalization":
         assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=gain)
         constant = jnp.full_like(y, 0.3)
@@ -170,6 +196,7 @@ def test_powers_of_two_are_exact_under_every_wrapper(case):
         )  # exact under powers of two
         return model.apply(variables, y, **({"sigma": sigma} if case.conditioned else {}))
 
+    f = jax.jit(f)
     assert_exact_under_powers_of_two(f, images(case))
 
 
@@ -185,7 +212,7 @@ def test_bfloat16_computes_within_its_precision(case, standard_promotion):
     coarse = getattr(model, "backbone", model).clone(dtype=jnp.bfloat16, parent=None)
     coarse = model.clone(backbone=coarse) if case.wrapper != "none" else coarse
     condition = {"sigma": jnp.float32(SIGMA)} if case.conditioned else {}
-    result = coarse.apply(variables, y, **condition)
+    result = jax.jit(coarse.apply)(variables, y, **condition)
     assert result.dtype == jnp.float32
     difference = np.abs(result - compiled(y, SIGMA)).max()
     assert 0 < difference < 0.05 * np.abs(compiled(y, SIGMA)).max()

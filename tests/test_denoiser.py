@@ -6,16 +6,18 @@ import pytest
 import wne_jax as wne
 from wne_jax.denoiser import Denoiser
 from wne_jax.models import DnCNN, FDnCNN
+from wne_jax.models.config import ModelConfig
+from wne_jax.statistics import estimate_sigma
 
 
-def make(model, channels=1, **condition):
+def make(model, channels=1, config=None, **condition):
     example = jnp.zeros((1, 8, 8, channels))
     variables = model.init(jax.random.key(0), example, **condition)
     rng = np.random.default_rng(0)
     shaken = jax.tree.map(
         lambda v: v + 0.1 * np.abs(rng.normal(size=v.shape)).astype(v.dtype), variables
     )
-    return Denoiser(model, shaken)
+    return Denoiser(model, shaken, config)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,68 @@ def test_constants_come_back_exactly(equivariant):
     for dtype, value in ((np.uint8, 77), (np.float32, 0.1), (np.float64, 1e9 + 0.1)):
         constant = np.full((9, 8), value, dtype)
         np.testing.assert_array_equal(equivariant(constant), constant)
+
+
+@pytest.fixture(scope="module")
+def by_noise():
+    config = ModelConfig(
+        "dncnn", {"depth": 3, "features": 4}, wrapper="wne", statistics="noise_level"
+    )
+    return make(config.build(), config=config)
+
+
+def test_a_file_rebuilds_the_denoiser_bit_for_bit(by_noise, equivariant, tmp_path):
+    by_noise.save(tmp_path / "x.safetensors")
+    again = Denoiser.load(tmp_path / "x.safetensors")
+    y = image(np.float32)
+    assert again.config == by_noise.config
+    np.testing.assert_array_equal(again(y), by_noise(y))
+    rewrapped = Denoiser.load(tmp_path / "x.safetensors", statistics="mean_std")
+    np.testing.assert_array_equal(rewrapped(y), equivariant(y))
+    with pytest.raises(ValueError, match="config="):
+        equivariant.save(tmp_path / "y.safetensors")
+
+
+def test_a_given_level_stands_for_the_estimated_one(by_noise):
+    y = image(np.float32, (16, 14))
+    estimated = float(estimate_sigma(y[None, ..., None])[0])
+    np.testing.assert_allclose(by_noise(y, estimated), by_noise(y), rtol=1e-5)
+    np.testing.assert_allclose(by_noise(3 * y + 7, 60.0), 3 * by_noise(y, 20.0) + 7, rtol=1e-4)
+    assert by_noise.takes_sigma and np.abs(by_noise(y, 20.0) - by_noise(y)).max() > 1
+
+
+def test_strength_interpolates(by_noise):
+    y = image(np.float32)
+    full = by_noise(y)
+    np.testing.assert_array_equal(by_noise(y, strength=0.0), y)
+    np.testing.assert_array_equal(by_noise(y, strength=1.0), full)
+    np.testing.assert_allclose(by_noise(y, strength=0.25), y + 0.25 * (full - y), rtol=1e-5)
+    with pytest.raises(ValueError, match="strength"):
+        by_noise(y, strength=-1.0)
+
+
+def test_the_ensemble_commutes_with_flips_and_turns(by_noise):
+    y = image(np.float32, (12, 9))
+    whole = by_noise(y, self_ensemble=True)
+    assert np.abs(whole - by_noise(y)).max() > 1
+    for move in (np.flipud, np.fliplr, np.rot90, np.transpose):
+        np.testing.assert_allclose(by_noise(move(y), self_ensemble=True), move(whole), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (70, 90, 3), (2, 70, 90, 1)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_tiles_fill_the_given_array_with_the_result_of_the_whole(by_noise, shape, dtype):
+    y, out, seen = image(dtype, shape), np.empty(shape, dtype), []
+    result = by_noise(y, tile=32, out=out, progress=lambda *part: seen.append(part))
+    assert result is out and seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+    np.testing.assert_allclose(out.astype(float), by_noise(y), rtol=1e-5, atol=1.01)
+    with pytest.raises(ValueError, match="out must be"):
+        by_noise(y, out=out[:5])
+
+
+def test_the_packaged_denoiser_denoises():
+    denoise = Denoiser.default()
+    clean = np.repeat(np.repeat(image(np.float64, (8, 8), 0, 200), 16, 0), 16, 1)
+    noisy = clean + np.random.default_rng(3).normal(0, 20, clean.shape)
+    assert denoise.symmetry == "normalization" and denoise.channels == 1
+    assert np.square(denoise(noisy) - clean).mean() < np.square(noisy - clean).mean() / 5

@@ -9,7 +9,17 @@ module. `wne.actions` and `wne.equivariance` check the result, and `wne.Denoiser
 images as people have them.
 """
 
-from wne_jax import actions, equivariance, layers, metrics, models, noise, statistics
+from wne_jax import (
+    actions,
+    equivariance,
+    frozen,
+    layers,
+    metrics,
+    models,
+    noise,
+    statistics,
+    weights,
+)
 from wne_jax._version import __version__
 from wne_jax.denoiser import Denoiser
 from wne_jax.modules import NNXWNE, WNE, InputNormalized, ScaleEquivariant
@@ -28,6 +38,7 @@ __all__ = [
     "actions",
     "denormalize",
     "equivariance",
+    "frozen",
     "layers",
     "metrics",
     "models",
@@ -35,5 +46,6 @@ __all__ = [
     "normalize",
     "process",
     "statistics",
+    "weights",
     "wrap",
 ]

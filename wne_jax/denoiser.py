@@ -21,7 +21,7 @@ from wne_jax.modules import symmetry
 from wne_jax.statistics import Statistics, given, known_noise
 from wne_jax.units import full_scale, saturate
 
-_DEFAULT = Path(__file__).parent / "weights" / "default.safetensors"
+_DEFAULT = Path(__file__).parent / "weights" / "default" / "denoiser.safetensors"
 
 
 class Denoiser:

@@ -10,6 +10,9 @@ from wne_jax.layers.batch_norm import channel_std as channel_std
 from wne_jax.layers.conv import Conv as Conv
 from wne_jax.layers.conv import Padding as Padding
 from wne_jax.layers.conv import conv as conv
+from wne_jax.layers.depthwise import DepthwiseConv as DepthwiseConv
+from wne_jax.layers.depthwise import depthwise_conv as depthwise_conv
+from wne_jax.layers.downsample import pixel_unshuffle as pixel_unshuffle
 from wne_jax.layers.sort_pool import pair_order as pair_order
 from wne_jax.layers.sort_pool import sort_pool as sort_pool
 from wne_jax.layers.strided_conv import AffineDownsample as AffineDownsample
@@ -18,3 +21,4 @@ from wne_jax.layers.strided_conv import strided_conv as strided_conv
 from wne_jax.layers.upsample import AffineUpsample as AffineUpsample
 from wne_jax.layers.upsample import Upsample as Upsample
 from wne_jax.layers.upsample import pixel_shuffle as pixel_shuffle
+from wne_jax.layers.window_attention import WindowAttention as WindowAttention
