@@ -1,7 +1,7 @@
 """Train and measure the small denoiser that comes with the package.
 
 The backbone and the images of `mismatch --preset small`, with the noise level in place of the standard
-deviation, and every crop at a level of its own: to the backbone, a range of levels is a range of contrasts. The
+deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
 loss is L1, which weighs the low levels more than squares would.
 
     WNE_DATA=... python -m experiments.default_denoiser        # about 40 minutes on 2 cores

@@ -10,11 +10,19 @@ from wne_jax.models.config import ModelConfig
 pytest.importorskip("flatbuffers", reason="jax.export writes its files with flatbuffers")
 
 
-def make(backbone="dncnn", conditioned=False, statistics="noise_level", **options):
+def make(
+    backbone="dncnn", conditioned=False, statistics="noise_level", trained_sigma_255=None, **options
+):
     options = options or {"depth": 3, "features": 4}
     if conditioned:
         options["conditioned"] = True
-    config = ModelConfig(backbone, options, wrapper="wne", statistics=statistics)
+    config = ModelConfig(
+        backbone,
+        options,
+        wrapper="wne",
+        statistics=statistics,
+        trained_sigma_255=trained_sigma_255,
+    )
     condition = {"sigma": jnp.ones(1)} if conditioned else {}
     shapes = jax.eval_shape(
         lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), **condition)
@@ -30,8 +38,9 @@ def make(backbone="dncnn", conditioned=False, statistics="noise_level", **option
         (make(), [(2, 13, 9, 1), (1, 2, 30, 1)]),
         (make(depth=3, features=4, padding="reflect"), [(2, 13, 9, 1)]),
         (make("drunet", features=(4, 4), blocks=1, statistics="mean_std"), [(1, 12, 8, 1)]),
+        (make(statistics="mean_std", trained_sigma_255=25), [(2, 13, 9, 1), (1, 3, 2, 1)]),
     ],
-    ids=["zeros", "reflect", "drunet"],
+    ids=["zeros", "reflect", "drunet", "frozen"],
 )
 def test_an_artifact_is_the_function_at_every_size(denoiser, shapes, tmp_path):
     denoiser.export(tmp_path / "denoiser.bin")

@@ -121,6 +121,14 @@ def test_nothing_beyond_the_receptive_radius_is_seen():
     np.testing.assert_array_equal(changed[30 + radius + 1 :], 0)
 
 
+def test_a_level_that_fits_no_batch_is_refused():
+    for wrong in (jnp.ones(3), jnp.ones((2, 2))):
+        with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
+            any_level(smoother, images(), trained=TRAINED, location=0.45, sigma=wrong)
+        with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
+            known_noise(wrong)(images())
+
+
 def test_tiles_give_the_result_of_the_whole():
     model, variables = frozen()
     denoise = Denoiser(model, variables)

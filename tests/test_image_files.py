@@ -144,7 +144,7 @@ def test_cmyk_becomes_rgb_and_says_so(tmp_path):
         assert after.mode == "RGB" and "icc_profile" not in after.info
 
 
-@pytest.mark.parametrize("source", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".tif", "palette.tif"])
 @pytest.mark.parametrize("target", [".jpg", ".png", ".tif", ".bmp", ".npy"])
 def test_the_result_displays_as_the_source_whatever_the_orientation(tmp_path, source, target):
     blocks = np.repeat(np.repeat(np.array([[0, 80, 160], [240, 40, 120]], np.uint8), 16, 0), 16, 1)
@@ -152,7 +152,8 @@ def test_the_result_displays_as_the_source_whatever_the_orientation(tmp_path, so
         exif = Image.Exif()
         exif[274] = orientation
         path, result = tmp_path / f"x{source}", tmp_path / f"y{target}"
-        Image.fromarray(blocks).save(path, exif=exif)
+        image = Image.fromarray(blocks)  # as a palette, Pillow decodes it and turns it
+        (image.convert("P") if source == "palette.tif" else image).save(path, exif=exif)
         upright = UPRIGHT.get(orientation, lambda a: a)(blocks)
         copy(path, result)
         displayed = np.load(result) if target == ".npy" else read_image(result)[..., 0]
@@ -339,6 +340,76 @@ def test_tiff_keeps_layout_alpha_description_profile_and_compression(tmp_path):
     tifffile.imwrite(source, five, photometric="minisblack", planarconfig="contig")
     assert copy(source, target).number == 5
     np.testing.assert_array_equal(tifffile.imread(target), five)
+
+
+def test_tiff_keeps_who_made_it_and_where(tmp_path):
+    said = {
+        315: (2, "an ärtist".encode()),
+        33432: (2, b"of nobody"),
+        306: (2, b"2020:01:02 03:04:05"),
+        271: (2, b"a camera"),
+        33550: (12, (0.5, 0.5, 0.0)),
+        33922: (12, (0.0, 0.0, 0.0, 7.0, 8.0, 0.0)),
+        34735: (3, (1, 1, 0, 0)),
+        42113: (2, b"-9999"),
+    }
+    tags = [(code, kind, len(value), value, True) for code, (kind, value) in said.items()]
+    source, target = tmp_path / "x.tif", tmp_path / "y.tif"
+    for options in ({"metadata": None}, {"imagej": True}, {"compression": "zlib"}):
+        tifffile.imwrite(source, GRAY16, extratags=tags, software="theirs", **options)
+        copy(source, target)
+        with tifffile.TiffFile(target) as tif:
+            for code, (_, value) in said.items():
+                kept = tif.pages[0].tags.valueof(code)
+                assert (kept.encode() if isinstance(kept, str) else kept) == value, code
+            assert tif.pages[0].software != "theirs"  # what wrote the file is now another
+
+
+def test_premultiplied_alpha_stays_so_and_png_cannot_say_it(tmp_path):
+    source, target = tmp_path / "x.tif", tmp_path / "y.tif"
+    tifffile.imwrite(source, RGBA8, photometric="rgb", extrasamples=["assocalpha"])
+    assert not copy(source, target).notes
+    assert tifffile.TiffFile(target).pages[0].extrasamples == (1,)
+    np.testing.assert_array_equal(tifffile.imread(target), RGBA8)
+    image = copy(source, tmp_path / "y.png")
+    assert image.notes == ("PNG cannot say that the colours are premultiplied by alpha",)
+
+
+def test_a_resolution_beyond_the_format_is_dropped(tmp_path):
+    for suffix, largest, beyond in [
+        (".jpg", 65_535, 65_536),
+        (".png", 1e8, 2e8),
+        (".bmp", 5e7, 6e7),
+    ]:
+        source, target = tmp_path / "x.tif", tmp_path / f"y{suffix}"
+        for dpi, kept in ((largest, True), (beyond, False)):
+            tifffile.imwrite(source, GRAY8, resolution=(dpi, dpi), resolutionunit="INCH")
+            image = copy(source, target)
+            with Image.open(target) as after:
+                found = after.info.get("dpi", (0, 0))[0]
+            assert (found == pytest.approx(dpi, rel=1e-3)) == kept
+            assert found < largest * 1.001  # and not what is left of it modulo 2^16 or 2^32
+            assert any("resolution" in note for note in image.notes) != kept
+
+
+def test_what_is_lost_or_guessed_is_noted(tmp_path):
+    exif = Image.Exif()
+    exif[271] = "a camera"
+    for source in (tmp_path / "x.jpg", tmp_path / "x.png"):
+        Image.fromarray(GRAY8).save(source, exif=exif)
+        for suffix, notes in ((".tif", 1), (".bmp", 1), (source.suffix, 0)):
+            lost = copy(source, tmp_path / f"y{suffix}").notes
+            assert lost == ("its EXIF block is not kept",) * notes
+    Image.fromarray(RGB8).convert("CMYK").save(tmp_path / "x.tif")
+    assert open_image(tmp_path / "x.tif").notes == ("CMYK becomes RGB, without its colour profile",)
+    for options in ({"imagej": True}, {"ome": True}):
+        tifffile.imwrite(tmp_path / "x.tif", STACK16[0], **options)
+        assert not any("other axes" in note for note in open_image(tmp_path / "x.tif").notes)
+        notes = open_image(tmp_path / "x.tif", axes="YXC").notes
+        assert "its description is not kept: other axes are given" in notes
+    tifffile.imwrite(tmp_path / "x.tif", RGBA8, photometric="minisblack", planarconfig=None)
+    image = copy(tmp_path / "x.tif", tmp_path / "y.png")
+    assert image.alpha and image.notes == ("the last of its samples is taken for alpha, and kept",)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])

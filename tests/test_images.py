@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -213,6 +214,14 @@ def test_sizes_are_checked_before_decoding(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     assert "decompression bomb" in refusal(tmp_path / "x.png")
+
+
+def test_a_large_image_is_read_without_a_word(tmp_path, monkeypatch):
+    write_image(tmp_path / "x.png", GRAY8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GRAY8.size - 1)  # from here on Pillow warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read_image(tmp_path / "x.png"), GRAY8)
 
 
 def test_zero_sized_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The commands as a user types them, with models of a few features."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from wne_jax import __main__ as commands
-from wne_jax import denoise_files
+from wne_jax import denoise_files, identities
 from wne_jax.denoiser import Denoiser
 from wne_jax.models.config import ModelConfig
 
@@ -25,7 +26,7 @@ class Unchanged:
     """Stands in for a Denoiser: keeps every image, and what it was asked."""
 
     channels, conditioned, takes_sigma, symmetry = 1, False, True, "normalization"
-    receptive_radius = 3
+    receptive_radius, model = 3, None
 
     def __init__(self):
         self.asked = []
@@ -176,6 +177,39 @@ def test_a_folder_goes_to_a_folder_and_failures_do_not_stop_it(tmp_path, unchang
     assert run("denoise", source / "a.jpg", source / "b.png", "-o", out, "--overwrite") == 0
 
 
+def test_an_empty_folder_among_others_is_noted(tmp_path, unchanged, capsys):
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    assert run("denoise", tmp_path / "empty", tmp_path / "a.png", "-o", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert files(tmp_path / "out") == ["a.png"] and "1 of 1 images denoised" in said.out
+    assert said.err == f"note: {tmp_path / 'empty'}: holds no image files\n"
+
+
+def test_what_an_encoder_raises_is_one_line(tmp_path, unchanged, monkeypatch, capsys):
+    def overflow(*args, **options):
+        raise OverflowError("too large to convert")
+
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "save", overflow)
+    said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path / "b.png")
+    assert "a.png: too large to convert" in said and files(tmp_path) == ["a.png"]
+
+
+def test_a_tile_must_fit_what_the_model_pads_to(unchanged):
+    class Padded:
+        multiple = 8
+
+    unchanged.model, unchanged.receptive_radius = Padded(), None
+    for tile, fits in ((0, True), (16, True), (64, True), (60, False), (8, False)):
+        settings = denoise_files.Settings(tile=tile)
+        if fits:
+            denoise_files.check_settings(unchanged, settings)
+        else:
+            with pytest.raises(ValueError, match="tile must be a multiple of 8"):
+                denoise_files.check_settings(unchanged, settings)
+
+
 def test_where_a_result_goes(tmp_path, unchanged):
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     (tmp_path / "there").mkdir()
@@ -214,7 +248,7 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
         ((path, twin, "-o", out), "would both be written to"),
         ((path, twin, "-o", path), "must be a folder for 2 images"),
         (("-o", out), "IN is missing"),
-        ((tmp_path / "empty", "-o", out), "holds no image files"),
+        ((tmp_path / "empty", "-o", out), f".tiff) in {tmp_path / 'empty'}"),
         ((tmp_path / "absent.png", "-o", out / "x.png"), "no such file"),
         ((path, "-o", out / "x.gif"), "x.gif is no folder, and its suffix none of"),
         ((path, "-o", path / "x.png"), "a.png: cannot be written"),
@@ -222,6 +256,9 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
         ((twin.parent, "-o", path / "deeper"), "deeper: cannot be written"),
         ((path, "-o", f"{out}/", "--sigma-255", -1), "sigma_255 must be finite and not negative"),
         ((path, "-o", f"{out}/", "--tile", -1), "tile must be"),
+        ((path, "-o", f"{out}/", "--tile", 6), "7 or more, not 6"),
+        ((path, "-o", f"{out}/", "--strength", -1), "strength must be finite and not negative"),
+        ((path, "-o", f"{out}/", "--strength", "nan"), "strength must be finite"),
         ((path, "-o", f"{out}/", "--weights", tmp_path / "none.safetensors"), "none.safetensors"),
     ]:
         assert reason in mistake(capsys, "denoise", *arguments)
@@ -229,9 +266,11 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
     assert "unknown suffix '.gif'" in mistake(
         capsys, "denoise", tmp_path / "x.gif", "-o", f"{out}/"
     )
-    np.save(tmp_path / "i.npy", np.ones((3, 3), np.int16))
     options = ("-o", tmp_path / "j.npy", "--sigma-255", 25)
-    assert "int16" in mistake(capsys, "denoise", tmp_path / "i.npy", *options)
+    for dtype in (np.int16, np.dtype(">u4")):
+        np.save(tmp_path / "i.npy", np.ones((3, 3), dtype))
+        said = mistake(capsys, "denoise", tmp_path / "i.npy", *options)
+        assert f"a full scale, which {np.dtype(dtype).name} has not; leave it out" in said
     unchanged.takes_sigma = False
     assert "it is blind" in mistake(capsys, "denoise", path, "-o", out / "x.png", *options[2:])
     unchanged.conditioned = True
@@ -265,8 +304,11 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, unchanged, monkeypatch)
         assert files(tmp_path) == before
 
 
-def test_one_pixel_works(tmp_path, tiny, monkeypatch):
+def test_an_image_of_one_pixel_is_denoised_to_itself(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    np.save(tmp_path / "x.npy", np.full((1, 1), -0.7, np.float32))
+    assert run("denoise", tmp_path / "x.npy", "-o", tmp_path / "y.npy") == 0
+    assert np.load(tmp_path / "y.npy") == np.float32(-0.7)
     for suffix in (".png", ".tif", ".bmp"):
         Image.fromarray(np.full((1, 1), 77, np.uint8)).save(tmp_path / f"x{suffix}")
         assert run("denoise", tmp_path / f"x{suffix}", "-o", tmp_path / f"y{suffix}") == 0
@@ -304,6 +346,33 @@ def test_check_prints_the_identities_and_its_code_says_whether_they_hold(
     assert run("check", "--size", 16) == 1
     assert "claims scale, measured none: broken" in capsys.readouterr().out
     assert "size must be 1" in mistake(capsys, "check", "--size", 0)
+
+
+def test_check_judges_a_model_by_the_precision_it_computes_in(
+    tiny, monkeypatch, standard_promotion
+):
+    judged = []
+    measure = identities.measure
+
+    def look(f, *, compute_dtype, **options):
+        judged.append(jnp.dtype(compute_dtype))
+        return measure(f, compute_dtype=compute_dtype, **options)
+
+    monkeypatch.setattr(identities, "measure", look)
+    config = dataclasses.replace(tiny.config, options=tiny.config.options | {"dtype": "bfloat16"})
+    for model in (Denoiser(config.build(), tiny.variables, config),
+                  Denoiser(tiny.model, tiny.variables)):  # fmt: skip
+        monkeypatch.setattr(Denoiser, "default", lambda model=model: model)
+        assert run("check", "--size", 8) == 0
+    assert judged == [jnp.bfloat16, jnp.float32]
+
+
+def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monkeypatch):
+    """Whatever its file says: the noise level is not what any_level is normalized by."""
+    config = dataclasses.replace(tiny.config, statistics="noise_level")
+    Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
+    model = commands.Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
+    assert (model.config.statistics, model.config.trained_sigma_255) == ("mean_std", 25)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, capsys):

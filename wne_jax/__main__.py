@@ -27,8 +27,45 @@ if TYPE_CHECKING:
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """Which denoiser a command works with."""
+
+    weights: Path | None = None
+    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    allow_namespace: bool = False
+    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    mode: str | None = None
+    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
+    trained_sigma_255: float | None = None
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+
+    def load(self) -> "Denoiser":
+        """The denoiser of a file or folder, or the packaged one."""
+        from wne_jax.denoiser import Denoiser
+        from wne_jax.frozen import ANCHOR
+
+        wrapping: dict[str, Any] = {}
+        if self.trained_sigma_255 is not None:
+            if self.weights is None:
+                raise ValueError(
+                    "--trained-sigma-255 needs --weights: the packaged one serves every level"
+                )
+            wrapping = {
+                "wrapper": "wne",
+                "statistics": "mean_std",
+                "anchor": ANCHOR,
+                "trained_sigma_255": self.trained_sigma_255,
+            }
+        if self.weights is None:
+            return Denoiser.default()
+        return Denoiser.load(
+            self.weights, mode=self.mode, allow_namespace=self.allow_namespace, **wrapping
+        )
+
+
 @dataclass(frozen=True)
-class Denoise:
+class Denoise(_Model):
     """Denoise images: PNG, JPEG, BMP, TIFF (stacks too) and NPY, gray or colour.
 
     The result has the input's type, range and metadata. Each image of a stack is denoised by itself.
@@ -38,10 +75,9 @@ class Denoise:
     """Image files, or folders, which stand for the images directly inside."""
     out: Annotated[str, conf.arg(aliases=("-o",), metavar="OUT")]
     """A file for one image; a folder for several (made if it is not there)."""
-    weights: Path | None = None
-    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     sigma_255: float | None = None
-    """Noise level where 255 is full scale: for models that need it, and to override an estimated one."""
+    """Noise level where 255 is full scale (which is 1 for floats): for models that need it, and to override
+    an estimated one."""
     strength: float = 1.0
     """How much of the estimated noise to remove: 1 is all of it."""
     self_ensemble: bool = False
@@ -52,12 +88,6 @@ class Denoise:
     """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
     overwrite: bool = False
     """Replace files that exist."""
-    allow_namespace: bool = False
-    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
-    mode: str | None = None
-    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
-    trained_sigma_255: float | None = None
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
 
     def run(self) -> int:
         """Denoise every file; 0 if all are done."""
@@ -69,17 +99,21 @@ class Denoise:
             axes=None if self.axes is None else self.axes.upper(),
         )
         jobs, skipped = plan(self.inputs, self.out)
-        denoiser = load(self)
+        denoiser = self.load()
         check_settings(denoiser, settings)
         prepare_folder(jobs)
+        for path in skipped:
+            if path.is_dir():
+                _say("note", f"{path}: holds no image files")
         failed = []
         for job in tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None):
             if not self._denoise(denoiser, job, settings):
                 failed.append(job.source)
+        others = sum(not path.is_dir() for path in skipped)
         if len(jobs) > 1 or skipped:
             print(f"{len(jobs) - len(failed)} of {len(jobs)} images denoised into {self.out}")
-        if skipped:
-            print(f"{skipped} other files skipped")
+        if others:
+            print(f"{others} other files skipped")
         if failed and len(jobs) > 1:
             print(f"failed: {', '.join(map(str, failed))}")
         return 2 if failed else 0
@@ -105,27 +139,20 @@ class Denoise:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(_Model):
     """Measure by how much a denoiser misses f(a y + b) = a f(y) + b, and whether it keeps what it claims."""
 
-    weights: Path | None = None
-    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     size: int = 64
     """Side of the test images."""
     seed: int = 0
     """Seed of the test images."""
-    allow_namespace: bool = False
-    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
-    mode: str | None = None
-    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
-    trained_sigma_255: float | None = None
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
 
     def run(self) -> int:
         """Print the measurements; 0 if the claim is kept, 1 if it is broken."""
         from wne_jax.identities import measure
 
-        denoiser = load(self)
+        denoiser = self.load()
+        computed = denoiser.config.options.get("dtype") if denoiser.config else None
         report = measure(
             denoiser.function,
             claim=denoiser.symmetry,
@@ -133,35 +160,10 @@ class Check:
             conditioned=denoiser.conditioned,
             size=self.size,
             seed=self.seed,
+            compute_dtype=computed or "float32",
         )
         print(report)
         return 0 if report.kept else 1
-
-
-def load(options: Denoise | Check) -> "Denoiser":
-    """The denoiser of a file or folder, or the packaged one."""
-    from wne_jax.denoiser import Denoiser
-    from wne_jax.frozen import ANCHOR
-
-    wrapping: dict[str, Any] = {}
-    if options.trained_sigma_255 is not None:
-        if options.weights is None:
-            raise ValueError(
-                "--trained-sigma-255 needs --weights: the packaged one serves every level"
-            )
-        wrapping = {
-            "wrapper": "wne",
-            "anchor": ANCHOR,
-            "trained_sigma_255": options.trained_sigma_255,
-        }
-    if options.weights is None:
-        return Denoiser.default()
-    return Denoiser.load(
-        options.weights,
-        mode=options.mode,
-        allow_namespace=options.allow_namespace,
-        **wrapping,
-    )
 
 
 Command = (

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from wne_jax import tiling
 from wne_jax._progress import Progress, part_of
 from wne_jax.image_files import SUFFIXES, ImageError, creating, fitted, open_image
 from wne_jax.images import image_error
+from wne_jax.modules import padding_multiple
 from wne_jax.units import full_scale
 
 if TYPE_CHECKING:
@@ -53,11 +55,13 @@ class Settings:
         """Refuse values out of range."""
         if self.sigma_255 is not None and not 0 <= self.sigma_255 < math.inf:
             raise ValueError(f"sigma_255 must be finite and not negative, not {self.sigma_255}")
+        if not 0 <= self.strength < math.inf:
+            raise ValueError(f"strength must be finite and not negative, not {self.strength}")
         if self.tile is not None and self.tile < 0:
             raise ValueError(f"tile must be a number of pixels, or 0 for none, not {self.tile}")
 
 
-def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], int]:
+def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
     """Pair files with the names of their results.
 
     Args:
@@ -66,27 +70,32 @@ def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], int]:
             needed for several files; it is not made here.
 
     Returns:
-        The jobs in order, and how many files inside the folders are no images.
+        The jobs in order, and what is skipped: files inside the folders that are no images, and folders
+        without any.
 
     Raises:
-        ValueError: No input, a folder without images, a result named otherwise than an image, two results
-            of one name.
-        FileNotFoundError: An input is not there.
+        ValueError: No image at all, a result named otherwise than an image, two results of one name.
     """
     sources: list[Path] = []
-    skipped = several = 0
+    skipped: list[Path] = []
+    several = False
     for path in inputs:
         if path.is_dir():
             files = [p for p in sorted(path.iterdir()) if p.is_file() and p.name[0] != "."]
             images = [p for p in files if p.suffix.lower() in SUFFIXES]
-            if not images:
-                raise ValueError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
             sources += images
-            skipped, several = skipped + len(files) - len(images), True
+            skipped += [p for p in files if p not in images] + ([] if images else [path])
+            several = True
         else:
             sources.append(path)
     if not sources:
-        raise ValueError("IN is missing: name at least one image or folder")
+        empty = " and ".join(str(p) for p in skipped if p.is_dir())
+        known = ", ".join(sorted(SUFFIXES))
+        raise ValueError(
+            f"no image files ({known}) in {empty}"
+            if empty
+            else "IN is missing: name at least one image or folder"
+        )
     folder = Path(out)
     if len(sources) == 1 and not several and not folder.is_dir() and out[-1:] not in ("/", "\\"):
         if folder.suffix.lower() not in SUFFIXES:
@@ -120,15 +129,20 @@ def prepare_folder(jobs: Iterable[Job]) -> None:
 
 
 def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
-    """Refuse a noise level for a model that takes none, and the lack of one for a model that needs it.
+    """Refuse settings that the model cannot serve, before any work.
 
     Raises:
-        ValueError: Saying which.
+        ValueError: A noise level for a model that takes none, the lack of one for a model that needs it, or
+            tiles that `wne_jax.tiling.plan` refuses.
     """
     if settings.sigma_255 is not None and not denoiser.takes_sigma:
         raise ValueError("--sigma-255: this model takes no noise level, it is blind; leave it out")
     if settings.sigma_255 is None and denoiser.conditioned:
         raise ValueError("this model needs a noise level: give --sigma-255")
+    if tile := settings.tile:
+        radius, multiple = denoiser.receptive_radius, padding_multiple(denoiser.model)
+        halo = tile // 8 if radius is None else radius
+        tiling.plan(tile, tile, tile=tile, halo=halo, multiple=multiple)
 
 
 def denoise_file(
@@ -179,7 +193,7 @@ def denoise_file(
             image.copy_alpha(out)
     except ImageError:
         raise
-    except (ValueError, TypeError, MemoryError, RuntimeError) as err:
+    except Exception as err:  # encoders of odd metadata raise anything
         raise image_error(job.source, str(err) or type(err).__name__) from err
     return image.notes
 
@@ -188,7 +202,13 @@ def _sigma(dtype: np.dtype, sigma_255: float | None) -> float | None:
     """The noise level in the units of an image."""
     if sigma_255 is None:
         return None
-    return sigma_255 / 255 * full_scale(dtype.newbyteorder("="))
+    try:
+        return sigma_255 / 255 * full_scale(dtype)
+    except TypeError as err:
+        raise TypeError(
+            f"--sigma-255 needs a full scale, which {dtype.name} has not; leave it out, or save as "
+            "uint16 or float"
+        ) from err
 
 
 def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int | None:

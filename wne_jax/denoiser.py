@@ -18,7 +18,7 @@ from wne_jax._progress import Progress
 from wne_jax.frozen import takes_sigma_as
 from wne_jax.models.config import ModelConfig
 from wne_jax.modules import symmetry
-from wne_jax.statistics import Statistics, given, known_noise
+from wne_jax.statistics import Statistics, estimate_sigma, given, known_noise
 from wne_jax.units import full_scale, saturate
 
 _DEFAULT = Path(__file__).parent / "weights" / "default" / "denoiser.safetensors"
@@ -154,7 +154,9 @@ class Denoiser:
             self_ensemble: Average over the eight flips and rotations, for eight times the cost.
             tile: Side of the square tiles, in pixels, that the backbone works on; statistics are still those
                 of the whole image. The result is that of the whole image to rounding where
-                `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended.
+                `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended. (An
+                ensemble turns the image before it is padded, but tiles after: the same where the sides are
+                multiples of the backbone's `multiple`.)
             out: Array of the shape and dtype of `image` to write to (a memory map, say).
             progress: Called with the number of tiles done and their number.
 
@@ -198,6 +200,8 @@ class Denoiser:
             peak: The largest distance from it in every image; read for an equivariant model.
         """
         if self.symmetry == "normalization":
+            if not np.isfinite(peak).all():
+                raise ValueError("image spans more than float64 holds: divide it first")
             scale = 2.0 ** np.frexp(peak)[1]
             return Coordinates(first.dtype, first.astype(np.float64), scale)
         return Coordinates(first.dtype, 0.0, full_scale(first.dtype))
@@ -224,7 +228,8 @@ class Denoiser:
         if channels != self.channels and (self.channels, channels) != (1, 3):
             raise ValueError(
                 f"image of shape {image.shape} has {channels} channels and the model takes "
-                f"{self.channels} (a batch of gray images is [B, H, W, 1])"
+                f"{self.channels}"
+                + (" (a batch of gray images is [B, H, W, 1])" if image.ndim == 3 else "")
             )
         if out is not None and (out.shape, out.dtype) != (image.shape, image.dtype):
             raise ValueError(
@@ -263,10 +268,13 @@ class Denoiser:
                 jax.eval_shape(
                     lambda v, y: self.model.apply(v, y, **condition), self.variables, example
                 )
-            except FlaxError:  # shapes that do not fit, variables that are missing
+            except (FlaxError, ValueError) as error:  # shapes that do not fit, variables missing
+                reason = error
                 continue
             return channels
-        raise ValueError("the variables do not fit the model, for gray or for colour images")
+        raise ValueError(
+            "the variables do not fit the model, for gray or for colour images"
+        ) from reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,7 +308,7 @@ class _Function:
     """The compiled map f32[B, H, W, C] -> f32[B, H, W, C]."""
 
     def __init__(self, model: nn.Module, variables: Any, *, conditioned: bool):
-        self.conditioned = conditioned
+        self.conditioned = conditioned  # read by the sweeps of `wne_jax.evaluation`
         self._model = model
         self._variables = jax.tree.map(jnp.asarray, variables)
         self._apply = jax.jit(self._estimate, static_argnames="self_ensemble")
@@ -345,6 +353,8 @@ class _Function:
             model = model.clone(statistics=known_noise(sigma))
         elif sigma is not None:
             condition["sigma"] = sigma
+        elif takes_sigma_as(model) == "argument" and not self.conditioned:
+            condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
         if stats is not None:
             model = model.clone(statistics=given(stats))
 
@@ -367,6 +377,12 @@ def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
     Returns:
         A map of images `[B, H, W, C]`.
+
+    Example:
+        >>> f = self_ensembled(lambda y: jnp.roll(y, 1, axis=1))
+        >>> y = jnp.arange(9.0).reshape(1, 3, 3, 1)
+        >>> bool(jnp.all(f(y[:, ::-1]) == f(y)[:, ::-1]))
+        True
     """
 
     def averaged(y: Array) -> Array:

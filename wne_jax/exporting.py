@@ -10,6 +10,7 @@ from jax import Array
 from jax import export as jax_export
 
 from wne_jax._files import write_atomically
+from wne_jax.modules import padding_multiple
 
 if TYPE_CHECKING:
     from wne_jax.denoiser import Denoiser
@@ -30,9 +31,10 @@ def export(denoiser: "Denoiser", path: str | Path) -> None:
 
     Raises:
         OSError: The file cannot be written.
+        ImportError: flatbuffers, an optional extra, is missing.
     """
-    backbone = getattr(denoiser.model, "backbone", denoiser.model)
-    multiple = getattr(backbone, "multiple", 1)
+    _need_flatbuffers()
+    multiple = padding_multiple(denoiser.model)
     shape = f"b, {multiple}*h, {multiple}*w"
     batch, height, width = jax_export.symbolic_shape(shape, constraints=("h >= 2", "w >= 2"))
     example = [jax.ShapeDtypeStruct((batch, height, width, denoiser.channels), jnp.float32)]
@@ -55,10 +57,22 @@ def load_exported(path: str | Path) -> Callable[..., Array]:
     Raises:
         ValueError: The file is no such artifact.
         FileNotFoundError: There is none.
+        ImportError: flatbuffers, an optional extra, is missing.
     """
+    _need_flatbuffers()
     content = Path(path).read_bytes()
     try:
         exported = jax_export.deserialize(bytearray(content))
     except Exception as error:  # flatbuffers raises whatever a damaged table leads to
         raise ValueError(f"{path} is not an exported denoiser: {error}") from error
     return jax.jit(exported.call)
+
+
+def _need_flatbuffers() -> None:
+    """Say what to install before JAX says it in the middle of the work."""
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'exported files need flatbuffers: pip install "wne-jax[export]"'
+        ) from error

@@ -6,7 +6,6 @@ some other level $\sigma$; let $a = \sigma_0 / \sigma$.
 Noise above the training level ($a \le 1$): shrink the image towards its mean until the noise is $\sigma_0$,
 denoise, stretch back.
 
-
 Noise below it ($a > 1$): stretching the whole image in the same way would bring the noise to $\sigma_0$, but
 intensities far outside of [0, 1], where the network has seen nothing; that, not the noise, is what makes it
 fail there. So only the detail around a smooth base is stretched, $z = a (u - b) + b$. The base is a blurred
@@ -27,6 +26,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from wne_jax.layers.conv import positions
 from wne_jax.modules import WNE
 from wne_jax.statistics import estimate_sigma, noise_level
 from wne_jax.transforms import Anchor
@@ -62,9 +62,21 @@ def any_level(
         sigma: Noise level of `u`, a scalar or `[B]` (default: `estimate_sigma`).
 
     Returns:
-        The estimate, of the shape of `u`. At `sigma = trained` it is `backbone(u)`.
+        The estimate, of the shape of `u`. At `sigma = trained` it is `backbone(u)`, to rounding.
+
+    Raises:
+        ValueError: A `sigma` of another size.
+
+    Example:
+        >>> import jax
+        >>> u = 0.45 + 0.02 * jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
+        >>> x = any_level(lambda z: 0 * z + 0.45, u, trained=0.1, location=0.45)
+        >>> bool(jnp.std(x) < jnp.std(u) / 3)
+        True
     """
     level = estimate_sigma(u) if sigma is None else jnp.asarray(sigma, u.dtype)
+    if level.size not in (1, u.shape[0]):
+        raise ValueError(f"sigma must be a scalar or [B] = [{u.shape[0]}], not {level.shape}")
     level = jnp.maximum(jnp.reshape(level, (-1, 1, 1, 1)), trained / LARGEST_STRETCH)
     stretch = trained / level
     low = stretch > 1
@@ -88,6 +100,14 @@ def wiener_gain(noise: Array, sigma: ArrayLike) -> Array:
 
     Returns:
         Gains in (0, 1], of the shape of `noise`.
+
+    Example:
+        >>> round(wiener_gain(jnp.full((1, 4, 4, 1), 3.0), 1.5)[0, 0, 0, 0].item(), 4)
+        0.25
+
+    References:
+        Wiener, "Extrapolation, Interpolation, and Smoothing of Stationary Time Series", 1949; with local
+        moments, Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", 1980.
     """
     power = jnp.square(jnp.asarray(sigma, noise.dtype))
     return power / jnp.maximum(_blur(jnp.square(noise), ENERGY), power)
@@ -171,7 +191,6 @@ def _along(x: Array, taps: Sequence[float], axis: int) -> Array:
     """Correlate along one axis with an odd number of taps."""
     radius = len(taps) // 2
     size = x.shape[axis]
-    border = [(radius, radius) if a == axis else (0, 0) for a in range(x.ndim)]
-    padded = jnp.pad(x, border, mode="reflect")
+    padded = jnp.take(x, positions(size, radius, "reflect"), axis=axis)
     moved = [padded[(slice(None),) * axis + (slice(i, i + size),)] for i in range(len(taps))]
     return sum((tap * part for tap, part in zip(taps[1:], moved[1:])), start=taps[0] * moved[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Lower-case suffixes of the files that `read_image` reads."""
 
 MAX_PIXELS = 2**28
-"""Larger images are refused before they are decoded."""
+"""Larger images are refused before they are decoded. What Pillow decodes ends earlier, at twice
+`PIL.Image.MAX_IMAGE_PIXELS`: 179 million pixels, unless that is set."""
 
 TIFF = frozenset({".tif", ".tiff"})
 """The suffixes among them that are TIFF."""
@@ -169,7 +171,8 @@ def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
             path, "16-bit PNG with colour or alpha would be cut to 8 bits; save it as TIFF"
         )
     # An open file, not its name: by name, Pillow memory-maps an uncompressed TIFF and garbles a rotated one.
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it refuses real bombs
         try:
             image = Image.open(file, formats=formats)
         except Image.UnidentifiedImageError as err:

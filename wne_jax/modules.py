@@ -86,13 +86,10 @@ class WNE(nn.Module):
             axes=self.axes,
             prediction=self.prediction,
             anchor=self.anchor,
-            multiple=self._multiple(),
+            multiple=padding_multiple(self),
             dtype=self.dtype,
         )
         return f(y, *args, sigma=sigma, where=where, **kwargs)
-
-    def _multiple(self) -> int:
-        return getattr(self.backbone, "multiple", 1) if self.multiple is None else self.multiple
 
 
 class ScaleEquivariant(WNE):
@@ -129,7 +126,7 @@ class InputNormalized(WNE):
             sigma=sigma,
             prediction=self.prediction,
             anchor=self.anchor,
-            multiple=self._multiple(),
+            multiple=padding_multiple(self),
             dtype=self.dtype,
             **kwargs,
         )
@@ -159,6 +156,14 @@ class NNXWNE(nnx.Module):
     def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
         return wrap(self.backbone, **self.options)(y, *args, **kwargs)
+
+
+def padding_multiple(model: nn.Module) -> int:
+    """What the sides of images are padded to a multiple of: as the wrapper says, or its backbone, or 1."""
+    own = getattr(model, "multiple", None)
+    if own is None:
+        own = getattr(getattr(model, "backbone", None), "multiple", None)
+    return 1 if own is None else own
 
 
 Symmetry = Literal["none", "scale", "normalization"]

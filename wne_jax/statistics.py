@@ -293,6 +293,13 @@ def known_noise(sigma: ArrayLike) -> Pair:
     Args:
         sigma: The standard deviation in units of the data, a scalar or `[B]`. The floor of `noise_level`
             holds for it, too, and constants keep the scale 0.
+
+    Raises:
+        ValueError: The pair meets data of another number of instances.
+
+    Example:
+        >>> known_noise(0.5)(jnp.array([[1.0, 3.0]])).scale.item()
+        0.5
     """
 
     def pair(
@@ -300,6 +307,10 @@ def known_noise(sigma: ArrayLike) -> Pair:
     ) -> Statistics:
         stats = mean_std(y, axes=axes, where=where)
         raw = jnp.asarray(sigma, stats.scale.dtype)
+        if raw.size not in (1, stats.scale.shape[0]):
+            raise ValueError(
+                f"sigma must be a scalar or [B] = [{stats.scale.shape[0]}], not {raw.shape}"
+            )
         return floored(stats, jnp.reshape(raw, (-1,) + (1,) * (stats.scale.ndim - 1)))
 
     return pair

@@ -19,7 +19,7 @@ import numpy as np
 
 from wne_jax._progress import Progress
 from wne_jax.frozen import AnyLevel, takes_sigma_as
-from wne_jax.modules import WNE
+from wne_jax.modules import WNE, padding_multiple
 from wne_jax.statistics import Statistics, floored, mean_std
 from wne_jax.streaming import find_peak, release_pages, stream_noise, stream_statistics
 
@@ -170,7 +170,6 @@ def denoise_tiled(
     level = None if sigma is None else np.ravel(coordinates.level(sigma))
     model, radius = denoiser.model, denoiser.receptive_radius
     backbone = getattr(model, "backbone", model)
-    own = getattr(backbone, "multiple", 1)
     stats = _whole_statistics(denoiser, image, coordinates.enter, level)
     if level is None and isinstance(backbone, AnyLevel):
         level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
@@ -182,7 +181,7 @@ def denoise_tiled(
         halo=tile // 8 if radius is None else radius,
         to_model=coordinates.enter,
         from_model=coordinates.leave,
-        multiple=getattr(model, "multiple", None) or own,
+        multiple=padding_multiple(model),
         blend=radius is None,
         progress=progress,
     )

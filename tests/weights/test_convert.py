@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wne_jax.denoiser import Denoiser
 from wne_jax.models import DnCNN
 from wne_jax.models.config import ModelConfig
 from wne_jax.weights import WeightsError, convert
@@ -162,3 +163,48 @@ def test_scico_is_told_the_noise_level_in_a_second_channel_whose_output_it_drops
     expected = (both - net.apply(variables, both))[..., :1]
     actual = config.build().apply(converted, y[..., :1], sigma=sigma)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_tensors_that_must_be_zero_are_looked_at():
+    widths = {"first_layer": (4, 1), "hidden_layer_list.0": (4, 4), "last_layer": (1, 4)}
+    tensors = {f"{name}.weight": np.ones((*io, 3, 3)) for name, io in widths.items()}
+    norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+    tensors |= {f"bn_layer_list.0.{name}": np.full(4, value) for name, value in norm.items()}
+    assert convert(tensors)[0].options["mode"] == "scale-equivariant"
+    for name in ("bias", "running_mean"):
+        with pytest.raises(WeightsError, match=rf"not zero: bn_layer_list.0.{name}"):
+            convert(tensors | {f"bn_layer_list.0.{name}": np.full(4, 0.1)})
+
+
+@pytest.mark.parametrize("value", [np.int16(3), np.float32(np.nan)])
+def test_what_is_no_finite_number_is_refused(value):
+    widths = {"model.0": (4, 1), "model.2": (4, 4), "model.4": (1, 4)}
+    tensors = {f"{name}.weight": np.ones((*io, 3, 3)) for name, io in widths.items()}
+    tensors |= {f"{name}.bias": np.full(io[0], value) for name, io in widths.items()}
+    with pytest.raises(WeightsError, match=r"not finite numbers: model.0.bias, model.2.bias"):
+        convert(tensors)
+
+
+@pytest.mark.parametrize("name", ["restormer_color", "swinir_dn_gray", "kair_drunet_gray"])
+def test_damaged_checkpoints_of_any_layout_end_in_one_line(name, published_shapes):
+    shapes = published_shapes(name)
+    rng = np.random.default_rng(0)
+    weights = sorted(tensor for tensor in shapes if tensor.endswith(".weight"))
+    for lost in rng.choice(weights, 4, replace=False):
+        tensors = {t: np.broadcast_to(np.float32(0), s) for t, s in shapes.items() if t != lost}
+        with pytest.raises(WeightsError) as caught:
+            convert(tensors)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_colour_model_that_subtracts_its_mean_converts_and_denoises(published_shapes):
+    light = published_shapes("wne_swinir_light")
+    shapes = {tensor.removeprefix("model."): shape for tensor, shape in light.items()} | {
+        "conv_first.weight": (60, 3, 3, 3),
+        "conv_last.weight": (3, 60, 3, 3),
+        "conv_last.bias": (3,),
+    }
+    tensors = {t: np.broadcast_to(np.float32(0), shape) for t, shape in shapes.items()}
+    config, variables = convert(tensors)
+    assert len(config.options["mean"]) == 3
+    assert Denoiser(config.build(), variables, config).channels == 3

@@ -10,6 +10,10 @@ import numpy as np
 
 from wne_jax.images import UPRIGHT, image_error
 
+CMYK_LOST = "CMYK becomes RGB, without its colour profile"
+EXIF_LOST = "its EXIF block is not kept"
+ALPHA_GUESSED = "the last of its samples is taken for alpha, and kept"
+
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
@@ -17,6 +21,7 @@ class Metadata:
 
     Attributes:
         orientation: EXIF's and TIFF's number of how the stored pixels are to be turned; 1 is upright.
+        premultiplied: Whether the colours are stored times alpha.
         dpi: Pixels per inch, horizontally and vertically.
         icc: The colour profile.
         exif: The EXIF block, as stored.
@@ -27,6 +32,7 @@ class Metadata:
     """
 
     orientation: int = 1
+    premultiplied: bool = False
     dpi: tuple[float, float] | None = None
     icc: bytes | None = None
     exif: bytes | None = None
@@ -120,9 +126,11 @@ class ImageFile:
         """The same image without its alpha, a view; the note says why."""
         pixels = np.moveaxis(np.moveaxis(self.pixels, self.axes.index("S"), 0)[:-1], 0, -1)
         axes = self.axes.replace("S", "") + "S"
-        return dataclasses.replace(
-            self, pixels=pixels, axes=axes, alpha=False, notes=(*self.notes, note)
-        )
+        return dataclasses.replace(self, pixels=pixels, axes=axes, alpha=False).noting(note)
+
+    def noting(self, note: str) -> "ImageFile":
+        """The same image, with one more note."""
+        return dataclasses.replace(self, notes=(*self.notes, note))
 
     def _stacked(self, array: np.ndarray) -> tuple[np.ndarray, int]:
         """The array without alpha, the axes of a plane last, and how many axes come before them."""

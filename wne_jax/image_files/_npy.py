@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wne_jax.image_files._image import ImageFile, check_axes
+from wne_jax.image_files._image import ALPHA_GUESSED, ImageFile, check_axes
 from wne_jax.images import image_error
 
 SUFFIXES = frozenset({".npy"})
@@ -24,7 +24,7 @@ def read(path: Path, axes: str | None) -> ImageFile:
     if end != (size := path.stat().st_size):
         raise image_error(path, f"holds {size} bytes where its header says {end}")
     alpha = "S" in guessed and pixels.shape[guessed.index("S")] in (2, 4)
-    notes = ("the last of its samples is taken for alpha, and kept",) if alpha else ()
+    notes = (ALPHA_GUESSED,) if alpha else ()
     return ImageFile(path, pixels, guessed, alpha=alpha, notes=notes)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo, iTXt
 
-from wne_jax.image_files._image import ImageFile, Metadata
+from wne_jax.image_files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadata
 from wne_jax.images import ORIENTATION, image_error, open_pillow
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 SUFFIXES = frozenset(FORMATS)
 
 _LONGEST_JPEG = 65_500  # a limit of libjpeg
+_LARGEST_DPI = {"JPEG": 65_535, "PNG": 1e8, "BMP": 5e7}  # of 16 and 32 bits, the latter for a metre
 
 
 def read(path: Path, axes: str | None) -> ImageFile:
@@ -27,7 +28,7 @@ def read(path: Path, axes: str | None) -> ImageFile:
                 raise image_error(path, f"is an animation of {frames} images; expected one")
             notes.append(f"only the first of its {frames} images is kept")
         if image.mode == "CMYK":
-            notes.append("CMYK becomes RGB, without its colour profile")
+            notes.append(CMYK_LOST)
         pixels, alpha = decode(image)
         metadata = _metadata(image)
     return ImageFile(path, pixels, "YXS"[: pixels.ndim], alpha, metadata, tuple(notes))
@@ -66,8 +67,14 @@ def fit(path: Path, image: ImageFile) -> ImageFile:
         raise image_error(path, f"{kind} cannot hold {size}; use .tif or .npy")
     if kind == "JPEG" and max(image.pixels.shape) > _LONGEST_JPEG:
         raise image_error(path, f"JPEG ends at {_LONGEST_JPEG} pixels a side; use .png or .tif")
+    dpi = image.metadata.dpi
+    if dpi and not all(0 <= value <= _LARGEST_DPI[kind] for value in dpi):
+        image = image.noting(f"{kind} cannot hold its resolution, {max(dpi):g} pixels an inch")
+        image = dataclasses.replace(image, metadata=dataclasses.replace(image.metadata, dpi=None))
+    if image.alpha and image.metadata.premultiplied:
+        image = image.noting(f"{kind} cannot say that the colours are premultiplied by alpha")
     if kind == "BMP":
-        return image.upright()
+        return (image.noting(EXIF_LOST) if image.metadata.exif else image).upright()
     return image
 
 

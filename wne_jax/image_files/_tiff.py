@@ -1,5 +1,6 @@
 """TIFF: stacks of any rank, of integers and floats, with the descriptions of ImageJ and OME."""
 
+import dataclasses
 import struct
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,24 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from wne_jax.image_files._image import ImageFile, Metadata, check_axes
+from wne_jax.image_files._image import (
+    ALPHA_GUESSED,
+    CMYK_LOST,
+    EXIF_LOST,
+    ImageFile,
+    Metadata,
+    check_axes,
+)
 from wne_jax.image_files._pillow import decode
-from wne_jax.images import ORIENTATION, TIFF, check_size, image_error, open_pillow
+from wne_jax.images import ORIENTATION, TIFF, UPRIGHT, check_size, image_error, open_pillow
 
 SUFFIXES = TIFF
 
-_MINISWHITE, _MINISBLACK, _RGB = 0, 1, 2
+_MINISWHITE, _MINISBLACK, _RGB, _CMYK = 0, 1, 2, 5
 _RESOLUTION, _UNIT, _XMP, _EXIF = (282, 283), 296, 700, 34665
 _PER_INCH = {2: 1.0, 3: 2.54}  # resolution unit: inches, centimetres
+# Artist, copyright, time, camera; where on Earth (GeoTIFF), and GDAL's value of no data.
+_DESCRIPTIVE = (315, 33432, 306, 271, 272, 33550, 33922, 34264, 34735, 34736, 34737, 42113)
 _OME_SIZES = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
 
 
@@ -30,12 +40,16 @@ def read(path: Path, axes: str | None) -> ImageFile:
         notes = _check_structure(path, tif)
         series, page = tif.series[0], tif.series[0].keyframe
         _check_page(path, page)
-        pixels, names, alpha = _pixels(path, series, page)
+        pixels, names, kind = _pixels(path, series, page)
         kept, lost = _metadata(tif, described=axes in (None, names))
+    alpha = kind is not None
     if axes is not None and axes != names:
         check_axes(path, axes, pixels.shape)
         alpha, names = "S" in axes and pixels.shape[axes.index("S")] in (2, 4), axes
     check_axes(path, names, pixels.shape)
+    if alpha and not page.extrasamples:
+        notes.append(ALPHA_GUESSED)
+    kept = dataclasses.replace(kept, premultiplied=kind == "assocalpha")
     return ImageFile(path, pixels, names, alpha, kept, (*notes, *lost))
 
 
@@ -46,7 +60,7 @@ def fit(path: Path, image: ImageFile) -> ImageFile:
     if not image.axes.endswith(("YX", "YXS", "SYX")):
         stack = "".join(axis for axis in image.axes if axis not in "YXS")
         image = image.transposed(stack + "YX" + ("S" if "S" in image.axes else ""))
-    return image
+    return image.noting(EXIF_LOST) if image.metadata.exif else image
 
 
 def create(aside: Path, image: ImageFile) -> np.memmap | None:
@@ -78,7 +92,7 @@ def _check_structure(path: Path, tif: tifffile.TiffFile) -> list[str]:
     if len(tif.series) > 1 or len(tif.series[0].levels) > 1:
         notes.append("its smaller copies (thumbnail, pyramid) are not kept")
     if _EXIF in tif.pages[0].aspage().tags:
-        notes.append("the EXIF block of a TIFF is not kept")
+        notes.append(EXIF_LOST)
     return notes
 
 
@@ -101,8 +115,10 @@ def _check_page(path: Path, page: Any) -> None:
         raise image_error(path, f"holds {page.dtype} where the smallest is white; save it anew")
 
 
-def _pixels(path: Path, series: tifffile.TiffPageSeries, page: Any) -> tuple[np.ndarray, str, bool]:
-    """The array, its axes, and whether its last sample is alpha."""
+def _pixels(
+    path: Path, series: tifffile.TiffPageSeries, page: Any
+) -> tuple[np.ndarray, str, str | None]:
+    """The array, its axes, and of which kind its last sample is, if that is alpha."""
     whole = page.dtype.kind != "b" and page.bitspersample == 8 * page.dtype.itemsize
     if page.photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or not whole:
         return _by_pillow(path, series, page)
@@ -120,15 +136,16 @@ def _pixels(path: Path, series: tifffile.TiffPageSeries, page: Any) -> tuple[np.
             if "imagecodecs" not in str(err):
                 raise
             return _by_pillow(path, series, page)
-    axes, alpha = series.axes, False
+    axes, kind = series.axes, None
     if "S" in axes:
         kinds = page.extrasamples
-        alpha = len(kinds) == 1 and (page.photometric == _RGB or kinds[0] in (1, 2))
+        if len(kinds) == 1 and (page.photometric == _RGB or kinds[0] in (1, 2)):
+            kind = "assocalpha" if kinds[0] == 1 else "unassalpha"
     elif len(axes) == 3 and "Q" in axes and pixels.shape[-1] in (3, 4):
-        axes, alpha = "YXS", pixels.shape[-1] == 4
+        axes, kind = "YXS", "unassalpha" if pixels.shape[-1] == 4 else None
     if page.photometric == _MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels
-    return pixels.reshape(series.shape), _unique(axes), alpha
+    return pixels.reshape(series.shape), _unique(axes), kind
 
 
 def _unique(axes: str) -> str:
@@ -149,7 +166,7 @@ def _check_claim(path: Path, series: tifffile.TiffPageSeries) -> None:
 
 def _by_pillow(
     path: Path, series: tifffile.TiffPageSeries, page: Any
-) -> tuple[np.ndarray, str, bool]:
+) -> tuple[np.ndarray, str, str | None]:
     """Palettes, CMYK, YCbCr, single bits, and the compressions that tifffile leaves to imagecodecs."""
     if page.dtype not in (np.bool_, np.uint8) and not (
         page.dtype == np.uint16 and page.samplesperpixel == 1
@@ -160,18 +177,23 @@ def _by_pillow(
             "(pip install imagecodecs); or save it uncompressed",
         )
     _check_claim(path, series)
+    # Pillow turns images upright, and metadata is about stored ones; quarter turns undo each other.
+    turn = page.tags.valueof(ORIENTATION, 1)
+    back = UPRIGHT.get({6: 8, 8: 6}.get(turn, turn), lambda a: a)
     with open_pillow(path, ("TIFF",)) as image:
         number = getattr(image, "n_frames", 1)
         frames = []
         for index in range(number):
             image.seek(index)
-            frames.append(decode(image))
+            colours, alpha = decode(image)
+            frames.append((back(colours), alpha))
     shapes = {(frame.shape, frame.dtype, alpha) for frame, alpha in frames}
     if len(shapes) > 1 or number != series.size // page.size:
         raise image_error(path, f"holds {number} images of several kinds; split it first")
-    pixels, alpha = np.stack([frame for frame, _ in frames]), frames[0][1]
+    pixels = np.stack([frame for frame, _ in frames])
+    kind = "unassalpha" if alpha else None  # Pillow divides by alpha
     axes = "YXS"[: pixels.ndim - 1]
-    return (pixels[0], axes, alpha) if number == 1 else (pixels, "I" + axes, alpha)
+    return (pixels[0], axes, kind) if number == 1 else (pixels, "I" + axes, kind)
 
 
 def _metadata(tif: tifffile.TiffFile, *, described: bool) -> tuple[Metadata, list[str]]:
@@ -183,6 +205,8 @@ def _metadata(tif: tifffile.TiffFile, *, described: bool) -> tuple[Metadata, lis
     lost = []
     if not described:
         options = {}  # its axes would be wrong
+        if page.description and not tif.is_shaped:
+            lost.append("its description is not kept: other axes are given")
     elif tif.is_imagej:
         counts = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack"}
         said = {k: v for k, v in (tif.imagej_metadata or {}).items() if k not in counts}
@@ -205,11 +229,22 @@ def _metadata(tif: tifffile.TiffFile, *, described: bool) -> tuple[Metadata, lis
             dpi = tuple(_PER_INCH[unit] * over / under for over, under in resolution)
     if page.compression != 1:
         options["compression"] = "zlib"  # lossless, and every reader knows it
-    profile = None if page.photometric == 5 else valueof(34675)  # a profile of CMYK is none of RGB
+    if page.photometric == _CMYK:
+        lost.append(CMYK_LOST)
+    profile = None if page.photometric == _CMYK else valueof(34675)
+    options["extratags"] = [
+        _repeated(page.tags[code]) for code in _DESCRIPTIVE if code in page.tags
+    ]
     metadata = Metadata(
         orientation=int(valueof(ORIENTATION, 1)), dpi=dpi, icc=profile, xmp=valueof(_XMP), tiff=options
     )  # fmt: skip
     return metadata, lost
+
+
+def _repeated(tag: tifffile.TiffTag) -> tuple[int, int, int, Any, bool]:
+    """A tag of the first page, as `tifffile` takes it."""
+    value = tag.value.encode() if isinstance(tag.value, str) else tag.value  # not ASCII alone
+    return tag.code, int(tag.dtype), tag.count, value, True
 
 
 def _ome(description: str) -> dict[str, Any]:
@@ -241,7 +276,8 @@ def _options(image: ImageFile) -> dict[str, Any]:
     }
     if image.samples > 1:
         options["planarconfig"] = "separate" if axes.endswith("SYX") else "contig"
-        kinds = ["unassalpha"] if image.alpha else ["unspecified"] * (colours - 1)
+        kind = "assocalpha" if metadata.premultiplied else "unassalpha"
+        kinds = [kind] if image.alpha else ["unspecified"] * (colours - 1)
         options["extrasamples"] = kinds if image.alpha or colours != 3 else None
     if metadata.dpi:
         options |= {"resolution": metadata.dpi, "resolutionunit": "INCH"}
@@ -250,4 +286,5 @@ def _options(image: ImageFile) -> dict[str, Any]:
         tags.append((ORIENTATION, "H", 1, metadata.orientation, True))
     if metadata.xmp:
         tags.append((_XMP, "B", len(metadata.xmp), metadata.xmp, True))
-    return options | {"extratags": tags} | dict(metadata.tiff)
+    tags += metadata.tiff.get("extratags", [])
+    return options | dict(metadata.tiff) | {"extratags": tags}

@@ -114,7 +114,7 @@ def _padded_first(x: Array, kernel: Array, *, padding: Padding, precision: Preci
         border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
         padded = jnp.pad(x, border, mode=_PAD_MODES[padding])
     else:
-        rows, columns = (_positions(size, radius, padding) for size in x.shape[1:3])
+        rows, columns = (positions(size, radius, padding) for size in x.shape[1:3])
         padded = x[:, rows][:, :, columns]
     return _correlate(padded, kernel, (0, 0), (0, 0), precision)
 
@@ -129,7 +129,7 @@ def _zeros_and_ring(
     """
     radius = kernel.shape[0] // 2
     height, width = x.shape[1:3]
-    rows, columns = (_positions(size, radius, padding) for size in (height, width))
+    rows, columns = (positions(size, radius, padding) for size in (height, width))
     before, after, both, neither = (0, radius - 1), (radius - 1, 0), (radius, radius), (0, 0)
 
     above, below = x[:, rows[:radius]][:, :, columns], x[:, rows[-radius:]][:, :, columns]
@@ -145,12 +145,14 @@ def _zeros_and_ring(
     return out.at[:, :, -radius:].add(right[:, :, -width:])
 
 
-def _positions(size: Any, radius: int, padding: Padding) -> Any:
-    """Which pixels of an axis lie at -radius, ..., size + radius - 1."""
+def positions(size: Any, radius: int, padding: Padding) -> Any:
+    """Which pixels of an axis lie at -radius, ..., size + radius - 1; `size` may be symbolic (jax.export)."""
     if isinstance(size, int):
         return np.pad(np.arange(size), radius, mode=_PAD_MODES[padding])
-    at = jnp.arange(-radius, size + radius)  # a symbolic size, of jax.export: above the radius
-    return at % size if padding == "circular" else size - 1 - abs(size - 1 - abs(at))
+    at = jnp.arange(-radius, size + radius)
+    if padding == "circular":
+        return at % size
+    return size - 1 - abs(size - 1 - at % (2 * (size - 1)))
 
 
 def _correlate(

@@ -52,6 +52,8 @@ class ModelConfig:
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
         if self.wrapper == "none" and (self.anchor != Anchor() or self.trained_sigma_255):
             raise ValueError("anchor and trained_sigma_255 need a wrapper, and wrapper is 'none'")
+        if self.trained_sigma_255 is not None and self.conditioned:
+            raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
             raise ValueError(f"trained_sigma_255 must be positive, not {self.trained_sigma_255}")
 

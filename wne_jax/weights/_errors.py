@@ -18,6 +18,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        if isinstance(error, LookupError):  # whose text is a mere key
+            reason = f"{type(error).__name__} {reason}"
         raise WeightsError(f"{path}: damaged, or not a {kind} file: {reason}") from error
 
 

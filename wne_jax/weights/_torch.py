@@ -11,9 +11,6 @@ import numpy as np
 
 from wne_jax.weights._errors import WeightsError, reading, some
 
-_DEEPEST = 8
-"""Levels of nesting that are searched: published files have three, and a list can hold itself."""
-
 
 def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[str, np.ndarray]:
     """The one state dict of a file, or that at `key`; see `read_tensors`."""
@@ -23,6 +20,10 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         raise WeightsError(
             f'{path}: PyTorch is needed to read it: pip install "wne-jax[torch]"'
         ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise WeightsError(
+            f"{path}: PyTorch {torch.__version__} can be made to run code by a file: use 2.6 or later"
+        )
     allowed = torch.serialization.safe_globals([argparse.Namespace])
     with reading(path, "PyTorch"), allowed if allow_namespace else nullcontext():
         try:
@@ -30,7 +31,7 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         except Exception as error:
             _refuse_foreign_object(path, str(error))
             raise
-    found = dict(_state_dicts(tree, torch.Tensor))
+    found = dict(_state_dicts(tree, torch.Tensor, set()))
     if not found:
         raise WeightsError(f"{path}: there is no state dict in it, a dict of tensors by name")
     if key is None and len(found) > 1:
@@ -61,10 +62,13 @@ def _refuse_foreign_object(path: Path, message: str) -> None:
     )
 
 
-def _state_dicts(node: Any, tensor: type, *where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every dict of tensors by name, with its place; optimizers are left out."""
-    if len(where) > _DEEPEST:
+def _state_dicts(
+    node: Any, tensor: type, seen: set[int], *where: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every dict of tensors by name, once, with its place; optimizers are left out."""
+    if id(node) in seen:  # a list can hold itself
         return
+    seen.add(id(node))
     if isinstance(node, Mapping):
         if {"state", "param_groups"} <= set(node):  # an optimizer's own state dict
             return
@@ -82,7 +86,7 @@ def _state_dicts(node: Any, tensor: type, *where: str) -> Iterator[tuple[str, Ma
         return
     for name, child in children:
         if "optim" not in name.lower():
-            yield from _state_dicts(child, tensor, *where, name)
+            yield from _state_dicts(child, tensor, seen, *where, name)
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:

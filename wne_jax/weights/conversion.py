@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from wne_jax.models.config import ModelConfig
 from wne_jax.weights._errors import WeightsError, some
 from wne_jax.weights.layouts import LAYOUTS
-from wne_jax.weights.layouts._table import Plan, Shapes
+from wne_jax.weights.layouts._table import Layout, Plan, Shapes
 
 Flat = Mapping[tuple[str, ...], Any]
 """Variables, or their shapes, by path: collection, modules, name."""
@@ -70,12 +70,18 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
         WeightsError: Variables are missing or left over, or shapes differ.
     """
     given = {path: tuple(value.shape) for path, value in variables.items()}
-    found = []
+    found, failure = [], None
     for channels in (1, 3):
-        complaints = _compare(given, _expected_shapes(config, channels, name))
+        try:
+            complaints = _compare(given, _expected_shapes(config, channels, name))
+        except WeightsError as error:  # a model that subtracts a colour takes one of the two
+            failure = error
+            continue
         if not any(complaints.values()):
             return
         found.append(complaints)
+    if failure is not None and not found:
+        raise failure
     _refuse(name, config, min(found, key=lambda kinds: sum(map(len, kinds.values()))))
 
 
@@ -94,7 +100,7 @@ def _compare(given: Flat, expected: Flat) -> dict[str, list[str]]:
 
 def _recognise(shapes: Shapes, name: str, mode: str | None) -> Plan:
     """The one plan that fits."""
-    plans = [plan for layout in LAYOUTS if (plan := layout(shapes)) is not None]
+    plans = [plan for layout in LAYOUTS if (plan := _plan(layout, shapes)) is not None]
     if not plans:
         known = ", ".join(layout.__name__ for layout in LAYOUTS)
         raise WeightsError(
@@ -107,6 +113,14 @@ def _recognise(shapes: Shapes, name: str, mode: str | None) -> Plan:
     if not fitting:
         raise WeightsError(f"{name}: mode is {mode!r}, but it fits {models}")
     raise WeightsError(f"{name}: fits more than one model: {models}; say which with mode=")
+
+
+def _plan(layout: Layout, shapes: Shapes) -> Plan | None:
+    """The plan of one layout; None also where names are its own, but neighbours or ranks are not."""
+    try:
+        return layout(shapes)
+    except (LookupError, ValueError, ArithmeticError):
+        return None
 
 
 def _mode(plan: Plan) -> str:
@@ -122,7 +136,11 @@ def _fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str,
         plan.config,
         {
             "missing": [source for source in sources if source not in tensors],
-            "left over": [t for t in tensors if t not in sources and t not in plan.buffers],
+            "left over": [
+                t for t in tensors if t not in sources and t not in plan.buffers | plan.zeros
+            ],
+            "not zero": [t for t in plan.zeros if np.any(tensors[t])],
+            "not finite numbers": [s for s in sources if s in tensors and not _usable(tensors[s])],
             "used twice": [source for source, count in sources.items() if count > 1],
             "filled twice": ["/".join(target) for target, count in targets.items() if count > 1],
         },
@@ -140,6 +158,13 @@ def _fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str,
     return unflatten_dict(flat)
 
 
+def _usable(tensor: np.ndarray) -> bool:
+    """Whether a tensor can be a parameter: floats (NumPy calls bfloat16 void), none of them NaN."""
+    if tensor.dtype.kind not in "fV":
+        return False
+    return bool(np.isfinite(np.asarray(tensor, np.float32)).all())
+
+
 def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
     """The shapes of a model's variables, without computing one."""
     condition: dict[str, Any] = {"sigma": jnp.ones(1)} if config.conditioned else {}
@@ -149,7 +174,7 @@ def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
         variables = jax.eval_shape(
             lambda key, y: model.init(key, y, **condition), jax.random.key(0), y
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{name}: {config.backbone} cannot be built: {reason}") from error
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}

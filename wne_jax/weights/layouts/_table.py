@@ -22,12 +22,14 @@ class Entry(NamedTuple):
 class Plan(NamedTuple):
     """A recognised checkpoint: the model to build, the table, and the tensors that hold no parameter.
 
-    `buffers` are counters, indices and masks: things that the model computes for itself.
+    `buffers` are counters, indices and masks: things that the model computes for itself. `zeros` are biases
+    and means that it does not have; they must be zero.
     """
 
     config: ModelConfig
     entries: list[Entry]
     buffers: frozenset[str] = frozenset()
+    zeros: frozenset[str] = frozenset()
 
 
 Layout = Callable[[Shapes], Plan | None]

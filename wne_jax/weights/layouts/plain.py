@@ -110,7 +110,7 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
     """`first_layer`, `hidden_layer_list`, `bn_layer_list`, `last_layer` (Mohan et al., Saied & Fleuret).
 
     Without biases, normalization divides by the running deviation plus 1e-5, and scales: the file's running
-    means and biases are zeros that nothing reads.
+    means and biases are zeros.
     """
     prefix = "model." if "model.first_layer.weight" in shapes else ""
     hidden = [
@@ -121,14 +121,15 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
     if stack is None or stack.inputs != stack.outputs:
         return None
     bias = f"{prefix}first_layer.bias" in shapes
-    entries, buffers = _convolutions(stack.names, bias=bias), set()
+    entries = _convolutions(stack.names, bias=bias)
+    buffers, zeros = set(), set()
     for i in range(1, len(stack.names) - 1):
         source, target = f"{prefix}bn_layer_list.{i - 1}", f"norm_{i}"
         buffers.add(f"{source}.num_batches_tracked")
         if bias:
             entries += batch_norm(source, target)
             continue
-        buffers |= {f"{source}.bias", f"{source}.running_mean"}
+        zeros |= {f"{source}.bias", f"{source}.running_mean"}
         entries += [
             Entry(f"{source}.weight", ("params", target, "scale"), same),
             Entry(f"{source}.running_var", ("batch_stats", target, "std"), _deviation),
@@ -137,7 +138,7 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
         config = ModelConfig("dncnn", stack.options(mode="scale-equivariant"))
     else:
         config = ModelConfig("dncnn", stack.options(), wrapper="wne" if prefix else "none")
-    return Plan(config, entries, frozenset(buffers))
+    return Plan(config, entries, frozenset(buffers), frozenset(zeros) & shapes.keys())
 
 
 def matconvnet_dncnn(shapes: Shapes) -> Plan | None:
