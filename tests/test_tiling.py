@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wne_jax as wne
+from wne_jax.data import load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.models import DnCNN, FDnCNN
+from wne_jax.models.config import ModelConfig
 from wne_jax.statistics import noise_level
 from wne_jax.tiling import _weights, denoise_tiled, plan, run_tiled
 
@@ -260,3 +262,26 @@ def test_a_result_in_place_of_its_input_is_refused():
     y = image((9, 9, 1))
     with pytest.raises(ValueError, match="memory of image"):
         run_tiled(np.asarray, y, y[:], tile=12, halo=4, to_model=np.asarray, from_model=np.asarray)
+
+
+def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
+    options = {"dim": 8, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 1}
+    config = ModelConfig("restormer", options, wrapper="wne", statistics="noise_level")
+    shapes = jax.eval_shape(
+        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    )
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        if leaf.ndim < 2:
+            return jnp.full(leaf.shape, 0.5, leaf.dtype)
+        scale = np.sqrt(np.prod(leaf.shape[:-1]))
+        return jnp.asarray(rng.normal(size=leaf.shape) / scale, leaf.dtype)
+
+    denoise = Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+    image = load_images("embedded", split="test")[0].pixels[:192, :192]
+    image = image / np.float32(255) + rng.normal(0, 0.1, image.shape).astype(np.float32)
+    whole = denoise(image)
+    change = np.linalg.norm(whole - image)
+    shares = [np.linalg.norm(denoise(image, tile=t) - whole) / change for t in (64, 128)]
+    assert 0 < shares[1] < shares[0] < 0.1 and shares[1] < 0.03

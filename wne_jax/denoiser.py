@@ -14,7 +14,7 @@ from flax.errors import FlaxError
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax._progress import Progress
+from wne_jax._progress import Progress, part_of
 from wne_jax.frozen import takes_sigma_as
 from wne_jax.models.config import ModelConfig
 from wne_jax.modules import symmetry
@@ -176,8 +176,10 @@ class Denoiser:
         if tile is not None:
             from wne_jax.tiling import denoise_tiled
 
-            for source, target in self._planes(image, result):
-                denoise_tiled(self, source, target, sigma, tile=tile, progress=progress, **options)
+            planes = self._planes(image, result)
+            for k, (source, target) in enumerate(planes):
+                part = part_of(progress, k, len(planes))
+                denoise_tiled(self, source, target, sigma, tile=tile, progress=part, **options)
             return result
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
