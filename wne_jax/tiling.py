@@ -4,7 +4,7 @@ For a function whose every output depends on its input no further than `halo` pi
 that of the whole image, to rounding: the border of a tile is also the image's, or at least `halo` away from
 what is kept. A function that looks further (attention over the whole image, global pooling) gives tiles that
 differ a little where they overlap; `blend=True` fades one into the next. A small Restormer of random weights
-then misses the result of the whole by 4 % of what it changes with tiles of 64, by 1 % with tiles of 128 (a test
+misses the result of the whole by 4 % of what it changes with tiles of 64, by 1 % with tiles of 128 (a test
 measures it). SwinIR, whose windows bound what it sees, is exact.
 
 Padding by zeros or by reflection is exact, since border tiles are flush with the edge. Circular padding is
