@@ -150,4 +150,4 @@ def test_a_published_network_gains_below_and_above_its_level(wne_weights, wne_da
         before, after = (psnr(f(noisy).clip(0, 1), clean)[0] for f in (plain, blind))
         gains[sigma] = float(after - before)
     # On the whole of Set12 it is within 0.1 dB at 25; one crop scatters more.
-    assert gains[10.0] > 2 and abs(gains[25.0]) < 0.4 and gains[50.0] > 7
+    assert gains[10.0] > 2 and abs(gains[25.0]) < 0.4 and gains[50.0] > 5
