@@ -285,3 +285,25 @@ def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     change = np.linalg.norm(whole - image)
     shares = [np.linalg.norm(denoise(image, tile=t) - whole) / change for t in (64, 128)]
     assert 0 < shares[1] < shares[0] < 0.1 and shares[1] < 0.03
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        ("drunet", {"features": (4, 4), "blocks": 1}),
+        ("drunet", {"features": (4, 4), "blocks": 1, "mode": "normalization-equivariant"}),
+        ("swinir", {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4}),
+    ],
+)
+def test_networks_with_strides_and_windows_are_tiled_exactly(backbone, options):
+    config = ModelConfig(backbone, options, wrapper="wne", statistics="noise_level")
+    shapes = jax.eval_shape(
+        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    )
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(0.2 * rng.normal(size=leaf.shape), leaf.dtype)  # noqa: E731
+    denoise = Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+    image = rng.normal(0.4, 0.2, (121, 99)).astype(np.float32)  # of no multiple
+    whole, tiled = denoise(image), denoise(image, tile=64)
+    assert np.abs(whole - image).max() > 0.01
+    np.testing.assert_allclose(tiled, whole, atol=1e-5 * np.ptp(whole))
