@@ -177,7 +177,7 @@ def assert_parity(layout, module, mode, shape, sigma, precision, tolerance):
 
     with jax.enable_x64(precision == "float64"):
         options, variables = converted(layout, module)
-        assert options["mode"] == mode and options["features"] == list(FEATURES)
+        assert options["mode"] == mode and options["features"] == tuple(FEATURES)
         net = DRUNet(**options)
         condition = {} if sigma is None else {"sigma": jnp.asarray(sigma, precision)}
         # Convolutions in float64 are loops that XLA takes a minute to optimize, and runs once here.
