@@ -160,9 +160,7 @@ def test_integers_are_cast_and_other_ranks_refused(model, mode):
 @pytest.mark.parametrize("name", ["dncnn", "fdncnn"])
 def test_build(name):
     assert build(name, depth=3) == MODELS[name](depth=3)
-    with pytest.raises(
-        TypeError, match=r"no option 'dept'; it has depth, features, mode, .*"
-    ):
+    with pytest.raises(TypeError, match=r"no option 'dept'; it has depth, features, mode, .*"):
         build(name, dept=3)
     with pytest.raises(ValueError, match=r"ordinary, scale-equivariant.*not 'odd'"):
         build(name, mode="odd")
