@@ -110,7 +110,7 @@ def test_a_pickle_of_another_kind_is_refused_without_advice_to_trust_it(tmp_path
 
 def test_argparse_settings_pass_where_they_are_allowed(tmp_path):
     path = write(tmp_path, {"model": [STATE], "args": argparse.Namespace(lr=0.1, extra=STATE)})
-    hint = "argparse.Namespace, .* allow_namespace=True \(--allow-namespace\) lets them pass"
+    hint = r"argparse.Namespace, .* allow_namespace=True \(--allow-namespace\) lets them pass"
     with pytest.raises(WeightsError, match=hint):
         read_tensors(path)
     check(read_tensors(path, allow_namespace=True))

@@ -56,7 +56,9 @@ def _refuse_foreign_object(path: Path, message: str) -> None:
         )
     hint = ""
     if name[1] == "argparse.Namespace":
-        hint = "; settings are harmless, and allow_namespace=True (--allow-namespace) lets them pass"
+        hint = (
+            "; settings are harmless, and allow_namespace=True (--allow-namespace) lets them pass"
+        )
     raise WeightsError(
         f"{path}: refused: it pickles {name[1]}, and only tensors are unpickled{hint}"
     )
