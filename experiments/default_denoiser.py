@@ -4,7 +4,7 @@ The backbone and the images of `mismatch --preset small`, with the noise level i
 deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
 loss is L1, which weighs the low levels more than squares would.
 
-    WNE_DATA=... python -m experiments.default_denoiser        # about 40 minutes on 2 cores
+    WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
     cp runs/default/package/* wne_jax/weights/default/
 """
 

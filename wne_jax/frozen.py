@@ -14,6 +14,8 @@ exceeds that of the noise, by the factor of Wiener, $\min(1, \sigma^2 / \overlin
 
 All of this happens in normalized coordinates and is a function of them alone: behind `wne_jax.wrap`, it is
 exactly normalization-equivariant, as any function is.
+
+The constants below were chosen by PSNR at levels 5 and 10 on crops of five Set12 images, with one network.
 """
 
 import math
