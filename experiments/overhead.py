@@ -71,7 +71,7 @@ def make_functions(
     options = {"depth": depth, "features": features, "mode": mode}
     model = ModelConfig(backbone="fdncnn", options=options, **wrapper)
     config = TrainConfig(model=model, batch=batch, patch=size)
-    corpus, state = load_corpus(config), create_state(config)
+    corpus, state = jax.device_put(load_corpus(config)), create_state(config)
     noisy = draw_batch(config, corpus, state.step).noisy
     step, infer = jax.jit(make_train_step(config)), jax.jit(model.build().apply)
     return {

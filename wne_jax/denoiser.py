@@ -99,7 +99,9 @@ class Denoiser:
         """
         path = Path(path)
         if path.is_dir():
-            config, variables = _load_run(path)
+            from wne_jax.training.checkpoints import load_run
+
+            config, variables = load_run(path)
         else:
             from wne_jax.weights import load_model
 
@@ -397,16 +399,3 @@ def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
         return sum(estimates[1:], start=estimates[0]) / 8
 
     return averaged
-
-
-def _load_run(path: Path) -> tuple[ModelConfig, Any]:
-    """The model and the variables of a training run."""
-    from wne_jax.training.checkpoints import Checkpoints
-    from wne_jax.training.config import load_config
-
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
-    config = load_config(path / "config.json")
-    with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
-        state = checkpoints.restore(config)
-    return config.model, state.variables()

@@ -7,7 +7,8 @@ import pytest
 import skimage.data
 import tifffile
 
-from wne_jax.data import load_images
+from wne_jax.data import folders
+from wne_jax.data.sources import iterate_images, kind_of, load_images
 from wne_jax.images import ImageError, write_image
 from wne_jax.units import to_gray
 
@@ -127,17 +128,89 @@ def test_relative_folders_are_found_under_wne_data(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("imagenet", {}, "spec is 'imagenet'; known schemes are embedded, folder"),
-        ("tfds:mnist", {}, "known schemes"),
+        ("imagenet", {}, "spec is 'imagenet'; known schemes are embedded, folder, pairs"),
         ("embedded:x", {}, "takes no location"),
-        ("folder:", {}, "folder:PATH"),
+        ("folder:", {}, "spec is 'folder:'; write folder:PATH"),
+        ("repeats:", {}, "spec is 'repeats:'; write repeats:DIR"),
+        ("sidd:", {}, "spec is 'sidd:'; write sidd:DIR"),
+        ("pairs:noisy", {}, "spec is 'pairs:noisy'; write pairs:NOISY:CLEAN"),
+        ("pairs:a:b:c", {}, "write pairs:NOISY:CLEAN"),
+        ("pairs:a:a", {}, "two folders"),
+        ("tfds:", {}, "write tfds:NAME"),
+        ("folder:/absent", {}, "no such folder; looked at /absent"),
+        ("embedded,folder:x", {}, "expected one source, without a comma"),
         ("embedded", {"split": "val"}, "split is 'val'"),
         ("embedded", {"channels": 2}, "channels is 2"),
     ],
 )
-def test_arguments_are_checked(spec, options, message):
+def test_arguments_are_checked_at_the_call(spec, options, message):
     with pytest.raises(ValueError, match=message):
-        load_images(spec, **options)
+        iterate_images(spec, **options)
+
+
+def test_kinds():
+    kinds = {"embedded": "clean", "folder:x": "clean", "tfds:x": "clean", "pairs:x:y": "pairs"}
+    kinds |= {"sidd:x": "pairs", "repeats:x": "repeats"}
+    assert {spec: kind_of(spec) for spec in kinds} == kinds
+
+
+def test_files_are_read_one_by_one(mixed, monkeypatch):
+    folder, expected = mixed
+    opened = []
+
+    def read_image(path):
+        opened.append(path.name)
+        return original(path)
+
+    original = folders.read_image
+    monkeypatch.setattr(folders, "read_image", read_image)
+    images = iterate_images(f"folder:{folder}", channels=None)
+    assert opened == []
+    assert next(images).name == "a"
+    assert opened == ["a.png"]
+    assert next(images).pixels.shape == expected["b"].shape
+    assert opened == ["a.png", "b.png"]
+
+
+def test_the_warning_comes_at_the_end_and_names_the_reader(mixed):
+    folder, _ = mixed
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = [len(caught) for _ in iterate_images(f"folder:{folder}", channels=None)]
+    assert before == [0, 0, 0, 0]
+    (warning,) = caught
+    assert "2 images skipped: cut.png" in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_channels_of_the_files_can_be_kept(mixed):
+    folder, expected = mixed
+    with pytest.warns(UserWarning, match="3 images skipped"):
+        found = list(iterate_images(f"folder:{folder}", channels=None, min_size=16))
+    for image in found:
+        np.testing.assert_array_equal(image.pixels, expected[image.name])
+
+
+def test_mixtures_load_in_order_and_keep_names_apart(tmp_path):
+    for where, name, shade in (("one", "x", 1), ("one", "y", 2), ("two", "x", 3)):
+        (tmp_path / where).mkdir(exist_ok=True)
+        write_image(tmp_path / where / f"{name}.png", np.full((8, 8, 1), shade, np.uint8))
+    one, two = f"folder:{tmp_path / 'one'}", f"folder:{tmp_path / 'two'}"
+    found = load_images(f"{one}@1, {two}@0.5")
+    assert [(image.name, int(image.pixels.max())) for image in found] == [
+        (f"{one}/x", 1),
+        ("y", 2),
+        (f"{two}/x", 3),
+    ]
+    assert [image.name for image in load_images(two)] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"), [("pairs:a:b", "pairs"), ("sidd:a", "pairs"), ("repeats:a", "repeats")]
+)
+def test_only_clean_images_are_loaded(spec, kind):
+    with pytest.raises(ValueError, match=f"{spec} holds {kind}, not clean images"):
+        load_images(f"embedded,{spec}")
 
 
 def test_set12(wne_data):

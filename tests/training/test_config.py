@@ -45,6 +45,8 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
         ({"sigma_255": (float("nan"),)}, "low and a high|finite"),
         ({"steps": 0}, "steps"),
         ({"steps": 2.5}, "steps"),
+        ({"accumulate": 3}, "accumulate = 3 does not divide batch = 16"),
+        ({"precision": "fp8"}, "float32, tf32, bfloat16; not 'fp8'"),
         ({"channels": 2}, "channels"),
     ],
 )
@@ -111,4 +113,4 @@ def test_clipping_bounds_the_gradient_that_the_optimizer_sees(standard_promotion
     first_moment = optax.tree.get(state, "mu")["w"]
     np.testing.assert_allclose(first_moment, [0.06, 0.08], rtol=1e-5)  # (1 - 0.9) times (0.6, 0.8)
     with pytest.raises(ValueError, match="optimizer"):
-        make_optimizer(OptimizerConfig(name="sgd"), steps=10)
+        make_optimizer(OptimizerConfig(name="lion"), steps=10)

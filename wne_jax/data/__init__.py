@@ -1,14 +1,31 @@
 """Where images come from, and how training crops are cut from them."""
 
-from wne_jax.data.corpus import Batch, Corpus, build_corpus, draw_crop, draw_examples
-from wne_jax.data.sources import NamedImage, load_images
+from wne_jax.data.corpus import (
+    Batch,
+    Corpus,
+    build_corpus,
+    draw_crop,
+    draw_examples,
+    fingerprint,
+)
+from wne_jax.data.listing import NamedImage
+from wne_jax.data.mixtures import Part, parse_mixture
+from wne_jax.data.sources import Kind, iterate_images, kind_of, load_images
+from wne_jax.data.stream import stream_crops
 
 __all__ = [
     "Batch",
     "Corpus",
+    "Kind",
     "NamedImage",
+    "Part",
     "build_corpus",
     "draw_crop",
     "draw_examples",
+    "fingerprint",
+    "iterate_images",
+    "kind_of",
     "load_images",
+    "parse_mixture",
+    "stream_crops",
 ]

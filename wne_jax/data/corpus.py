@@ -1,12 +1,15 @@
 """Images of any size in one flat buffer, and training crops as a pure function of it.
 
-The buffer stays in its own dtype (uint8, uint16 or float32) on the device. A crop is one gather whose
-indices carry the position, the flips and the rotation, so that drawing a batch costs next to nothing
-inside a compiled step. Nothing is stateful: the example `i` of step `t` depends on the corpus, the key,
-`t` and `i` alone, on any number of devices.
+The buffer keeps its own dtype (uint8, uint16 or float32). Where a crop lies is drawn by `draw_window` from a
+key; `cut` gathers it on the device inside a compiled step, and `cut_on_host` slices the same pixels out of a
+memory map. Nothing is stateful: the example `i` of step `t` depends on the corpus, the key, `t` and `i`
+alone, on any number of devices, wherever the pixels are.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,10 +18,13 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from wne_jax.data.sources import Kind
 from wne_jax.units import full_scale, to_unit
 
 MAX_ELEMENTS = 2**31 - 1
 """Beyond this an int32 index would wrap."""
+
+_CHUNK = 2**24  # elements that are converted or hashed at a time
 
 
 @struct.dataclass
@@ -26,101 +32,216 @@ class Corpus:
     """Images end to end.
 
     Attributes:
-        pixels: Flat buffer of all images, each in row-major [H, W, C] order.
-        offsets: i32[N], where each image begins.
+        pixels: Flat buffer of all images, each in row-major [shots, H, W, C] order; None in a corpus that
+            windows are drawn for, but not cut from.
+        offsets: i32[N] on a device, i64[N] on the host: where each image begins.
         heights: i32[N], rows of each image.
         widths: i32[N], columns of each image.
+        shots: i32[N], exposures of each scene: 1 for clean images, 2 for (noisy, clean), else 2 or more.
+        ends: i32[G], where each source's images end, of G sources mixed by weight.
+        shares: f32[G], the chance to draw from this source or an earlier one.
         channels: Channels of every image.
+        kind: "clean", "pairs" or "repeats".
     """
 
-    pixels: Array | np.ndarray
+    pixels: Array | np.ndarray | None
     offsets: Array | np.ndarray
     heights: Array | np.ndarray
     widths: Array | np.ndarray
+    shots: Array | np.ndarray
+    ends: Array | np.ndarray
+    shares: Array | np.ndarray
     channels: int = struct.field(pytree_node=False)
+    kind: Kind = struct.field(pytree_node=False, default="clean")
 
     def __len__(self) -> int:
         """The number of images."""
-        return self.offsets.shape[0]
+        return self.heights.shape[0]
 
 
-def build_corpus(images: Sequence[np.ndarray]) -> Corpus:
-    """Lay images out in one buffer.
+def build_corpus(
+    *sources: Iterable[np.ndarray],
+    kind: Kind = "clean",
+    weights: Sequence[float] | None = None,
+) -> Corpus:
+    """Lay images out in one buffer: a memory-mapped temporary file, which vanishes with the corpus.
+
+    The images are taken one by one, and never held in memory together. The file lies where `tempfile` puts
+    it, which the environment variable `TMPDIR` says.
 
     Args:
-        images: Arrays [H, W, C] with one number of channels. If all share one dtype it is kept; a
-            mixture becomes float32 in unit range.
+        *sources: Arrays [H, W, C], or [shots, H, W, C] of scenes that are not clean, with one number of
+            channels. If all share one dtype it is kept; a mixture becomes float32 in unit range.
+        kind: What the images are; see `Corpus`.
+        weights: How often to draw from each source, relative to the others (default: every image equally
+            often).
 
     Returns:
-        The corpus, on the host: `jax.device_put` brings it to a device.
+        The corpus, on the host: `jax.device_put` brings one of at most `MAX_ELEMENTS` to a device.
 
     Raises:
-        ValueError: No images, different numbers of channels, or more than 2^31 - 1 elements.
+        ValueError: No images, or different numbers of channels.
+        OSError: The disk is full.
 
     Example:
         >>> corpus = build_corpus([np.zeros((5, 7, 1), np.uint8), np.ones((3, 4, 1), np.uint8)])
         >>> len(corpus), corpus.pixels.dtype.name, corpus.offsets.tolist()
         (2, 'uint8', [0, 35])
     """
-    if not images:
-        raise ValueError("a corpus needs at least one image")
-    channels = {image.shape[-1] for image in images}
-    if len(channels) > 1:
+    shapes: list[tuple[int, ...]] = []
+    ends: list[int] = []
+    file, dtype = tempfile.TemporaryFile(), None
+    for source in sources:
+        for image in source:
+            if dtype not in (None, image.dtype):
+                if dtype != np.float32:
+                    file = _to_float(file, dtype)
+                    dtype = np.dtype(np.float32)
+                image = to_unit(image)
+            dtype = image.dtype
+            file.write(np.ascontiguousarray(image).data)
+            shapes.append(image.shape if image.ndim == 4 else (1, *image.shape))
+        ends.append(len(shapes))
+    if not shapes or 0 in np.diff([0, *ends]):
+        raise ValueError("a corpus needs at least one image from every source")
+    shots, heights, widths, channels = np.array(shapes, np.int64).T
+    if len(set(channels)) > 1:
         raise ValueError(
-            f"all images must have one number of channels; these have {sorted(channels)}"
+            f"all images must have one number of channels; these have {sorted(set(channels.tolist()))}"
         )
-    if len({image.dtype for image in images}) > 1:
-        images = [to_unit(image) for image in images]
-    sizes = np.array([image.size for image in images], np.int64)
-    if sizes.sum() > MAX_ELEMENTS:
-        raise ValueError(
-            f"the corpus has {sizes.sum():,} elements, more than an index of 32 bits can reach "
-            f"({MAX_ELEMENTS:,}): use fewer or smaller images"
-        )
+    sizes = np.prod(shapes, axis=1, dtype=np.int64)
+    file.flush()
+    shares = np.cumsum(np.ones(1) if weights is None else np.array(weights) / np.sum(weights))
     return Corpus(
-        pixels=np.concatenate([image.ravel() for image in images]),
-        offsets=(np.cumsum(sizes) - sizes).astype(np.int32),
-        heights=np.array([image.shape[0] for image in images], np.int32),
-        widths=np.array([image.shape[1] for image in images], np.int32),
-        channels=channels.pop(),
+        pixels=np.memmap(file, dtype, mode="r"),
+        offsets=np.cumsum(sizes) - sizes,
+        heights=heights.astype(np.int32),
+        widths=widths.astype(np.int32),
+        shots=shots.astype(np.int32),
+        ends=np.array(ends[-1:] if weights is None else ends, np.int32),
+        shares=shares.astype(np.float32),
+        channels=int(channels[0]),
+        kind=kind,
     )
 
 
-def draw_crop(key: Array, corpus: Corpus, *, size: int) -> Array:
-    """A random crop of a random image, randomly flipped and rotated by a multiple of 90 degrees.
+def fingerprint(corpus: Corpus) -> str:
+    """A hash of all that training draws from: pixels, shapes, order and weights."""
+    digest = hashlib.sha256(f"{corpus.channels} {corpus.kind} {corpus.pixels.dtype}".encode())
+    for field in (corpus.heights, corpus.widths, corpus.shots, corpus.ends, corpus.shares):
+        digest.update(np.asarray(field).tobytes())
+    pixels = np.asarray(corpus.pixels)
+    for start in range(0, pixels.size, _CHUNK):
+        digest.update(np.ascontiguousarray(pixels[start : start + _CHUNK]).data)
+    return digest.hexdigest()
+
+
+class Window(NamedTuple):
+    """Where a crop lies: scalars i32 and bool, and the shots i32[S] that it shows.
+
+    S is 1 for a clean image; else 2, the input and the target. The crop is transposed first, then flipped.
+    """
+
+    image: Array
+    shots: Array
+    top: Array
+    left: Array
+    flip_rows: Array
+    flip_columns: Array
+    transpose: Array
+
+
+def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
+    """A random window of a random image, to be flipped and rotated by a multiple of 90 degrees.
 
     Args:
         key: Random key.
-        corpus: Images, none smaller than `size` on a side.
+        corpus: Images, none smaller than `size` on a side; their pixels are not read.
         size: Side of the crop, in pixels.
 
     Returns:
-        f32[size, size, C], unit range.
+        The window. Of repeats, input and target are two different shots.
     """
-    corpus = jax.tree.map(jnp.asarray, corpus)
     key_image, key_row, key_column, key_orientation = jax.random.split(key, 4)
-    image = jax.random.randint(key_image, (), 0, len(corpus))
-    height, width = corpus.heights[image], corpus.widths[image]
+    image = _draw_image(key_image, corpus)
+    height, width = jnp.asarray(corpus.heights)[image], jnp.asarray(corpus.widths)[image]
     top = jax.random.randint(key_row, (), 0, height - size + 1)
     left = jax.random.randint(key_column, (), 0, width - size + 1)
+    shots = jnp.arange(1 if corpus.kind == "clean" else 2)
+    if corpus.kind == "repeats":
+        number = jnp.asarray(corpus.shots)[image]
+        key_first, key_step = jax.random.split(jax.random.fold_in(key_image, 2))
+        first = jax.random.randint(key_first, (), 0, number)
+        shots = jnp.stack([first, (first + jax.random.randint(key_step, (), 1, number)) % number])
+    return Window(image, shots, top, left, *jax.random.bernoulli(key_orientation, shape=(3,)))
 
-    flip_rows, flip_columns, transpose = jax.random.bernoulli(key_orientation, shape=(3,))
+
+def draw_windows(key: Array, corpus: Corpus, indices: Array, *, size: int) -> Window:
+    """The windows of some examples of a batch: the same that `draw_examples` cuts."""
+    keys = jax.vmap(lambda index: _example_keys(key, index)[0])(indices)
+    return jax.vmap(lambda key: draw_window(key, corpus, size=size))(keys)
+
+
+def cut(corpus: Corpus, window: Window, *, size: int) -> Array:
+    """The pixels of a window, `[S, size, size, C]` in the dtype of the corpus, by one gather.
+
+    Example:
+        >>> corpus = build_corpus([np.arange(12, dtype=np.uint8).reshape(3, 4, 1)])
+        >>> window = Window(0, jnp.arange(1), 1, 2, False, True, False)
+        >>> cut(corpus, window, size=2)[0, ..., 0].tolist()
+        [[7, 6], [11, 10]]
+    """
+    corpus = jax.tree.map(jnp.asarray, corpus)
     rows, columns = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")
-    rows = jnp.where(flip_rows, size - 1 - rows, rows)
-    columns = jnp.where(flip_columns, size - 1 - columns, columns)
+    rows = jnp.where(window.flip_rows, size - 1 - rows, rows)
+    columns = jnp.where(window.flip_columns, size - 1 - columns, columns)
+    transpose = window.transpose
     rows, columns = jnp.where(transpose, columns, rows), jnp.where(transpose, rows, columns)
 
-    pixel = (top + rows) * width + left + columns
+    height, width = corpus.heights[window.image], corpus.widths[window.image]
+    row = (window.shots * height)[:, None, None] + (window.top + rows)[None]
+    pixel = row * width + (window.left + columns)[None]
     index = (
-        corpus.offsets[image]
+        corpus.offsets[window.image]
         + pixel[..., None] * corpus.channels
-        + jnp.arange(corpus.channels).reshape(1, 1, -1)
+        + jnp.arange(corpus.channels).reshape(1, 1, 1, -1)
     )
-    return corpus.pixels[index].astype(jnp.float32) / full_scale(corpus.pixels.dtype)
+    return corpus.pixels[index]
+
+
+def cut_on_host(corpus: Corpus, windows: Window, *, size: int) -> np.ndarray:
+    """The pixels of a batch of windows, `[B, S, size, size, C]`, sliced from a corpus on the host.
+
+    Equal to `cut`, whatever the number of elements.
+    """
+    crops = []
+    for image, shots, top, left, flip_rows, flip_columns, transpose in zip(*windows):
+        shape = (
+            int(corpus.shots[image]),
+            int(corpus.heights[image]),
+            int(corpus.widths[image]),
+            corpus.channels,
+        )
+        start = int(corpus.offsets[image])
+        scene = corpus.pixels[start : start + np.prod(shape)].reshape(shape)
+        crop = scene[:, top : top + size, left : left + size][shots]
+        if transpose:
+            crop = crop.swapaxes(1, 2)
+        crops.append(crop[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+    return np.stack(crops)
+
+
+def draw_crop(key: Array, corpus: Corpus, *, size: int) -> Array:
+    """A random crop of a random clean image, f32[size, size, C] in unit range; see `draw_window`."""
+    return _as_unit(cut(corpus, draw_window(key, corpus, size=size), size=size))[0]
 
 
 class Batch(NamedTuple):
-    """Training examples: noisy and clean crops f32[B, P, P, C], and the noise level f32[B] of each."""
+    """Training examples: input and target f32[B, P, P, C], and the noise level f32[B] of each.
+
+    The target is the clean image, or another noisy one of the same scene. A level is NaN where the noise is
+    the camera's own.
+    """
 
     noisy: Array
     clean: Array
@@ -142,16 +263,62 @@ def draw_examples(
         corpus: Images.
         indices: i32[B], global indices of the wanted examples: a device asks for its own share.
         size: Side of the crops, in pixels.
-        corrupt: `(key, clean f32[H, W, C]) -> (noisy, sigma)`.
+        corrupt: `(key, clean f32[H, W, C]) -> (noisy, sigma)`; not called for scenes that are noisy already.
 
     Returns:
         The examples, in the order of `indices`.
     """
+    windows = draw_windows(key, corpus, indices, size=size)
+    crops = jax.vmap(lambda window: cut(corpus, window, size=size))(windows)
+    return corrupt_crops(key, crops, indices, corrupt=corrupt)
 
-    def one(index: Array) -> Batch:
-        key_crop, key_noise = jax.random.split(jax.random.fold_in(key, index))
-        clean = draw_crop(key_crop, corpus, size=size)
-        noisy, sigma = corrupt(key_noise, clean)
-        return Batch(noisy, clean, sigma)
 
-    return jax.vmap(one)(indices)
+def corrupt_crops(
+    key: Array,
+    crops: Array,
+    indices: Array,
+    *,
+    corrupt: Callable[[Array, Array], tuple[Array, Array]],
+) -> Batch:
+    """The second half of `draw_examples`: from crops `[B, S, P, P, C]` of the corpus to examples."""
+
+    def one(index: Array, crop: Array) -> Batch:
+        images = _as_unit(crop)
+        if len(images) == 2:
+            return Batch(images[0], images[1], jnp.float32(jnp.nan))
+        noisy, sigma = corrupt(_example_keys(key, index)[1], images[0])
+        return Batch(noisy, images[0], sigma)
+
+    return jax.vmap(one)(indices, crops)
+
+
+def _example_keys(key: Array, index: Array) -> Array:
+    """One key for the window of an example, one for its noise."""
+    return jax.random.split(jax.random.fold_in(key, index))
+
+
+def _draw_image(key: Array, corpus: Corpus) -> Array:
+    """The number of an image: its source by weight, then all of the source alike."""
+    if len(corpus.shares) == 1:
+        return jax.random.randint(key, (), 0, len(corpus))
+    key_source, key_image = jax.random.split(jax.random.fold_in(key, 1))
+    shares, ends = jnp.asarray(corpus.shares), jnp.asarray(corpus.ends)
+    # The last share is 1 but for rounding; a uniform number may be above it.
+    source = jnp.sum(jax.random.uniform(key_source) >= shares[:-1], dtype=jnp.int32)
+    start = jnp.where(source == 0, 0, ends[source - 1])
+    return jax.random.randint(key_image, (), start, ends[source])
+
+
+def _as_unit(crop: Array) -> Array:
+    return crop.astype(jnp.float32) / full_scale(crop.dtype)
+
+
+def _to_float(file, dtype: np.dtype):
+    """The same pixels as float32 in unit range, in another temporary file."""
+    file.flush()
+    floats = tempfile.TemporaryFile()
+    pixels = np.memmap(file, dtype, mode="r")
+    for start in range(0, pixels.size, _CHUNK):
+        floats.write(to_unit(pixels[start : start + _CHUNK]).data)
+    floats.seek(0, os.SEEK_END)
+    return floats

@@ -7,12 +7,13 @@ from flax.typing import Dtype, Initializer
 from jax import Array, lax
 
 
-def channel_std(x: Array, *, eps: float = 1e-5) -> Array:
+def channel_std(x: Array, *, eps: float = 1e-5, axis_name: str | None = None) -> Array:
     r"""Standard deviation of each channel over batch and space: $\sqrt{\operatorname{var}(x) + \epsilon}$.
 
     Args:
         x: Array `[B, ..., C]`.
         eps: Added to the variance.
+        axis_name: Axis of `jax.pmap` to pool over too, where each device holds an equal share of the batch.
 
     Returns:
         `[C]`, in float32, or in float64 for float64.
@@ -22,7 +23,11 @@ def channel_std(x: Array, *, eps: float = 1e-5) -> Array:
         [1.0, 0.0]
     """
     x = x.astype(np.promote_types(x.dtype, np.float32))
-    return jnp.sqrt(jnp.var(x, axis=tuple(range(x.ndim - 1))) + eps)
+    axes = tuple(range(x.ndim - 1))
+    if axis_name is None:
+        return jnp.sqrt(jnp.var(x, axis=axes) + eps)
+    mean = lax.pmean(jnp.mean(x, axis=axes, keepdims=True), axis_name)
+    return jnp.sqrt(lax.pmean(jnp.mean(jnp.square(x - mean), axis=axes), axis_name) + eps)
 
 
 class BiasFreeBatchNorm(nn.Module):
@@ -43,6 +48,7 @@ class BiasFreeBatchNorm(nn.Module):
         dtype: Precision of the result (None: that of input and parameter together).
         param_dtype: Precision of the parameter.
         scale_init: Initializer of `scale`, `[C]`.
+        axis_name: Axis of `jax.pmap` over which the deviation is pooled.
 
     Example:
         >>> import jax
@@ -62,6 +68,7 @@ class BiasFreeBatchNorm(nn.Module):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     scale_init: Initializer = nn.initializers.ones_init()
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:
@@ -75,7 +82,8 @@ class BiasFreeBatchNorm(nn.Module):
         if evaluate:
             std = running.value
         else:
-            std = channel_std(x, eps=self.eps)
+            axis_name = None if self.is_initializing() else self.axis_name
+            std = channel_std(x, eps=self.eps, axis_name=axis_name)
             if not self.is_initializing():
                 batch = lax.stop_gradient(std).astype(running.value.dtype)
                 running.value = self.momentum * running.value + (1 - self.momentum) * batch

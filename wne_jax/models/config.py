@@ -57,9 +57,14 @@ class ModelConfig:
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
             raise ValueError(f"trained_sigma_255 must be positive, not {self.trained_sigma_255}")
 
-    def build(self) -> nn.Module:
-        """Return the module, its parameters still to be made or read."""
-        backbone, anchor = models.build(self.backbone, **self.options), Anchor(*self.anchor)
+    def build(self, **changes: Any) -> nn.Module:
+        """Return the module, its parameters still to be made or read.
+
+        Args:
+            **changes: Options of the backbone that are no part of the model: how it is computed.
+        """
+        backbone = models.build(self.backbone, **(self.options | changes))
+        anchor = Anchor(*self.anchor)
         if self.trained_sigma_255 is not None:
             backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
         if self.wrapper == "none":

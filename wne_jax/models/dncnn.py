@@ -36,6 +36,8 @@ class DnCNN(nn.Module, kw_only=True):
         kernel_init: Initializer of the kernels. The last of a residual stack starts at zero instead, the
             model at the identity: short runs gain whole decibels by it.
         precision: As in `jax.lax.conv`.
+        axis_name: Axis of `jax.pmap` over which batch normalization pools, so that its statistics are those
+            of the batch of all devices. (Under `jit` they are without it.)
 
     Raises:
         ValueError: An unknown mode or padding, or a depth below 2.
@@ -65,6 +67,7 @@ class DnCNN(nn.Module, kw_only=True):
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     precision: PrecisionLike = None
+    axis_name: str | None = None
 
     def __post_init__(self) -> None:
         hint = "; FDnCNN has that mode" if self.mode == "normalization-equivariant" else ""
@@ -117,9 +120,10 @@ class DnCNN(nn.Module, kw_only=True):
         if self.mode == "scale-equivariant":
             return BiasFreeBatchNorm(
                 use_running_average=not train, momentum=0.9, eps=1e-5, dtype=self.dtype,
-                param_dtype=self.param_dtype, name=f"norm_{i}",
+                param_dtype=self.param_dtype, axis_name=self.axis_name, name=f"norm_{i}",
             )  # fmt: skip
         return nn.BatchNorm(
             use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
-            param_dtype=self.param_dtype, use_fast_variance=False, name=f"norm_{i}",
+            param_dtype=self.param_dtype, use_fast_variance=False,
+            axis_name=self.axis_name, name=f"norm_{i}",
         )  # fmt: skip

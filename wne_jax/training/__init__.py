@@ -1,5 +1,6 @@
 """Training: configuration in, checkpoints out."""
 
+from wne_jax.training.compute import Compute
 from wne_jax.training.config import (
     ModelConfig,
     OptimizerConfig,
@@ -8,9 +9,17 @@ from wne_jax.training.config import (
     save_config,
 )
 from wne_jax.training.loop import Diverged, Interrupted, finished, fit, load_corpus
-from wne_jax.training.step import TrainState, create_state, draw_batch, make_train_step
+from wne_jax.training.processes import is_lead, joined
+from wne_jax.training.step import (
+    TrainState,
+    create_state,
+    draw_batch,
+    make_train_step,
+    make_update,
+)
 
 __all__ = [
+    "Compute",
     "Diverged",
     "Interrupted",
     "ModelConfig",
@@ -21,8 +30,11 @@ __all__ = [
     "draw_batch",
     "finished",
     "fit",
+    "is_lead",
+    "joined",
     "load_config",
     "load_corpus",
     "make_train_step",
+    "make_update",
     "save_config",
 ]

@@ -1,16 +1,23 @@
 """Training states on disk, through Orbax: written aside and moved into place, the last few kept."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
-from wne_jax.training.config import TrainConfig
+from wne_jax.models.config import ModelConfig
+from wne_jax.training.config import TrainConfig, load_config
 from wne_jax.training.step import TrainState, create_state
 
 
 class Checkpoints:
     """The checkpoints of one run. A context manager: leaving it waits for writes under way.
+
+    Several processes that train together make it together, and write each state once; a reader
+    (`create=False`) is each by itself.
 
     Args:
         workdir: The run's folder; checkpoints are kept in its folder `checkpoints`.
@@ -19,16 +26,29 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, *, keep: int, create: bool = True):
+        processes = ocp.options.MultiprocessingOptions()
+        if not create and jax.process_count() > 1:
+            me = jax.process_index()
+            processes = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
         self._manager = ocp.CheckpointManager(
             Path(workdir).resolve() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=create),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=create,
+                cleanup_tmp_directories=create,
+                multiprocessing_options=processes,
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type | None, *exception: object) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:  # of the write under way
+            if kind is None:
+                raise self._unwritten(error) from error
 
     @property
     def latest(self) -> int | None:
@@ -36,30 +56,107 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState) -> None:
-        """Write a state, unless its step is written already."""
-        step = int(state.step)
-        if step != self.latest:
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+        """Begin to write a state, unless its step is written already.
 
-    def restore(self, config: TrainConfig) -> TrainState:
-        """The last state.
+        Raises:
+            OSError: This one, or the one before, cannot be written; earlier ones are intact.
+        """
+        step = int(state.step)
+        if step == self.latest:
+            return
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            raise self._unwritten(error) from error
+
+    def restore(
+        self, config: TrainConfig, *, step: int | None = None, sharding: Any = None
+    ) -> TrainState:
+        """A state.
+
+        Args:
+            config: The run.
+            step: Which (default: the last).
+            sharding: Where its leaves go (default: all to one device).
 
         Raises:
             FileNotFoundError: There is no checkpoint.
-            ValueError: The last one is damaged, or belongs to another model.
+            ValueError: It is damaged, or belongs to another model.
         """
-        if self.latest is None:
+        step = self.latest if step is None else step
+        if step is None:
             raise FileNotFoundError(f"{self._manager.directory} holds no checkpoint")
         expected = jax.eval_shape(lambda: create_state(config))
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         expected = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), expected
         )
         try:
-            return self._manager.restore(self.latest, args=ocp.args.StandardRestore(expected))
+            return self._manager.restore(step, args=ocp.args.StandardRestore(expected))
         except Exception as error:  # Orbax raises many kinds for a damaged or foreign checkpoint.
-            reason = str(error).strip().splitlines()[0][:300]
             raise ValueError(
-                f"the checkpoint of step {self.latest} in {self._manager.directory} is damaged or "
-                f"belongs to another model: {reason}"
+                f"the checkpoint of step {step} in {self._manager.directory} is damaged or "
+                f"belongs to another model: {_reason(error)}"
             ) from error
+
+    def restore_intact(self, config: TrainConfig, *, sharding: Any = None) -> TrainState:
+        """The last state that can be read; later ones are set aside, as `STEP.damaged`, with a warning.
+
+        Raises:
+            ValueError: None can be read.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self.restore(config, step=step, sharding=sharding)
+            except ValueError as error:
+                damaged[step] = str(error)
+                continue
+            if damaged:
+                self._set_aside(list(damaged))
+                reasons = "; ".join(damaged.values())
+                warnings.warn(f"{reasons}; going on from step {step}", stacklevel=3)
+            return state
+        raise ValueError("no checkpoint can be read: " + "; ".join(damaged.values()))
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Move checkpoints out of the way of those that will be written."""
+        folder = Path(self._manager.directory)
+        if jax.process_index() == 0:
+            for step in steps:
+                target = folder / f"{step}.damaged"
+                number = 1
+                while target.exists():
+                    number += 1
+                    target = folder / f"{step}.damaged-{number}"
+                (folder / str(step)).rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        self._manager.reload()
+
+    def _unwritten(self, error: Exception) -> OSError:
+        last = "there is none before it"
+        if steps := self._manager.all_steps(read=True):
+            last = f"that of step {max(steps)} is intact"
+        return OSError(
+            f"a checkpoint in {self._manager.directory} cannot be written: {_reason(error)}; {last}"
+        )
+
+
+def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """The model and the variables of a training run: those of its last checkpoint.
+
+    Raises:
+        FileNotFoundError: No run is there, or no checkpoint.
+        ValueError: A damaged configuration or checkpoint.
+    """
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
+    config = load_config(path / "config.json")
+    with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
+        return config.model, checkpoints.restore(config).variables()
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, cut short."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

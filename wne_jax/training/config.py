@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from wne_jax._files import write_atomically
 from wne_jax.models.config import ModelConfig, from_values
+
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class OptimizerConfig:
     """How parameters are updated.
 
     Attributes:
-        name: "adam" or "adamw".
+        name: "adam", "adamw", or "sgd" (plain).
         learning_rate: The largest.
         schedule: "constant", "halved" (every `halve_every` steps) or "cosine" (to 0 at the last step).
         warmup: Steps of linear increase from 0.
@@ -30,7 +32,7 @@ class OptimizerConfig:
             None for none.
     """
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "halved", "cosine"] = "cosine"
     warmup: int = 0
@@ -61,7 +63,9 @@ class TrainConfig:
     Attributes:
         model: The model.
         optimizer: The optimizer.
-        data: Source of images; see `wne_jax.data.load_images`.
+        init: Weights to start from, a file or the folder of another run; None for random ones.
+        data: Sources of images; see `wne_jax.data`. Of pairs and repeats, whose noise is the camera's own,
+            `noise` and `sigma_255` are not read.
         channels: 1 for gray, 3 for colour.
         noise: Name in `wne_jax.noise.NOISES`.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
@@ -70,6 +74,10 @@ class TrainConfig:
         steps: Updates.
         batch: Crops an update.
         patch: Side of a crop, in pixels.
+        accumulate: Parts that a batch is cut into, whose gradients are averaged: less memory for the same
+            update. Batch normalization then has the statistics of each part, not of the whole.
+        precision: What convolutions and matrix products are computed in: "float32", "tf32" (the same where
+            the device has none) or "bfloat16". Parameters, statistics and loss are float32 always.
         seed: Of the initial parameters, the crops and the noise.
         log_every: Steps between two lines of the log.
         save_every: Steps between two checkpoints.
@@ -78,6 +86,7 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
+    init: str | None = None
     data: str = "embedded"
     channels: int = 1
     noise: str = "gaussian"
@@ -86,6 +95,8 @@ class TrainConfig:
     steps: int = 750
     batch: int = 16
     patch: int = 40
+    accumulate: int = 1
+    precision: Precision = "float32"
     seed: int = 0
     log_every: int = 50
     save_every: int = 250
@@ -101,10 +112,16 @@ class TrainConfig:
             )
         if not all(0 <= sigma < math.inf for sigma in self.sigma_255):
             raise ValueError(f"sigma_255 must be finite and not negative: {self.sigma_255}")
-        for name in ("steps", "batch", "patch", "log_every", "save_every", "keep"):
+        counts = ("steps", "batch", "patch", "accumulate", "log_every", "save_every", "keep")
+        for name in counts:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate = {self.accumulate} does not divide batch = {self.batch}")
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ValueError(f"precision must be one of {known}; not {self.precision!r}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (gray) or 3 (colour), not {self.channels}")
 

@@ -1,23 +1,26 @@
 """The loop around the step: start or resume, log, save, and stop well."""
 
+import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
-from jax import Array
 from tqdm import tqdm
 
-from wne_jax.data import load_images
-from wne_jax.data.corpus import Corpus, build_corpus
-from wne_jax.training.checkpoints import Checkpoints
+from wne_jax._files import write_atomically
+from wne_jax.data import iterate_images, kind_of, parse_mixture
+from wne_jax.data.corpus import Corpus, build_corpus, fingerprint
+from wne_jax.training.checkpoints import Checkpoints, load_run
+from wne_jax.training.compute import Compute, Progress, Runner
 from wne_jax.training.config import TrainConfig, differences, load_config, save_config
 from wne_jax.training.log import Log
-from wne_jax.training.step import TrainState, create_state, make_train_step
+from wne_jax.training.processes import any_process, assert_same, is_lead, wait_for_all
+from wne_jax.training.step import TrainState, create_state
 
 
 class Diverged(RuntimeError):
@@ -28,16 +31,36 @@ class Interrupted(SystemExit):
     """The run was asked to stop and has saved its state; exit code 143, as for SIGTERM."""
 
 
-def load_corpus(config: TrainConfig) -> Corpus:
-    """The training images of a configuration, on the device.
+def load_corpus(config: TrainConfig, *, data_dir: str | Path | None = None) -> Corpus:
+    """The training images of a configuration, on the host.
+
+    Args:
+        config: The run.
+        data_dir: Where TFDS datasets are prepared (default: TFDS's own folder).
 
     Raises:
-        ValueError: No usable image (those too small for the patch are named).
+        ValueError: No usable image (those too small for the patch are named), or sources of several kinds.
     """
-    images = load_images(
-        config.data, split="train", channels=config.channels, min_size=config.patch
+    parts = parse_mixture(config.data)
+    kinds = {kind_of(part.spec) for part in parts}
+    if len(kinds) > 1:
+        raise ValueError(f"data mixes {' and '.join(sorted(kinds))}: one kind at a time")
+    sources = [
+        iterate_images(
+            part.spec,
+            split="train",
+            channels=config.channels,
+            min_size=config.patch,
+            data_dir=data_dir,
+        )
+        for part in parts
+    ]
+    weights = [part.weight for part in parts]
+    return build_corpus(
+        *((image.pixels for image in source) for source in sources),
+        kind=kinds.pop(),
+        weights=None if None in weights else weights,
     )
-    return jax.device_put(build_corpus([image.pixels for image in images]))
 
 
 def fit(
@@ -46,97 +69,147 @@ def fit(
     *,
     resume: bool = False,
     corpus: Corpus | None = None,
+    data_dir: str | Path | None = None,
+    compute: Compute = Compute(),  # noqa: B008 (immutable)
     progress: bool = True,
 ) -> TrainState:
     """Train to the last step, leaving configuration, log and checkpoints in a folder.
 
     A resumed run equals an uninterrupted one bit for bit on one device, since the batch of a step is a
-    function of (corpus, seed, step).
+    function of (corpus, seed, step). It may go on with other devices, or another number of processes, on a
+    file system that they share.
 
     Args:
         config: The run.
         workdir: Its folder; made if absent.
-        resume: Go on from the last checkpoint in it, or start if there is none.
+        resume: Go on from the last checkpoint in it that can be read, or start if there is none.
         corpus: Images; read as `config.data` says if not given.
-        progress: Show a bar with loss, speed and time left.
+        data_dir: Where TFDS datasets are prepared.
+        compute: On which devices, and where the images lie.
+        progress: Say how it is computed, and show a bar with loss, speed and time left.
 
     Returns:
         The last state.
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is not set.
-        ValueError: The folder holds a run of another configuration (its keys are named), or the images
-            do not fit the configuration.
+        ValueError: The folder holds a run of another configuration (its keys are named) or of other images,
+            or the images or devices do not fit the configuration.
+        OSError: A checkpoint cannot be written; the one before is intact.
         Diverged: The loss stopped being finite; the last checkpoint is from before.
         Interrupted: SIGTERM came; the state is saved.
     """
-    workdir = Path(workdir)
-    train_step = jax.jit(make_train_step(config), donate_argnums=0)  # refuses unknown names
-    corpus = load_corpus(config) if corpus is None else corpus
+    workdir, lead = Path(workdir), is_lead()
+    corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
     _check_corpus(config, corpus)
-    _claim(workdir, config, resume=resume)
+    runner = Runner(config, corpus, compute)  # refuses unknown names
+    initial = create_state(config, _initial_variables(config))
+    _claim(workdir, config, corpus, resume=resume)
     with Checkpoints(workdir, keep=config.keep) as checkpoints:
-        start = checkpoints.latest or 0
-        state = checkpoints.restore(config) if start else create_state(config)
+        if start := checkpoints.latest or 0:
+            state = checkpoints.restore_intact(config, sharding=runner.sharding)
+            start = int(state.step)
+        else:
+            state = initial
         if start >= config.steps:
             return state
-        bar = tqdm(
-            total=config.steps, initial=start, desc=workdir.name, unit="step", disable=not progress
-        )
-        with Log(workdir, start=start) as log, bar, _sigterm() as asked_to_stop:
-            return _run(config, state, corpus, train_step, checkpoints, log, bar, asked_to_stop)
+        with ExitStack() as stack:
+            bar = stack.enter_context(
+                tqdm(
+                    total=config.steps,
+                    initial=start,
+                    desc=workdir.name,
+                    unit="step",
+                    disable=not (progress and lead),
+                )
+            )
+            bar.write(str(runner)) if progress and lead else None
+            log = stack.enter_context(Log(workdir, start=start)) if lead else None
+            asked_to_stop = stack.enter_context(_sigterm())
+            return _run(config, runner, state, start, checkpoints, log, bar, asked_to_stop)
 
 
 def _run(
     config: TrainConfig,
+    runner: Runner,
     state: TrainState,
-    corpus: Corpus,
-    train_step: Callable,
+    start: int,
     checkpoints: Checkpoints,
-    log: Log,
+    log: Log | None,
     bar: tqdm,
     asked_to_stop: threading.Event,
 ) -> TrainState:
     """Step until the end. Metrics stay on the device until a line is logged or a state saved."""
-    pending: list[dict[str, Array]] = []
-    first, began = int(state.step) + 1, time.perf_counter()
-    for step in range(first, config.steps + 1):
-        state, metrics = train_step(state, corpus)
-        pending.append(metrics)
+    state, source = runner.place(state), runner.source(start)
+    pending: list[Progress] = []
+    step, logged, began = start, start, time.perf_counter()
+    while step < config.steps:
+        state, done = runner.advance(state, next(source), _until_look(config, step))
+        step += done.count
+        pending.append(done)
+        looking = step % config.log_every == 0
+        saving = step % config.save_every == 0 or step == config.steps
         stopping = asked_to_stop.is_set()
-        saving = step % config.save_every == 0 or step == config.steps or stopping
-        if not (saving or step % config.log_every == 0):
+        if runner.together:  # processes look at the same steps, and stop at the same one
+            stopping = (looking or saving) and any_process(stopping)
+        if not (saving or looking or stopping):
             continue
-        loss = _mean_loss(pending, last=step)
-        rate = len(pending) / (time.perf_counter() - began)
-        bar.update(len(pending))
+        loss = _mean_loss(pending, first=logged + 1)
+        rate = (step - logged) / (time.perf_counter() - began)
+        bar.update(step - logged)
         bar.set_postfix(loss=f"{loss:.3g}")
-        log.write(step, loss=loss, steps_per_second=rate)
-        pending, began = [], time.perf_counter()
-        if saving:
-            checkpoints.save(state)
+        if log is not None:
+            log.write(step, loss=loss, steps_per_second=rate)
+        if saving or stopping:
+            checkpoints.save(runner.canonical(state))
         if stopping:
             bar.write(f"stopped at step {step} with its state saved; --resume goes on from there")
             raise Interrupted(143)
-    return state
+        pending, logged, began = [], step, time.perf_counter()
+    return runner.canonical(state)
 
 
-def _mean_loss(pending: list[dict[str, Array]], *, last: int) -> float:
-    """The mean loss of the steps since the last look.
+def _until_look(config: TrainConfig, step: int) -> int:
+    """Steps to the next line of the log, checkpoint, or end."""
+    to_next = (every - step % every for every in (config.log_every, config.save_every))
+    return min(*to_next, config.steps - step)
+
+
+def _mean_loss(pending: list[Progress], *, first: int) -> float:
+    """The mean loss of the steps from `first` on.
 
     Raises:
         Diverged: One of them was not finite.
     """
-    fetched = jax.device_get(pending)
-    finite = [bool(metrics["finite"]) for metrics in fetched]
-    if not all(finite):
-        step = last - len(pending) + 1 + finite.index(False)
-        loss = float(fetched[finite.index(False)]["loss"])
+    fetched = [progress.fetch() for progress in pending]
+    losses, finite = (np.concatenate([m[name] for m in fetched]) for name in ("loss", "finite"))
+    if not finite.all():
+        bad = int(np.argmin(finite))
         raise Diverged(
-            f"loss, gradient or update is not finite at step {step} (loss {loss}); the last checkpoint is "
-            "from before. A smaller learning rate, or clipping, may help"
+            f"loss, gradient or update is not finite at step {first + bad} (loss {losses[bad]}); the last "
+            "checkpoint is from before. A smaller learning rate, or clipping, may help"
         )
-    return float(np.mean([metrics["loss"] for metrics in fetched]))
+    return float(np.mean(losses))
+
+
+def _initial_variables(config: TrainConfig) -> Any:
+    """The variables that a configuration names, in place of random ones; None if it names none.
+
+    Raises:
+        ValueError: The weights cannot be read, or are not those of the model.
+        FileNotFoundError: There are none.
+    """
+    if config.init is None:
+        return None
+    from flax.traverse_util import flatten_dict
+
+    from wne_jax.weights import load_model
+    from wne_jax.weights.conversion import check_variables
+
+    path = Path(config.init)
+    _, variables = load_run(path) if path.is_dir() else load_model(path)
+    check_variables(config.model, flatten_dict(variables), config.init)
+    return variables
 
 
 def finished(workdir: Path, config: TrainConfig) -> bool:
@@ -149,7 +222,7 @@ def finished(workdir: Path, config: TrainConfig) -> bool:
 
 
 def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
-    """Refuse images that the gather of a crop would read across."""
+    """Refuse images that the gather of a crop would read across, or that do not fit the model."""
     smallest = int(min(np.min(corpus.heights), np.min(corpus.widths)))
     if smallest < config.patch:
         raise ValueError(
@@ -159,11 +232,21 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"the images have {corpus.channels} channels, not channels = {config.channels}"
         )
+    if corpus.kind != "clean" and config.model.conditioned:
+        raise ValueError(
+            f"a conditioned model is told the noise level, which {corpus.kind} of images do not say"
+        )
 
 
-def _claim(workdir: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Write the configuration into the folder, or check the one that is there."""
-    path = workdir / "config.json"
+def _claim(workdir: Path, config: TrainConfig, corpus: Corpus, *, resume: bool) -> None:
+    """Write configuration and fingerprint into the folder, or check those that are there."""
+    path, images = workdir / "config.json", workdir / "corpus.json"
+    found = {
+        "images": len(corpus),
+        "elements": int(np.size(corpus.pixels)),
+        "fingerprint": fingerprint(corpus),
+    }
+    assert_same(found["fingerprint"], "images")
     if path.exists():
         if not resume:
             raise FileExistsError(
@@ -171,8 +254,17 @@ def _claim(workdir: Path, config: TrainConfig, *, resume: bool) -> None:
             )
         if changed := differences(load_config(path), config):
             raise ValueError(f"{workdir} was started with other values of {', '.join(changed)}")
-    workdir.mkdir(parents=True, exist_ok=True)
-    save_config(config, path)
+        if images.exists() and (before := json.loads(images.read_text())) != found:
+            raise ValueError(
+                f"{workdir} was started with other images: {before['images']} of "
+                f"{before['elements']:,} elements then, {found['images']} of {found['elements']:,} now"
+            )
+    wait_for_all("the folder is checked")
+    if is_lead():
+        workdir.mkdir(parents=True, exist_ok=True)
+        save_config(config, path)
+        write_atomically(images, json.dumps(found, indent=2) + "\n")
+    wait_for_all("the folder is claimed")
 
 
 @contextmanager

@@ -51,8 +51,10 @@ def make_optimizer(config: OptimizerConfig, *, steps: int) -> optax.GradientTran
         optimizer = optax.adam(schedule)
     elif config.name == "adamw":
         optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
+    elif config.name == "sgd":
+        optimizer = optax.sgd(schedule)
     else:
-        raise ValueError(f"optimizer must be adam or adamw, not {config.name!r}")
+        raise ValueError(f"optimizer must be adam, adamw or sgd, not {config.name!r}")
     if config.clip is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip), optimizer)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax import Array
+from jax import Array, lax
 
-from wne_jax.data.corpus import Batch, Corpus, draw_examples
+from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
+from wne_jax.models import MODELS
 from wne_jax.noise import NOISES, draw_level
 from wne_jax.training.config import TrainConfig
 from wne_jax.training.optimizer import make_optimizer
@@ -19,6 +20,8 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "l1": lambda estimate, clean: jnp.mean(jnp.abs(estimate - clean)),
     "mse": lambda estimate, clean: jnp.mean(jnp.square(estimate - clean)),
 }
+
+_MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
 @struct.dataclass
@@ -44,72 +47,108 @@ class TrainState:
         return {"params": self.params if self.ema is None else self.ema, **self.collections}
 
 
+Metrics = dict[str, Array]
+"""`loss`, and `finite`: whether loss, gradient and update were."""
+
+
 def _key(config: TrainConfig, purpose: int) -> Array:
     """Independent keys for initial parameters (0), data (1) and dropout (2)."""
     return jax.random.fold_in(jax.random.key(config.seed), purpose)
 
 
-def create_state(config: TrainConfig) -> TrainState:
-    """The state before the first step, a function of the configuration alone."""
-    example = jnp.zeros((1, config.patch, config.patch, config.channels))
-    condition = {"sigma": jnp.ones(1)} if config.model.conditioned else {}
-    variables = dict(jax.jit(config.model.build().init)(_key(config, 0), example, **condition))
-    params = variables.pop("params")
+def data_key(config: TrainConfig) -> Array:
+    """The key of crops and noise; that of step t is `fold_in(key, t)`."""
+    return _key(config, 1)
+
+
+def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        config: The run. Random variables are a function of it alone.
+        variables: The model's variables to start from, in place of random ones.
+    """
+    if variables is None:
+        example = jnp.zeros((1, config.patch, config.patch, config.channels))
+        condition = {"sigma": jnp.ones(1)} if config.model.conditioned else {}
+        variables = jax.jit(config.model.build().init)(_key(config, 0), example, **condition)
+    collections = dict(jax.tree.map(jnp.asarray, variables))
+    params = collections.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        collections=variables,
+        collections=collections,
         opt_state=make_optimizer(config.optimizer, steps=config.steps).init(params),
         ema=None if config.optimizer.ema is None else jax.tree.map(jnp.copy, params),
     )
 
 
-def draw_batch(config: TrainConfig, corpus: Corpus, step: Array) -> Batch:
-    """The examples of a step: a function of (corpus, seed, step) alone."""
+def draw_batch(
+    config: TrainConfig, source: Corpus | Array, step: Array, indices: Array | None = None
+) -> Batch:
+    """The examples of a step: a function of (corpus, seed, step) alone.
+
+    Args:
+        config: The run.
+        source: The corpus, or the crops of this step that `stream_crops` has cut from it.
+        step: Number of the step.
+        indices: i32[B], the wanted examples (default: the whole batch).
+    """
 
     def corrupt(key: Array, clean: Array) -> tuple[Array, Array]:
         key_level, key_noise = jax.random.split(key)
         sigma = draw_level(key_level, config.level)
         return NOISES[config.noise](key_noise, clean, sigma), sigma
 
-    key = jax.random.fold_in(_key(config, 1), step)
-    return draw_examples(key, corpus, jnp.arange(config.batch), size=config.patch, corrupt=corrupt)
+    key = jax.random.fold_in(data_key(config), step)
+    indices = jnp.arange(config.batch) if indices is None else indices
+    if isinstance(source, Corpus):
+        return draw_examples(key, source, indices, size=config.patch, corrupt=corrupt)
+    return corrupt_crops(key, source, indices, corrupt=corrupt)
 
 
 def make_train_step(
     config: TrainConfig,
-) -> Callable[[TrainState, Corpus], tuple[TrainState, dict[str, Array]]]:
-    """The function `(state, corpus) -> (state, metrics)`, to be compiled by the caller.
+    *,
+    axis_name: str | None = None,
+    constrain: Callable[[Any], Any] = lambda batch: batch,
+) -> Callable[[TrainState, Corpus | Array], tuple[TrainState, Metrics]]:
+    """The function `(state, source) -> (state, metrics)`, to be compiled by the caller.
 
-    The metrics are `loss`, and `finite`: whether loss, gradient and update were.
+    Args:
+        config: The run.
+        axis_name: Axis of `jax.pmap`: each device then draws and computes its share of the batch.
+        constrain: Applied to what has one row an example; under `jit` over a mesh it says which device
+            holds which.
 
     Raises:
         ValueError: An unknown loss or noise.
     """
+    update = make_update(config, axis_name=axis_name)
+
+    def train_step(state: TrainState, source: Corpus | Array) -> tuple[TrainState, Metrics]:
+        indices = constrain(_indices(config, axis_name))
+        return update(state, constrain(draw_batch(config, source, state.step, indices)))
+
+    return train_step
+
+
+def make_update(
+    config: TrainConfig, *, axis_name: str | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The second half of a step: `(state, batch) -> (state, metrics)`; arguments as in `make_train_step`."""
     for name, known in (("loss", LOSSES), ("noise", NOISES)):
         if getattr(config, name) not in known:
             raise ValueError(
                 f"{name} must be one of {sorted(known)}, not {getattr(config, name)!r}"
             )
-    model: nn.Module = config.model.build()
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    gradient_of = _accumulated(_make_gradient(config, axis_name), parts=config.accumulate)
 
-    def train_step(state: TrainState, corpus: Corpus) -> tuple[TrainState, dict[str, Array]]:
-        batch = draw_batch(config, corpus, state.step)
-        condition: dict[str, Any] = {"sigma": batch.sigma} if config.model.conditioned else {}
-
-        def loss_of(params: Any) -> tuple[Array, Any]:
-            estimate, collections = model.apply(
-                {"params": params, **state.collections},
-                batch.noisy,
-                train=True,
-                mutable=list(state.collections),
-                **condition,
-                rngs={"dropout": jax.random.fold_in(_key(config, 2), state.step)},
-            )
-            return LOSSES[config.loss](estimate, batch.clean), collections
-
-        (loss, collections), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        (loss, collections), gradient = gradient_of(state, batch)
+        if axis_name is not None:
+            loss, gradient = lax.pmean((loss, gradient), axis_name)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -119,4 +158,82 @@ def make_train_step(
         state = TrainState(state.step + 1, params, collections, opt_state, ema)
         return state, {"loss": loss, "finite": jnp.all(jnp.isfinite(norms))}
 
-    return train_step
+    return update
+
+
+Gradient = Callable[[TrainState, Batch], tuple[tuple[Array, Any], Any]]
+"""`(state, batch) -> ((loss, collections), gradient)`."""
+
+
+def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
+    """The loss of a batch and its gradient, in the precision of the run."""
+    model = _compute_model(config, axis_name)
+
+    def gradient_of(state: TrainState, batch: Batch) -> tuple[tuple[Array, Any], Any]:
+        condition: dict[str, Any] = {"sigma": batch.sigma} if config.model.conditioned else {}
+        key = jax.random.fold_in(_key(config, 2), state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+
+        def loss_of(params: Any) -> tuple[Array, Any]:
+            estimate, collections = model.apply(
+                {"params": params, **state.collections},
+                batch.noisy,
+                train=True,
+                mutable=list(state.collections),
+                **condition,
+                rngs={"dropout": key},
+            )
+            return LOSSES[config.loss](estimate, batch.clean), collections
+
+        with jax.default_matmul_precision(_MATMUL[config.precision]):
+            return jax.value_and_grad(loss_of, has_aux=True)(state.params)
+
+    return gradient_of
+
+
+def _compute_model(config: TrainConfig, axis_name: str | None) -> nn.Module:
+    """The model as the training step computes it."""
+    changes: dict[str, Any] = {}
+    if config.precision == "bfloat16":
+        changes["dtype"] = jnp.bfloat16
+    if axis_name is not None and hasattr(MODELS.get(config.model.backbone), "axis_name"):
+        changes["axis_name"] = axis_name
+    return config.model.build(**changes)
+
+
+def _accumulated(gradient_of: Gradient, *, parts: int) -> Gradient:
+    """The mean over parts of a batch, one after another.
+
+    Part m holds the examples m, m + parts, ...: every device keeps its own.
+    """
+    if parts == 1:
+        return gradient_of
+
+    def accumulated(state: TrainState, batch: Batch) -> tuple[tuple[Array, Any], Any]:
+        def body(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], None]:
+            collections, total = carry
+            (loss, collections), gradient = gradient_of(
+                state.replace(collections=collections), part
+            )
+            return (collections, jax.tree.map(jnp.add, total, (loss, gradient))), None
+
+        split = jax.tree.map(
+            lambda x: jnp.reshape(x, (-1, parts, *x.shape[1:])).swapaxes(0, 1), batch
+        )
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        # On CPU a convolution inside a loop runs on one thread.
+        unroll = parts if jax.default_backend() == "cpu" else 1
+        (collections, total), _ = lax.scan(body, (state.collections, zero), split, unroll=unroll)
+        loss, gradient = jax.tree.map(lambda x: x / parts, total)
+        return (loss, collections), gradient
+
+    return accumulated
+
+
+def _indices(config: TrainConfig, axis_name: str | None) -> Array:
+    """The global indices of the examples that this device, or all under `jit`, compute."""
+    if axis_name is None:
+        return jnp.arange(config.batch)
+    share = config.batch // lax.axis_size(axis_name)
+    return lax.axis_index(axis_name) * share + jnp.arange(share)

@@ -1,0 +1,40 @@
+"""How a command ends: what a user did wrong is one line and an exit code, not a traceback."""
+
+import sys
+import warnings
+from typing import Protocol
+
+from tqdm import tqdm
+
+MISTAKES = (ValueError, TypeError, OSError, ImportError)
+"""What a user can mend."""
+
+
+class Command(Protocol):
+    """A command with its options."""
+
+    def run(self) -> int:
+        """Run it, and give the exit code."""
+
+
+def run_command(command: Command) -> int:
+    """Run a command; warnings and mistakes go to standard error, a line each.
+
+    Returns:
+        The command's own exit code, 2 for a mistake, 130 when interrupted.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say("note", message)
+        try:
+            return command.run()
+        except MISTAKES as err:
+            say("error", err)
+            return 2
+        except KeyboardInterrupt:
+            say("error", "interrupted")
+            return 130
+
+
+def say(kind: str, message: object) -> None:
+    """Print one line on standard error, past any progress bar."""
+    tqdm.write(f"{kind}: {' '.join(str(message).split())}", file=sys.stderr)

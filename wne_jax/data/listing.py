@@ -1,0 +1,116 @@
+"""What a source holds, listed before it is read, and reading it one entry after the other."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wne_jax.images import ImageError
+from wne_jax.units import with_channels
+
+_LISTED = 10  # so many refused entries are named in one message
+_PACKAGE = str(Path(__file__).parent)
+
+
+class NamedImage(NamedTuple):
+    """An image and the name that tables and figures give it.
+
+    Attributes:
+        name: the file's name without its suffix (with it, where two files of a set share the stem).
+        pixels: `[H, W, C]`, `uint8`, `uint16` or `float32` as the file has it. A pair is
+            `[2, H, W, C]`, noisy and clean; repeats are `[K, H, W, C]`, K >= 2.
+    """
+
+    name: str
+    pixels: np.ndarray
+
+
+class Entry(NamedTuple):
+    """One image, pair or scene that can be read.
+
+    Attributes:
+        label: what messages call it.
+        read: reads it; an `ImageError` says why it cannot be used, without naming it.
+    """
+
+    label: str
+    read: Callable[[], NamedImage]
+
+
+class Listing(NamedTuple):
+    """The entries of a source.
+
+    Attributes:
+        place: what messages call the source.
+        entries: in their order.
+        noun: what an entry is: image, pair or scene.
+        refused: reasons for what was left out on sight.
+        expected: what is missing, where there is no entry at all.
+    """
+
+    place: str
+    entries: Iterable[Entry]
+    noun: str = "image"
+    refused: tuple[str, ...] = ()
+    expected: str = ""
+
+
+def read_listing(
+    listing: Listing, *, channels: int | None = None, min_size: int = 1
+) -> Iterator[NamedImage]:
+    """Read one entry after the other; at the end, one warning names those that were skipped.
+
+    Args:
+        listing: What to read.
+        channels: 1 for gray, 3 for colour, None for what a file has.
+        min_size: entries with a side of fewer pixels are skipped.
+
+    Yields:
+        The entries that can be used, at least one.
+
+    Raises:
+        ImageError: Not one can be used; the message has the reasons.
+    """
+    refused, usable = list(listing.refused), 0
+    for label, read in listing.entries:
+        try:
+            name, pixels = read()
+        except ImageError as err:
+            refused.append(f"{label}: {err}")
+            continue
+        height, width = pixels.shape[-3:-1]
+        if min(height, width) < min_size:
+            refused.append(f"{label}: {height} x {width} is smaller than min_size {min_size}")
+            continue
+        usable += 1
+        yield NamedImage(name, _with_channels(pixels, channels))
+    more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
+    reasons = "; ".join(refused[:_LISTED]) + more
+    if not usable:
+        raise ImageError(
+            f"{listing.place}: no usable {listing.noun}: {reasons or listing.expected}"
+        )
+    if refused:
+        warnings.warn(
+            f"{listing.place}: {len(refused)} {listing.noun}s skipped: {reasons}",
+            stacklevel=_level_outside(),
+        )
+
+
+def _with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    if channels is None:
+        return pixels
+    if pixels.ndim == 3:
+        return with_channels(pixels, channels)
+    return np.stack([with_channels(shot, channels) for shot in pixels])
+
+
+def _level_outside() -> int:
+    """The `stacklevel` at which a warning of the caller points out of this package, to who reads."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,120 @@
+"""Scenes photographed more than once: noisy and clean pairs, and repeated noisy shots.
+
+The shots of a scene are aligned, of one shape and one dtype; others are skipped, with the reason.
+
+References:
+    Abdelhamed, Lin and Brown, A High-Quality Denoising Dataset for Smartphone Cameras, CVPR 2018 (SIDD).
+    Lehtinen et al., Noise2Noise: Learning Image Restoration without Clean Data, ICML 2018 (repeats).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wne_jax.data.folders import NO_FILE, find_folder, image_files, read_file, subfolders
+from wne_jax.data.listing import Entry, Listing, NamedImage
+from wne_jax.images import ImageError
+
+_SIDD_FILE = re.compile(r"(?:\d+_)?(NOISY|GT)_SRGB_(\d+)", re.IGNORECASE)
+
+
+def list_pairs(location: str) -> Listing:
+    """Pairs from two folders, `NOISY:CLEAN`, whose files have one name but for the suffix.
+
+    Raises:
+        ValueError: The location is not two paths.
+        ImageError: A folder is missing.
+    """
+    paths = location.split(":")
+    if len(paths) != 2 or not all(paths) or paths[0] == paths[1]:
+        raise ValueError(f"spec is 'pairs:{location}'; write pairs:NOISY:CLEAN, two folders")
+    noisy, clean = (find_folder(path, "pairs:NOISY:CLEAN") for path in paths)
+    files = {folder: _by_stem(folder) for folder in (noisy, clean)}
+    entries, refused = [], []
+    for stem in sorted(files[noisy].keys() | files[clean].keys()):
+        found = [files[folder].get(stem, []) for folder in (noisy, clean)]
+        if all(len(one) == 1 for one in found):
+            entries.append(_scene(stem, [one[0] for one in found]))
+        else:
+            noisy_count, clean_count = map(len, found)
+            refused.append(
+                f"{stem}: {noisy_count} noisy and {clean_count} clean files; expected 1 and 1"
+            )
+    return Listing(f"{noisy} and {clean}", entries, "pair", tuple(refused), NO_FILE)
+
+
+def list_repeats(location: str) -> Listing:
+    """Scenes of at least two noisy shots, one subfolder each.
+
+    Raises:
+        ImageError: The folder is missing.
+    """
+    folder = find_folder(location, "repeats:DIR")
+    entries, refused = [], []
+    for scene in subfolders(folder):
+        shots = image_files(scene)
+        if len(shots) >= 2:
+            entries.append(_scene(scene.name, shots))
+        else:
+            refused.append(f"{scene.name}: {len(shots)} shots; expected 2 at least")
+    return Listing(str(folder), entries, "scene", tuple(refused), "it has no subfolders of shots")
+
+
+def list_sidd(location: str) -> Listing:
+    """Pairs of SIDD as it is published, Medium or Small, in sRGB.
+
+    `DIR/Data/SCENE/0001_NOISY_SRGB_010.PNG` with `0001_GT_SRGB_010.PNG` (Small has no `0001_`). The
+    location is DIR, the folder above it, or `Data` itself.
+
+    Raises:
+        ValueError: The location holds more than one such set.
+        ImageError: The folder is missing.
+    """
+    folder = find_folder(location, "sidd:DIR")
+    found = [p for p in (folder / "Data", *sorted(folder.glob("SIDD_*/Data"))) if p.is_dir()]
+    if len(found) > 1:
+        sets = ", ".join(str(p.parent) for p in found)
+        raise ValueError(f"spec is 'sidd:{location}', which holds {sets}; name one of them")
+    data = found[0] if found else folder
+    entries, refused = [], []
+    for scene in subfolders(data):
+        shots: dict[str, dict[str, Path]] = defaultdict(dict)
+        for path in image_files(scene):
+            if match := _SIDD_FILE.fullmatch(path.stem):
+                shots[match[2]][match[1].upper()] = path
+        for number, files in sorted(shots.items()):
+            name = f"{scene.name}_{number}"
+            if len(files) == 2:
+                entries.append(_scene(name, [files["NOISY"], files["GT"]]))
+            else:
+                refused.append(f"{name}: there is a {next(iter(files))} file only")
+    expected = "no file is named like SCENE/0001_NOISY_SRGB_010.PNG"
+    return Listing(str(data), entries, "pair", tuple(refused), expected)
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in image_files(folder):
+        files[path.stem].append(path)
+    return files
+
+
+def _scene(name: str, paths: Sequence[Path]) -> Entry:
+    return Entry(name, partial(_read_scene, name, paths))
+
+
+def _read_scene(name: str, paths: Sequence[Path]) -> NamedImage:
+    shots: list[np.ndarray] = []
+    for path in paths:
+        try:
+            shots.append(read_file(path))
+        except ImageError as err:
+            raise ImageError(f"{path.parent.name}/{path.name}: {err}") from err
+    kinds = sorted({f"{shot.shape} {shot.dtype}" for shot in shots})
+    if len(kinds) > 1:
+        raise ImageError(f"the shots differ: {', '.join(kinds)}")
+    return NamedImage(name, np.stack(shots))

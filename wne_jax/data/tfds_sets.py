@@ -1,0 +1,182 @@
+"""TensorFlow Datasets without TensorFlow: array_record files, read at random and decoded by NumPy.
+
+Nothing here reaches the network but `prepare_tfds`. TFDS is imported where it is used (0.4 s).
+"""
+
+import importlib.util
+import logging
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wne_jax.data._replacing import set_aside
+from wne_jax.data.listing import Entry, Listing, NamedImage
+from wne_jax.images import ImageError
+
+_LOCATION = re.compile(r"[a-zA-Z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
+_PREFERRED = ("image", "hr")
+
+
+def list_tfds(location: str, split: str, data_dir: str | Path | None) -> Listing:
+    """The images of a prepared set, `NAME[/CONFIG][:VERSION]`.
+
+    Raises:
+        ImageError: The set is not prepared, or not as array_record; the message has the command.
+        ValueError: There is no set of this name, or no such split, or no telling which feature is meant.
+        ImportError: tensorflow-datasets is not installed.
+    """
+    builder = _open(location, data_dir)
+    feature = _image_feature(location, builder.info.features)
+    name = _split_name(location, list(builder.info.splits), split)
+    try:
+        records = builder.as_data_source(name)
+    except NotImplementedError as err:  # also where there are no files at all
+        directory = data_directory(data_dir)
+        command = (
+            f"python -m wne_jax.data prepare tfds:{location} --download --data-dir {directory}"
+        )
+        if builder.data_path.exists():
+            form = f"is stored as {builder.info.file_format.value}, which only TensorFlow reads"
+            raise ImageError(f"tfds:{location}: {form}; run {command} --overwrite") from err
+        raise ImageError(f"tfds:{location}: not prepared in {directory}; run {command}") from err
+    logging.getLogger("absl").addFilter(_is_news)
+    # Only sets of `prepare_images` promise that names differ.
+    named = set(builder.info.features) == {"image", "name"}
+
+    def read(index: int) -> NamedImage:
+        try:
+            record = records[index]
+        except Exception as err:  # decoders of damaged records raise anything
+            raise ImageError(f"cannot be decoded: {_one_line(err)}") from err
+        label = record["name"].decode() if named else f"{index:0{len(str(len(records)))}d}"
+        return NamedImage(label, _as_image(record[feature]))
+
+    entries = (Entry(f"record {i}", partial(read, i)) for i in range(len(records)))
+    return Listing(f"tfds:{location}", entries, expected=f"its split {name!r} is empty")
+
+
+def prepare_tfds(location: str, *, data_dir: str | Path | None, overwrite: bool) -> Path:
+    """Download one of TFDS's own sets, and write it as array_record.
+
+    Args:
+        location: `NAME[/CONFIG][:VERSION]`.
+        data_dir: Where TFDS keeps its sets (see `data_directory`); downloads are kept there too.
+        overwrite: Replace a set that is there. If that fails, the old one stays.
+
+    Returns:
+        The folder of the set.
+
+    Raises:
+        ImageError: The set is there already, or cannot be downloaded or written.
+        ImportError: tensorflow-datasets or TensorFlow is not installed.
+        ValueError: TFDS has no such set.
+    """
+    folder = Path(_open(location, data_dir).data_path)
+    if folder.exists() and not overwrite:
+        raise ImageError(f"tfds:{location}: {folder} exists; --overwrite replaces it")
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(
+            f"preparing tfds:{location} needs TensorFlow (reading it does not): pip install tensorflow"
+        )
+    with set_aside(folder):
+        builder = _open(location, data_dir)  # anew: the one above knows the old files
+        try:
+            builder.download_and_prepare(
+                file_format="array_record", download_dir=data_directory(data_dir) / "downloads"
+            )
+        except Exception as err:  # of the network, of a builder, of a missing manual download
+            raise ImageError(f"tfds:{location}: cannot be prepared: {_one_line(err)}") from err
+    return folder
+
+
+def data_directory(data_dir: str | Path | None) -> Path:
+    """Where TFDS keeps its sets: here, or where `TFDS_DATA_DIR` says, or `~/tensorflow_datasets`."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser()
+
+
+def import_tfds() -> Any:
+    """`tensorflow_datasets`, or an ImportError with the mend."""
+    try:
+        import tensorflow_datasets
+    except ImportError as err:
+        raise ImportError(
+            f"TFDS cannot be imported ({err}): pip install tensorflow-datasets importlib_resources"
+        ) from err
+    return tensorflow_datasets
+
+
+def _open(location: str, data_dir: str | Path | None) -> Any:
+    """The builder of a set, whether it is prepared or not."""
+    if not _LOCATION.fullmatch(location):
+        raise ValueError(
+            f"spec is 'tfds:{location}'; write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:1.0.0"
+        )
+    tfds, directory = import_tfds(), data_directory(data_dir)
+    try:
+        return tfds.builder(location, data_dir=directory)
+    except tfds.core.DatasetNotFoundError as err:
+        raise ValueError(
+            f"spec is 'tfds:{location}': TFDS has no such set, and {directory} holds none of that name, "
+            "configuration and version"
+        ) from err
+    except (ValueError, AssertionError, RuntimeError) as err:  # an unknown configuration or version
+        raise ValueError(f"spec is 'tfds:{location}': {_one_line(err)}") from err
+
+
+def _image_feature(location: str, features: Any) -> str:
+    feature = import_tfds().features
+    images = [
+        name
+        for name, one in features.items()
+        if isinstance(one, feature.Image | feature.Tensor) and len(one.shape) == 3
+    ]
+    for name in _PREFERRED:
+        if name in images:
+            return name
+    if len(images) != 1:
+        raise ValueError(
+            f"tfds:{location}: which feature is the image? Expected 'image', 'hr' or one alone with three "
+            f"axes; it has {', '.join(sorted(features))}"
+        )
+    return images[0]
+
+
+def _split_name(location: str, names: list[str], split: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    wanted = ("train",) if split == "train" else ("test", "validation")
+    for name in wanted:
+        if name in names or not names:  # not prepared: what is asked for
+            return name
+    raise ValueError(
+        f"tfds:{location}: split is {split!r}; expected {' or '.join(wanted)} among {', '.join(names)}"
+    )
+
+
+def _as_image(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W, C]` of a dtype whose unit is known, or an `ImageError`."""
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.size == 0:
+        raise ImageError(f"shape {pixels.shape}; expected gray or RGB, with pixels")
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels.copy()  # what zlib gave is not writable
+    if pixels.dtype.kind != "f":
+        raise ImageError(f"pixels of dtype {pixels.dtype}; expected uint8, uint16 or floating")
+    with np.errstate(over="ignore"):
+        pixels = pixels.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        raise ImageError("holds NaN or infinite values")
+    return pixels
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(str(err).split()) or type(err).__name__
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of TFDS matters: that Pillow decodes instead of OpenCV does not."""
+    return "OpenCV is not installed" not in record.getMessage()

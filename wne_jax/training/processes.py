@@ -1,0 +1,70 @@
+"""Several processes that train together, through `jax.distributed`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+@contextmanager
+def joined(
+    coordinator: str | None, *, processes: int | None = None, process_id: int | None = None
+) -> Iterator[None]:
+    """Be one of several processes, from before JAX is first used until the work is done.
+
+    Args:
+        coordinator: `HOST:PORT` of process 0; "auto" where JAX knows the cluster (SLURM, Open MPI, TPU,
+            Kubernetes); None for one process by itself.
+        processes: How many there are; known to a cluster.
+        process_id: Number of this one, from 0; known to a cluster.
+
+    Raises:
+        ValueError: A coordinator without numbers, numbers without a coordinator, or no known cluster.
+    """
+    if coordinator is None:
+        if processes is not None or process_id is not None:
+            raise ValueError("processes and process-id need a coordinator, HOST:PORT of process 0")
+        yield
+        return
+    if coordinator != "auto" and None in (processes, process_id):
+        raise ValueError("a coordinator needs processes and process-id too")
+    address = None if coordinator == "auto" else coordinator
+    try:
+        jax.distributed.initialize(address, processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"cannot join at coordinator = {coordinator!r}: {error}") from error
+    yield
+    jax.distributed.shutdown()  # not after an exception: the others would be waited for
+
+
+def is_lead() -> bool:
+    """Whether this process writes logs and results."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Go on when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in one of the processes; all must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def assert_same(text: str, what: str) -> None:
+    """Refuse to train when processes disagree.
+
+    Raises:
+        ValueError: The text is another in some process.
+    """
+    if jax.process_count() > 1:
+        codes = np.frombuffer(text.encode(), np.uint8)
+        everywhere = multihost_utils.process_allgather(codes)
+        if not (everywhere == codes).all():
+            raise ValueError(f"the processes have different {what}")
