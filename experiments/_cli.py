@@ -1,29 +1,80 @@
 """What every experiment does at its two ends: read options, and end a mistake in one line."""
 
+import dataclasses
 import json
+import os
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import jax
 import tyro
 
 from wne_jax.results import provenance, write_json
-from wne_jax.training import Diverged
+from wne_jax.training import Compute, Diverged, joined
 from wne_jax.training.config import flatten
 
 Options = TypeVar("Options")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where prepared datasets lie; a base of options."""
+
+    data_dir: Path | None = None
+    """Folder of prepared TFDS datasets, for sources tfds:NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Data):
+    """What a run is computed on; a base of options. Results do not depend on it, but for rounding."""
+
+    parallel: Literal["auto", "single", "mesh", "pmap"] = "auto"
+    """One device, all by jit over a mesh, or all by pmap (auto: a mesh from two devices on)."""
+    corpus: Literal["auto", "device", "host"] = "auto"
+    """Where training images lie: on the devices, or streaming from the host (auto: as they fit)."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 of several that train together, or "auto" on a cluster that JAX knows."""
+    processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Number of this process, from 0."""
+
+    @property
+    def compute(self) -> Compute:
+        """How `fit` shall run."""
+        return Compute(self.parallel, self.corpus)
+
+    def joined(self) -> AbstractContextManager[None]:
+        """The time in which this process is one of several."""
+        return joined(self.coordinator, processes=self.processes, process_id=self.process_id)
+
+
+_REPLACEABLE = ("resume", "stage", "workdir", *(f.name for f in dataclasses.fields(Machine)))
+
+
 def run(main: Callable[[Options], None], options: type[Options], description: str) -> None:
     """Parse the command line into `options` and call `main`; mistakes exit with code 2."""
+    _cache_compilations()
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     parsed = tyro.cli(options, description=description)
     try:
         main(parsed)
     except (ValueError, TypeError, OSError, AssertionError, Diverged) as error:
         sys.exit(_line(error))
+
+
+def _cache_compilations() -> None:
+    """Keep compiled programs on disk, for this machine alone: another's CPU may not run them."""
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = caches / "wne_jax" / platform.node()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _line(error: BaseException) -> int:
@@ -36,7 +87,7 @@ def claim(
     config: Any,
     *,
     resume: bool,
-    replaceable: Sequence[str] = ("resume", "stage", "workdir"),
+    replaceable: Sequence[str] = _REPLACEABLE,
 ) -> dict[str, Any]:
     """The provenance of an experiment: written to a new folder, or read and checked in an old one.
 

@@ -20,7 +20,7 @@ from wne_jax._files import write_atomically
 from wne_jax.data import load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.evaluation import psnr_sweep
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit
+from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, is_lead
 
 CONFIG = TrainConfig(
     model=ModelConfig(
@@ -44,7 +44,7 @@ LEVELS = (2.0, 5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(_cli.Machine):
     """Options of the command line."""
 
     test: tuple[str, ...] = ("folder:Set12", "folder:BSD68")
@@ -59,10 +59,17 @@ class Options:
 
 def main(options: Options) -> None:
     """Train, save, sweep."""
-    sets = {Path(spec.rpartition(":")[2]).name: load_images(spec) for spec in options.test}
-    source = _cli.claim(options.workdir, options, resume=options.resume)
+    sets = {
+        Path(spec.rpartition(":")[2]).name: load_images(spec, data_dir=options.data_dir)
+        for spec in options.test
+    }
     run, package = options.workdir / "run", options.workdir / "package"
-    fit(CONFIG, run, resume=options.resume)
+    with options.joined():
+        if is_lead():
+            source = _cli.claim(options.workdir, options, resume=options.resume)
+        fit(CONFIG, run, resume=options.resume, data_dir=options.data_dir, compute=options.compute)
+    if not is_lead():
+        return
     denoiser = Denoiser.load(run)
     package.mkdir(exist_ok=True)
     denoiser.save(package / "denoiser.safetensors")

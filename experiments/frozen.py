@@ -24,7 +24,7 @@ from wne_jax.frozen import ANCHOR
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(_cli.Data):
     """Options of the command line."""
 
     weights: Path
@@ -32,7 +32,7 @@ class Options:
     trained_sigma_255: float = 25.0
     """The noise level that the weights were trained for, in 8-bit units."""
     data: str = "embedded"
-    """Test images: "embedded" or folder:PATH."""
+    """Test images: embedded, folder:PATH, tfds:NAME, ..."""
     sigmas_255: tuple[float, ...] = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
     """Test noise levels, in 8-bit units."""
     repeats: int = 1
@@ -59,7 +59,7 @@ def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
 
 def main(options: Options) -> None:
     """Load, sweep, report."""
-    images = load_images(options.data, split="test")
+    images = load_images(options.data, split="test", data_dir=options.data_dir)
     denoisers = {
         arm: Denoiser.load(options.weights, allow_namespace=options.allow_namespace, **wrapping)
         for arm, wrapping in arms(options.trained_sigma_255).items()

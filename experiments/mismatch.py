@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _cli
+from experiments._compilations import Watched, counted
 from wne_jax import metrics, plotting, results
 from wne_jax._files import write_atomically
 from wne_jax.data import Corpus, NamedImage, load_images
@@ -27,7 +28,15 @@ from wne_jax.equivariance import (
     assert_normalization_equivariant,
 )
 from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, finished, fit, load_corpus
+from wne_jax.training import (
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    finished,
+    fit,
+    is_lead,
+    load_corpus,
+)
 
 Arm = Literal[
     "baseline",
@@ -117,7 +126,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(_cli.Machine):
     """Options of the command line; what is not given comes from the preset."""
 
     preset: Literal["tiny", "small", "paper"] = "tiny"
@@ -129,13 +138,15 @@ class Options:
     backbone: Literal["dncnn", "fdncnn"] = "dncnn"
     """The network inside every arm."""
     data: str | None = None
-    """Training images: "embedded" or folder:PATH."""
+    """Training images: embedded, folder:PATH, tfds:NAME, ...; commas mix several."""
     test: tuple[str, ...] | None = None
     """Test images, likewise; several sets may be named."""
     test_sigmas_255: tuple[float, ...] | None = None
     """Test noise levels in 8-bit units."""
     steps: int | None = None
     """Training steps an arm."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """What training computes in; parameters are float32 always."""
     seed: int = 0
     """Seed of the initial parameters, the crops and the noise."""
     stage: Literal["all", "train", "eval", "report"] = "all"
@@ -163,6 +174,7 @@ def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
             optimizer=OptimizerConfig(learning_rate=preset.learning_rate, schedule=schedule),
             data=options.data or preset.data,
             sigma_255=options.sigma_255,
+            precision=options.precision,
             seed=options.seed,
             **(preset.train | steps | own),
         )
@@ -171,8 +183,18 @@ def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
 
 def train(options: Options, corpus: Corpus) -> None:
     """Train every arm that has not reached its last step."""
-    for arm, config in arm_configs(options).items():
-        fit(config, options.workdir / arm, resume=options.resume, corpus=corpus)
+    arms = arm_configs(options)
+    with counted() as compilations:
+        for arm, config in arms.items():
+            fit(
+                config,
+                options.workdir / arm,
+                resume=options.resume,
+                corpus=corpus,
+                compute=options.compute,
+            )
+    if is_lead() and options.parallel != "pmap":  # which compiles under a name of its own
+        print(f"training step: {compilations['train_step']} compilations, {len(arms)} arms")
 
 
 def test_images(options: Options) -> list[NamedImage]:
@@ -185,7 +207,10 @@ def test_images(options: Options) -> list[NamedImage]:
     names = [Path(spec.rpartition(":")[2]).name for spec in specs]
     if len(set(names)) < len(names):
         raise ValueError(f"test sets must have different names, not {', '.join(names)}")
-    sets = {name: load_images(spec, split="test") for name, spec in zip(names, specs)}
+    sets = {
+        name: load_images(spec, split="test", data_dir=options.data_dir)
+        for name, spec in zip(names, specs)
+    }
     if len(sets) == 1:
         return sets[names[0]]
     return [i._replace(name=f"{name}/{i.name}") for name, images in sets.items() for i in images]
@@ -217,19 +242,26 @@ def test_levels(options: Options) -> list[float]:
     return sorted({*levels, *options.sigma_255} - {0.0})
 
 
-def evaluate(options: Options, images: list[NamedImage]) -> None:
-    """Check the identities, then sweep; write psnr.csv and defect.csv.
+def load_arms(options: Options) -> dict[str, Denoiser]:
+    """The trained arms.
 
     Raises:
         ValueError: An arm has not reached its last step, so that the comparison would not be fair.
     """
-    preset, key = PRESETS[options.preset], jax.random.key(options.seed + 1)
     for arm, config in arm_configs(options).items():
         if not finished(options.workdir / arm, config):
             raise ValueError(
                 f"{options.workdir / arm} is not trained to its end: --stage train --resume"
             )
     denoisers = {arm: Denoiser.load(options.workdir / arm) for arm in options.arms}
+    for denoiser in denoisers.values():
+        denoiser.function = Watched(denoiser.function)
+    return denoisers
+
+
+def evaluate(options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]) -> None:
+    """Check the identities, then sweep; write psnr.csv and defect.csv."""
+    preset, key = PRESETS[options.preset], jax.random.key(options.seed + 1)
     check_identities(denoisers, images[0], key)
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
 
@@ -244,7 +276,12 @@ def _crops(images: list[NamedImage], size: int = 128) -> list[NamedImage]:
     return [image._replace(pixels=image.pixels[:size, :size]) for image in images]
 
 
-def report(options: Options, images: list[NamedImage], source: dict[str, Any]) -> None:
+def report(
+    options: Options,
+    denoisers: dict[str, Denoiser],
+    images: list[NamedImage],
+    source: dict[str, Any],
+) -> None:
     """Write the table and the figures from the CSVs, and say what they show."""
     workdir = options.workdir
     records, defects = (results.read_csv(workdir / f"{name}.csv") for name in ("psnr", "defect"))
@@ -268,7 +305,7 @@ def report(options: Options, images: list[NamedImage], source: dict[str, Any]) -
             rows, train_sigma_255=options.sigma_255, title=f"{name}, trained at {trained}"
         )
         plotting.save(figure, workdir / ("psnr.png" if number == 0 else f"psnr-{name}.png"), source)
-    plotting.save(_panel(options, images[0]), workdir / "panel.png", source)
+    plotting.save(_panel(options, denoisers, images[0]), workdir / "panel.png", source)
     print("\n" + _summary(options, records, defects))
 
 
@@ -281,17 +318,18 @@ def _by_set(records: list[dict]) -> dict[str, list[dict]]:
     return sets
 
 
-def _panel(options: Options, image: NamedImage, size: int = 128) -> Any:
+def _panel(
+    options: Options, denoisers: dict[str, Denoiser], image: NamedImage, size: int = 128
+) -> Any:
     """Crops of one image, far below and far above the training level, as every arm sees them."""
     key = jax.random.key(options.seed + 1)
     height, width, _ = image.pixels.shape
     top, left = (height - size) // 6, (width - size) // 2
     window = np.s_[:, max(top, 0) :, max(left, 0) :]
     rows, labels = [], []
-    denoisers = {arm: Denoiser.load(options.workdir / arm).function for arm in options.arms}
     for sigma in (test_levels(options)[0], test_levels(options)[-1]):
         noisy, clean = noisy_and_clean(image, sigma, key)
-        shown = {"noisy": noisy} | {arm: f(noisy) for arm, f in denoisers.items()}
+        shown = {"noisy": noisy} | {arm: d.function(noisy) for arm, d in denoisers.items()}
         crops = {name: x[window][:, :size, :size] for name, x in shown.items()}
         clean = clean[window][:, :size, :size]
         row = {"clean": clean}
@@ -332,15 +370,25 @@ def main(options: Options) -> None:
     if not training and not (options.workdir / "config.json").is_file():
         raise FileNotFoundError(f"{options.workdir} holds no run: --stage train makes one")
     configs = arm_configs(options)
-    images = test_images(options)
-    corpus = load_corpus(next(iter(configs.values()))) if training else None
-    source = _cli.claim(options.workdir, options, resume=options.resume or not training)
-    if corpus is not None:
-        train(options, corpus)
-    if options.stage in ("all", "eval"):
-        evaluate(options, images)
-    if options.stage in ("all", "report"):
-        report(options, images, source)
+    with options.joined():
+        images = test_images(options)
+        corpus = None
+        if training:
+            corpus = load_corpus(next(iter(configs.values())), data_dir=options.data_dir)
+        if is_lead():
+            source = _cli.claim(options.workdir, options, resume=options.resume or not training)
+        if corpus is not None:
+            train(options, corpus)
+    if options.stage == "train" or not is_lead():
+        return
+    denoisers = load_arms(options)
+    with counted() as compilations:
+        if options.stage in ("all", "eval"):
+            evaluate(options, denoisers, images)
+        if options.stage in ("all", "report"):
+            report(options, denoisers, images, source)
+    shapes = sum(len(denoiser.function.shapes) for denoiser in denoisers.values())
+    print(f"denoising: {compilations['denoise']} compilations, {shapes} shapes of all arms")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The commands that a user types: `python -m wne_jax denoise` and `python -m wne_jax check`."""
+"""The commands that a user types: `python -m wne_jax denoise`, `check` and `train`."""
 
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import jax
 import tyro
 from tqdm import tqdm
 from tyro import conf
 
+from wne_jax._commands import MISTAKES, run_command, say
 from wne_jax.denoise_files import (
     Job,
     Settings,
@@ -20,31 +21,22 @@ from wne_jax.denoise_files import (
     plan,
     prepare_folder,
 )
-
-if TYPE_CHECKING:
-    from wne_jax.denoiser import Denoiser
-
-MISTAKES = (ValueError, TypeError, OSError, ImportError)
+from wne_jax.denoiser import Denoiser
+from wne_jax.frozen import ANCHOR
+from wne_jax.train_command import ForeignWeights, Train
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Model:
+class _Model(ForeignWeights):
     """Which denoiser a command works with."""
 
     weights: Path | None = None
     """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
-    allow_namespace: bool = False
-    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
-    mode: str | None = None
-    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
     trained_sigma_255: float | None = None
     """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
 
-    def load(self) -> "Denoiser":
+    def load(self) -> Denoiser:
         """The denoiser of a file or folder, or the packaged one."""
-        from wne_jax.denoiser import Denoiser
-        from wne_jax.frozen import ANCHOR
-
         wrapping: dict[str, Any] = {}
         if self.trained_sigma_255 is not None:
             if self.weights is None:
@@ -86,6 +78,9 @@ class Denoise(_Model):
     """Side of the tiles in pixels, 0 for none (default: 512 for images of some megapixels)."""
     axes: str | None = None
     """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
+    devices: int = 1
+    """Devices among which the rows of each image, or of each tile, are divided, 0 for all: with --tile 0, what
+    one device cannot hold needs no tiles."""
     overwrite: bool = False
     """Replace files that exist."""
 
@@ -99,12 +94,12 @@ class Denoise(_Model):
             axes=None if self.axes is None else self.axes.upper(),
         )
         jobs, skipped = plan(self.inputs, self.out)
-        denoiser = self.load()
+        denoiser = self._over_devices(self.load())
         check_settings(denoiser, settings)
         prepare_folder(jobs)
         for path in skipped:
             if path.is_dir():
-                _say("note", f"{path}: holds no image files")
+                say("note", f"{path}: holds no image files")
         failed = []
         for job in tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None):
             if not self._denoise(denoiser, job, settings):
@@ -118,7 +113,16 @@ class Denoise(_Model):
             print(f"failed: {', '.join(map(str, failed))}")
         return 2 if failed else 0
 
-    def _denoise(self, denoiser: "Denoiser", job: Job, settings: Settings) -> bool:
+    def _over_devices(self, denoiser: Denoiser) -> Denoiser:
+        """Divide the work among as many devices as asked for."""
+        if self.devices == 1:
+            return denoiser
+        there = jax.local_devices()
+        if not 0 <= self.devices <= len(there):
+            raise ValueError(f"--devices is {self.devices}, and {len(there)} are here; 0 means all")
+        return denoiser.over(there[: self.devices or None])
+
+    def _denoise(self, denoiser: Denoiser, job: Job, settings: Settings) -> bool:
         """Denoise one file; its mistakes end in one line, and the others go on."""
         with tqdm(desc=job.source.name, delay=1, leave=False, disable=None) as bar:
 
@@ -131,10 +135,10 @@ class Denoise(_Model):
                     denoiser, job, settings, overwrite=self.overwrite, progress=progress
                 )
             except MISTAKES as err:
-                _say("error", err)
+                say("error", err)
                 return False
         for note in notes:
-            _say("note", f"{job.source}: {note}")
+            say("note", f"{job.source}: {note}")
         return True
 
 
@@ -167,7 +171,9 @@ class Check(_Model):
 
 
 Command = (
-    Annotated[Denoise, conf.subcommand("denoise")] | Annotated[Check, conf.subcommand("check")]
+    Annotated[Denoise, conf.subcommand("denoise")]
+    | Annotated[Check, conf.subcommand("check")]
+    | Annotated[Train, conf.subcommand("train")]
 )
 
 
@@ -179,6 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 for a claim that is broken, 2 for a mistake, 130 when interrupted.
+
+    Raises:
+        SystemExit: Help or misspelt options (code 0 or 2), or a training run that SIGTERM stopped (143).
     """
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]
@@ -188,20 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=(conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.FlagCreatePairsOff),
     )
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it raises
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: _say("note", message)
-        try:
-            return command.run()
-        except MISTAKES as err:
-            _say("error", err)
-            return 2
-        except KeyboardInterrupt:
-            _say("error", "interrupted")
-            return 130
-
-
-def _say(kind: str, message: object) -> None:
-    tqdm.write(f"{kind}: {' '.join(str(message).split())}", file=sys.stderr)
+    return run_command(command)
 
 
 if __name__ == "__main__":

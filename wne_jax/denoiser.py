@@ -1,8 +1,9 @@
 """`Denoiser`: the one seam between a trained model and whatever uses or evaluates it."""
 
+import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
-from jax import Array
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from wne_jax._progress import Progress, part_of
@@ -45,7 +47,8 @@ class Denoiser:
             (statistics `noise_level`, or `wne_jax.frozen`), and a given one then stands for the estimate.
         symmetry: "normalization", "scale" or "none".
         receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
-        function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis.
+        function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis. It is compiled
+            once for every shape, under the name `denoise`.
 
     Example:
         >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
@@ -116,6 +119,41 @@ class Denoiser:
         """The small gray denoiser that comes with the package: blind, for sigma 2 to 75 (of 255)."""
         return cls.load(_DEFAULT)
 
+    def over(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
+        """The same denoiser, which divides the rows of every image among devices.
+
+        Each device holds its share of the feature maps, and XLA exchanges what an operation sees beyond it:
+        a few rows for a convolution, sums for statistics and channel attention. An image whose feature maps
+        one device cannot hold is denoised without tiles. Results are those of one device to rounding, for
+        every model, any statistics and any height. Where the rows do not divide into whole windows or whole
+        pixels of a coarser level on every device, their feature maps are gathered: of those models a
+        height that is a multiple of the backbone's `multiple` times the number of devices is best.
+
+        Args:
+            devices: Devices of this process (default: all).
+
+        Raises:
+            ValueError: No devices, one of them twice, or devices of another process. The result raises it,
+                too, for an image of fewer rows than devices.
+
+        Example:
+            >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
+            >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+            >>> denoise = Denoiser(config.build(), variables, config).over(jax.local_devices())
+            >>> denoise(np.full((9, 7), 200, np.uint8)).shape
+            (9, 7)
+        """
+        devices = jax.local_devices() if devices is None else list(devices)
+        if not devices or len(set(devices)) < len(devices):
+            raise ValueError(f"devices must be one or more, each once, not {devices}")
+        if foreign := [d for d in devices if d.process_index != jax.process_index()]:
+            raise ValueError(f"devices must be this process's own: {foreign} belong to another")
+        divided = copy.copy(self)
+        divided.function = _Function(
+            self.model, self.variables, conditioned=self.conditioned, devices=devices
+        )
+        return divided
+
     def save(self, path: str | Path) -> None:
         """Write model and variables to one safetensors file, which `load` reads.
 
@@ -132,7 +170,7 @@ class Denoiser:
         """Write the compiled function with its weights; `wne_jax.exporting.load_exported` reads it."""
         from wne_jax.exporting import export
 
-        export(self, path)
+        export(Denoiser(self.model, self.variables), path)  # an artifact is for one device
 
     def __call__(
         self,
@@ -309,13 +347,28 @@ class Coordinates:
 
 
 class _Function:
-    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C]."""
+    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], on one device or with rows divided among several."""
 
-    def __init__(self, model: nn.Module, variables: Any, *, conditioned: bool):
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        *,
+        conditioned: bool,
+        devices: Sequence[jax.Device] = (),
+    ):
         self.conditioned = conditioned  # read by the sweeps of `wne_jax.evaluation`
         self._model = model
-        self._variables = jax.tree.map(jnp.asarray, variables)
-        self._apply = jax.jit(self._estimate, static_argnames="self_ensemble")
+        self._number = len(devices)
+        self._whole = self._rows = None
+        if devices:
+            mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))
+            self._whole = NamedSharding(mesh, PartitionSpec())
+            self._rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
+        self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
+        self._apply = jax.jit(
+            self.denoise, static_argnames="self_ensemble", out_shardings=self._whole
+        )
 
     def __call__(
         self,
@@ -335,13 +388,17 @@ class _Function:
             strength: Share of the difference to apply.
             self_ensemble: Average over flips and rotations.
         """
+        y = jnp.asarray(y)
+        sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
+        if any(side < self._number for side in sides):
+            raise ValueError(
+                f"{min(sides)} rows are too few to divide among {self._number} devices: use fewer"
+            )
         sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
-        return self._apply(
-            self._variables, jnp.asarray(y), sigma, stats, jnp.float32(strength),
-            self_ensemble=self_ensemble,
-        )  # fmt: skip
+        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength)))
+        return self._apply(self._variables, *arguments, self_ensemble=self_ensemble)
 
-    def _estimate(
+    def denoise(
         self,
         variables: Any,
         y: Array,
@@ -351,6 +408,8 @@ class _Function:
         *,
         self_ensemble: bool,
     ) -> Array:
+        """What is compiled; compilers and profilers show its name."""
+        y = self._divide(y)
         model: Any = self._model
         condition: dict[str, Array] = {}
         if sigma is not None and takes_sigma_as(model) == "statistics":
@@ -363,11 +422,21 @@ class _Function:
             model = model.clone(statistics=given(stats))
 
         def f(y: Array) -> Array:
-            return model.apply(variables, y, **condition)
+            return self._divide(model.apply(variables, self._divide(y), **condition))
 
         x = self_ensembled(f)(y) if self_ensemble else f(y)
         # At 1 the estimate itself, bit for bit.
         return jnp.where(strength == 1, x, y + strength * (x - y))
+
+    def _everywhere(self, tree: Any) -> Any:
+        """Give every device of the mesh a copy."""
+        return tree if self._whole is None else jax.device_put(tree, self._whole)
+
+    def _divide(self, images: Array) -> Array:
+        """Say that the rows of images lie on the devices, one part on each."""
+        if self._rows is None:
+            return images
+        return lax.with_sharding_constraint(images, self._rows)
 
 
 def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.mismatch import PRESETS, Options, arm_configs, evaluate
+from experiments.mismatch import PRESETS, Options, arm_configs, evaluate, load_arms
 from experiments.mismatch import test_images as held_out_images
 from wne_jax import results
+from wne_jax.data.__main__ import main as prepare
 from wne_jax.denoiser import Denoiser
+from wne_jax.images import write_image
 from wne_jax.training.config import differences
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +74,16 @@ def test_mismatch_leaves_records_table_and_figures(mismatch):
     assert "holds to rounding" in done.stdout and "Mean PSNR" in done.stdout
 
 
+def test_every_shape_is_compiled_once(mismatch):
+    _, done = mismatch
+    assert "training step: 2 compilations, 2 arms" in done.stdout
+    compiled, shapes = re.search(
+        r"denoising: (\d+) compilations, (\d+) shapes", done.stdout
+    ).groups()
+    # Two arms: images of three sizes, crops for the defect, and those that the identities draw.
+    assert compiled == shapes and int(shapes) >= 2 * 4
+
+
 def test_mismatch_resumes_and_repeats_its_stages(mismatch):
     workdir, _ = mismatch
     before = (workdir / "config.json").read_text()
@@ -104,24 +118,39 @@ def test_a_broken_identity_ends_the_run_before_any_table(mismatch, monkeypatch):
     monkeypatch.setattr(Denoiser, "__init__", lambda self, *a: (initial(self, *a), broken(self))[0])
     before = (workdir / "psnr.csv").stat().st_mtime_ns
     with pytest.raises(AssertionError, match="not equivariant"):
-        evaluate(options, held_out_images(options))
+        evaluate(options, load_arms(options), held_out_images(options))
     assert (workdir / "psnr.csv").stat().st_mtime_ns == before
 
 
-def test_a_range_of_levels_from_zero_works_to_the_end(tmp_path):
+def test_a_prepared_dataset_mixed_with_a_folder_at_a_range_of_levels_from_zero(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / f"{name}.png", rng.integers(0, 256, (64, 72, 1), np.uint8))
+    prepared = ("--name", "noise", "--data-dir", tmp_path / "tfds")
+    assert prepare(["prepare", f"folder:{tmp_path / 'a'}", *map(str, prepared)]) == 0
     workdir = tmp_path / "run"
+    data = (
+        *("--data", f"tfds:noise@3,folder:{tmp_path / 'b'}@1", "--data-dir", tmp_path / "tfds"),
+        *("--test", "tfds:noise", "--corpus", "host"),
+    )
     range_ = ("--sigma-255", 0, 55, "--arms", "wne", "--steps", 2, "--test-sigmas-255", 25)
-    done = run("experiments.mismatch", *range_, "--workdir", workdir)
+    done = run("experiments.mismatch", *data, *range_, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     assert {r["sigma_255"] for r in results.read_csv(workdir / "psnr.csv")} == {25, 55}
+    assert {r["image"] for r in results.read_csv(workdir / "psnr.csv")} == {"a"}
+    assert "streams from the host" in done.stdout
 
 
 def test_the_small_preset_runs_on_the_research_sets(tmp_path, wne_data):
     size = ("--steps", 2, "--arms", "wne-noise", "--test-sigmas-255", 25, "--sigma-255", 25)
-    done = run("experiments.mismatch", "--preset", "small", *size, "--test", "folder:Set12",
-               "--workdir", tmp_path / "run")  # fmt: skip
+    (tmp_path / "two").mkdir()
+    for image in sorted((wne_data / "Set12").iterdir())[:2]:
+        shutil.copy(image, tmp_path / "two")
+    done = run("experiments.mismatch", "--preset", "small", *size,
+               "--test", f"folder:{tmp_path / 'two'}", "--workdir", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(results.read_csv(tmp_path / "run/psnr.csv")) == 12
+    assert len(results.read_csv(tmp_path / "run/psnr.csv")) == 2
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def train(config, compute):
     step, losses = 0, []
     while step < config.steps:
         state, done = runner.advance(state, next(source), config.steps - step)
-        step += done.count
+        step += done.steps
         losses += done.fetch()["loss"].tolist()
     state = jax.device_get(runner.canonical(state))
     y = np.random.default_rng(1).random((2, 16, 16, 1), np.float32)

@@ -7,10 +7,10 @@ alone, on any number of devices, wherever the pixels are.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from contextlib import ExitStack
+from typing import IO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +32,7 @@ class Corpus:
     """Images end to end.
 
     Attributes:
-        pixels: Flat buffer of all images, each in row-major [shots, H, W, C] order; None in a corpus that
-            windows are drawn for, but not cut from.
+        pixels: Flat buffer of all images, each in row-major [shots, H, W, C] order.
         offsets: i32[N] on a device, i64[N] on the host: where each image begins.
         heights: i32[N], rows of each image.
         widths: i32[N], columns of each image.
@@ -44,7 +43,7 @@ class Corpus:
         kind: "clean", "pairs" or "repeats".
     """
 
-    pixels: Array | np.ndarray | None
+    pixels: Array | np.ndarray
     offsets: Array | np.ndarray
     heights: Array | np.ndarray
     widths: Array | np.ndarray
@@ -90,30 +89,32 @@ def build_corpus(
     """
     shapes: list[tuple[int, ...]] = []
     ends: list[int] = []
-    file, dtype = tempfile.TemporaryFile(), None
-    for source in sources:
-        for image in source:
-            if dtype not in (None, image.dtype):
-                if dtype != np.float32:
-                    file = _to_float(file, dtype)
-                    dtype = np.dtype(np.float32)
-                image = to_unit(image)
-            dtype = image.dtype
-            file.write(np.ascontiguousarray(image).data)
-            shapes.append(image.shape if image.ndim == 4 else (1, *image.shape))
-        ends.append(len(shapes))
-    if not shapes or 0 in np.diff([0, *ends]):
-        raise ValueError("a corpus needs at least one image from every source")
+    with ExitStack() as files:
+        file, dtype = files.enter_context(tempfile.TemporaryFile(buffering=0)), None
+        for source in sources:
+            for image in source:
+                if dtype not in (None, image.dtype):
+                    if dtype != np.float32:
+                        floats = files.enter_context(tempfile.TemporaryFile(buffering=0))
+                        _write_as_float(file, dtype, floats)
+                        file, dtype = floats, np.dtype(np.float32)
+                    image = to_unit(image)
+                dtype = image.dtype
+                _write(file, image)
+                shapes.append(image.shape if image.ndim == 4 else (1, *image.shape))
+            ends.append(len(shapes))
+        if dtype is None or 0 in np.diff([0, *ends]):
+            raise ValueError("a corpus needs at least one image from every source")
+        pixels = np.memmap(file, dtype, mode="r")
     shots, heights, widths, channels = np.array(shapes, np.int64).T
     if len(set(channels)) > 1:
         raise ValueError(
             f"all images must have one number of channels; these have {sorted(set(channels.tolist()))}"
         )
     sizes = np.prod(shapes, axis=1, dtype=np.int64)
-    file.flush()
     shares = np.cumsum(np.ones(1) if weights is None else np.array(weights) / np.sum(weights))
     return Corpus(
-        pixels=np.memmap(file, dtype, mode="r"),
+        pixels=pixels,
         offsets=np.cumsum(sizes) - sizes,
         heights=heights.astype(np.int32),
         widths=widths.astype(np.int32),
@@ -313,12 +314,21 @@ def _as_unit(crop: Array) -> Array:
     return crop.astype(jnp.float32) / full_scale(crop.dtype)
 
 
-def _to_float(file, dtype: np.dtype):
-    """The same pixels as float32 in unit range, in another temporary file."""
-    file.flush()
-    floats = tempfile.TemporaryFile()
+def _write_as_float(file: IO[bytes], dtype: np.dtype, floats: IO[bytes]) -> None:
+    """Copy the pixels of one file to another, as float32 in unit range."""
     pixels = np.memmap(file, dtype, mode="r")
     for start in range(0, pixels.size, _CHUNK):
-        floats.write(to_unit(pixels[start : start + _CHUNK]).data)
-    floats.seek(0, os.SEEK_END)
-    return floats
+        _write(floats, to_unit(pixels[start : start + _CHUNK]))
+
+
+def _write(file: IO[bytes], pixels: np.ndarray) -> None:
+    """Append pixels to an unbuffered file."""
+    left = np.ascontiguousarray(pixels).data.cast("B")
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise OSError(
+            f"the images do not fit into {tempfile.gettempdir()} ({error.strerror}): the environment "
+            "variable TMPDIR names another folder"
+        ) from error

@@ -1,5 +1,6 @@
 """Crops of a corpus that no device holds: cut on the host by threads, some steps ahead, through Grain."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -47,15 +48,16 @@ def stream_crops(
         ) from error
 
     host = _host_device()
-    drawable = jax.device_put(corpus.replace(pixels=None, offsets=None), host)
-    key, indices = jax.device_put((key, jnp.asarray(indices)), host)
+    nothing = np.zeros(0, np.int32)  # drawing looks at shapes alone
+    shapes = jax.device_put(dataclasses.replace(corpus, pixels=nothing, offsets=nothing), host)
+    key, wanted = jax.device_put((key, jnp.asarray(indices)), host)
 
     @jax.jit
     def draw(corpus: Corpus, step: Array):
-        return draw_windows(jax.random.fold_in(key, step), corpus, indices, size=size)
+        return draw_windows(jax.random.fold_in(key, step), corpus, wanted, size=size)
 
     def crops_of(step: int) -> np.ndarray:
-        windows = jax.device_get(draw(drawable, jax.device_put(np.int32(step), host)))
+        windows = jax.device_get(draw(shapes, jax.device_put(np.int32(step), host)))
         return cut_on_host(corpus, windows, size=size)
 
     steps = grain.MapDataset.range(start, stop).map(crops_of)

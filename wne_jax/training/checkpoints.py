@@ -1,5 +1,7 @@
 """Training states on disk, through Orbax: written aside and moved into place, the last few kept."""
 
+import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,8 @@ class Checkpoints:
 
     def _unwritten(self, error: Exception) -> OSError:
         last = "there is none before it"
-        if steps := self._manager.all_steps(read=True):
+        self._manager.reload()
+        if steps := self._manager.all_steps():
             last = f"that of step {max(steps)} is intact"
         return OSError(
             f"a checkpoint in {self._manager.directory} cannot be written: {_reason(error)}; {last}"
@@ -158,5 +161,8 @@ def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says, cut short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """What the operating system says, or the first line of what a library does, cut short."""
+    text = str(error).strip() or type(error).__name__
+    if found := re.search(r"os_error_code='(\d+)'", text):  # TensorStore says it last
+        return os.strerror(int(found[1]))
+    return text.splitlines()[0][:300]

@@ -22,6 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from wne_jax.data.corpus import MAX_ELEMENTS, Corpus
 from wne_jax.data.stream import stream_crops
 from wne_jax.training.config import TrainConfig
+from wne_jax.training.processes import any_process
 from wne_jax.training.step import Metrics, TrainState, data_key, make_train_step
 
 Parallel = Literal["auto", "single", "mesh", "pmap"]
@@ -51,13 +52,13 @@ class Compute:
 class Progress(NamedTuple):
     """What one dispatch has done: a number of steps, and their metrics, still on the devices."""
 
-    count: int
+    steps: int
     metrics: Metrics
 
     def fetch(self) -> dict[str, np.ndarray]:
-        """The metrics on the host, `[count]` each."""
+        """The metrics on the host, `[steps]` each."""
         return {
-            name: np.ravel(leaf.addressable_shards[0].data)[: self.count]
+            name: np.ravel(leaf.addressable_shards[0].data)[: self.steps]
             for name, leaf in self.metrics.items()
         }
 
@@ -90,7 +91,7 @@ class Runner:
         self._config, self._compute = config, compute
         self._mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
         self.sharding = self._spread()
-        self.streams = _streams(corpus, compute.corpus, devices[0])
+        self.streams = _streams(corpus, compute.corpus, self._mesh.local_devices[0])
         self._corpus = corpus if self.streams else self._put(corpus)
         self._bytes = corpus.pixels.nbytes
         self.together = jax.process_count() > 1
@@ -218,9 +219,9 @@ def _as_is(batch: Any) -> Any:
 
 
 def _fold(step: Callable, *, limit: int) -> Callable:
-    """`(state, corpus, count) -> (state, metrics)`, `count` steps in one program; metrics have `limit` entries."""
+    """Many steps in one program: `(state, corpus, count) -> (state, metrics)`, metrics `[limit]` each."""
 
-    def folded(state: TrainState, corpus: Corpus, count: Array) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, corpus: Corpus, count: Array) -> tuple[TrainState, Metrics]:
         _, shapes = jax.eval_shape(step, state, corpus)
         metrics = jax.tree.map(lambda leaf: jnp.zeros((limit, *leaf.shape), leaf.dtype), shapes)
 
@@ -231,7 +232,7 @@ def _fold(step: Callable, *, limit: int) -> Callable:
 
         return lax.fori_loop(0, count, body, (state, metrics))
 
-    return folded
+    return train_step
 
 
 def _streams(corpus: Corpus, placement: Placement, device: jax.Device) -> bool:
@@ -248,7 +249,8 @@ def _streams(corpus: Corpus, placement: Placement, device: jax.Device) -> bool:
         )
     if placement != "auto":
         return placement == "host"
-    return elements > MAX_ELEMENTS or corpus.pixels.nbytes > _SHARE_OF_MEMORY * _memory_of(device)
+    budget = _SHARE_OF_MEMORY * _memory_of(device)
+    return any_process(elements > MAX_ELEMENTS or corpus.pixels.nbytes > budget)
 
 
 def _memory_of(device: jax.Device) -> float:

@@ -55,11 +55,11 @@ def load_corpus(config: TrainConfig, *, data_dir: str | Path | None = None) -> C
         )
         for part in parts
     ]
-    weights = [part.weight for part in parts]
+    weights = [part.weight for part in parts if part.weight is not None]
     return build_corpus(
         *((image.pixels for image in source) for source in sources),
         kind=kinds.pop(),
-        weights=None if None in weights else weights,
+        weights=weights or None,
     )
 
 
@@ -145,7 +145,7 @@ def _run(
     step, logged, began = start, start, time.perf_counter()
     while step < config.steps:
         state, done = runner.advance(state, next(source), _until_look(config, step))
-        step += done.count
+        step += done.steps
         pending.append(done)
         looking = step % config.log_every == 0
         saving = step % config.save_every == 0 or step == config.steps
@@ -241,12 +241,9 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
 def _claim(workdir: Path, config: TrainConfig, corpus: Corpus, *, resume: bool) -> None:
     """Write configuration and fingerprint into the folder, or check those that are there."""
     path, images = workdir / "config.json", workdir / "corpus.json"
-    found = {
-        "images": len(corpus),
-        "elements": int(np.size(corpus.pixels)),
-        "fingerprint": fingerprint(corpus),
-    }
-    assert_same(found["fingerprint"], "images")
+    digest = fingerprint(corpus)
+    found = {"images": len(corpus), "elements": int(corpus.pixels.size), "fingerprint": digest}
+    assert_same(digest, "images")
     if path.exists():
         if not resume:
             raise FileExistsError(

@@ -1,5 +1,6 @@
 """One training step: draw noisy crops, take the loss, update. A pure function of state and corpus."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -213,9 +214,8 @@ def _accumulated(gradient_of: Gradient, *, parts: int) -> Gradient:
     def accumulated(state: TrainState, batch: Batch) -> tuple[tuple[Array, Any], Any]:
         def body(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], None]:
             collections, total = carry
-            (loss, collections), gradient = gradient_of(
-                state.replace(collections=collections), part
-            )
+            now = dataclasses.replace(state, collections=collections)
+            (loss, collections), gradient = gradient_of(now, part)
             return (collections, jax.tree.map(jnp.add, total, (loss, gradient))), None
 
         split = jax.tree.map(

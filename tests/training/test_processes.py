@@ -1,0 +1,133 @@
+"""Several processes on one machine, as on a cluster: killed, and resumed by others."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, joined, save_config
+from wne_jax.training.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+CONFIG = TrainConfig(
+    model=ModelConfig(options={"depth": 3, "features": 4}, wrapper="wne"),
+    optimizer=OptimizerConfig(name="sgd", learning_rate=0.1, schedule="constant", ema=0.9),
+    patch=12,
+    batch=8,
+    steps=40,
+    log_every=1,
+    save_every=7,
+)
+
+
+def start(number, workdir, *, parallel="auto", corpus="auto", devices=4):
+    """Start processes that hold some devices together."""
+    config = workdir.parent / "config.json"
+    save_config(CONFIG, config)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // number}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    script = Path(__file__).with_name("one_process.py")
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, (script, f"localhost:{port}", number, i, config)), workdir,
+             parallel, corpus],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(number)
+    ]  # fmt: skip
+
+
+def finish(children):
+    for child in children:
+        _, errors = child.communicate(timeout=300)
+        assert child.returncode == 0, errors
+
+
+def steps_logged(workdir):
+    log = workdir / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in log.open()] if log.exists() else []
+
+
+def bytes_of(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of one process, uninterrupted."""
+    with jax.numpy_dtype_promotion("standard"):
+        workdir = tmp_path_factory.mktemp("alone") / "run"
+        return fit(CONFIG, workdir, progress=False), workdir
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run of two processes, of which one was killed, and then the one that was left."""
+    workdir = tmp_path_factory.mktemp("killed") / "run"
+    children = start(2, workdir)
+    while len(steps_logged(workdir)) < 16 and all(child.poll() is None for child in children):
+        time.sleep(0.005)
+    children[1].kill()
+    assert children[1].wait(60) == -signal.SIGKILL
+    children[0].kill()
+    children[0].communicate(timeout=60)
+    return workdir
+
+
+@pytest.mark.parametrize(
+    "processes, options", [(1, {}), (2, {"parallel": "pmap", "corpus": "host"}), (4, {})]
+)
+def test_a_killed_run_goes_on_with_any_number_of_processes(
+    tmp_path, killed, alone, processes, options
+):
+    expected, whole = alone
+    workdir = tmp_path / "run"
+    shutil.copytree(killed, workdir)
+    with Checkpoints(workdir, keep=2, create=False) as checkpoints:
+        assert 7 <= checkpoints.latest <= steps_logged(workdir)[-1]
+    if processes == 1:
+        fit(CONFIG, workdir, resume=True, progress=False)
+    else:
+        finish(start(processes, workdir, **options))
+    assert steps_logged(workdir) == list(range(1, CONFIG.steps + 1))
+    with Checkpoints(workdir, keep=2, create=False) as checkpoints:
+        state = checkpoints.restore(CONFIG)
+    for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    # Written once, not by every process.
+    sizes = [bytes_of(folder / "checkpoints" / str(CONFIG.steps)) for folder in (workdir, whole)]
+    assert sizes[0] < 1.5 * sizes[1]
+    assert not list(workdir.glob("checkpoints/*tmp*"))
+
+
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        ((None, 2, 0), "need a coordinator"),
+        (("localhost:1", None, None), "needs processes and process-id"),
+        (("auto", None, None), "cannot join at coordinator = 'auto'"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(numbers, message):
+    coordinator, processes, process_id = numbers
+    with (
+        pytest.raises(ValueError, match=message),
+        joined(coordinator, processes=processes, process_id=process_id),
+    ):
+        pass

@@ -1,0 +1,200 @@
+"""Harm done to a run: nothing that was saved is lost, and one line says what is wrong."""
+
+import dataclasses
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from wne_jax.data import build_corpus
+from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, create_state, fit
+from wne_jax.training.checkpoints import Checkpoints
+from wne_jax.weights import WeightsError, save
+
+pytestmark = [
+    pytest.mark.usefixtures("standard_promotion"),
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # Orbax's threads
+]
+
+CONFIG = TrainConfig(
+    model=ModelConfig(options={"depth": 3, "features": 24}),
+    optimizer=OptimizerConfig(schedule="constant"),
+    patch=12,
+    batch=2,
+    steps=6,
+    log_every=1,
+    save_every=2,
+    keep=3,
+)
+
+KILLED_WHEN_ALL_BUT_THE_RENAMING_IS_DONE = """
+import os, signal, sys
+from pathlib import Path
+from orbax.checkpoint.path import atomicity
+from wne_jax.training import fit, load_config
+
+finalize = atomicity.AtomicRenameTemporaryPath.finalize
+
+async def killed(self, *arguments, **options):
+    if self.get_final().name == "4":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await finalize(self, *arguments, **options)
+
+atomicity.AtomicRenameTemporaryPath.finalize = killed
+fit(load_config(Path(sys.argv[1], "config.json")), sys.argv[1], resume=True, progress=False)
+"""
+
+
+def corpus():
+    rng = np.random.default_rng(0)
+    return build_corpus([rng.integers(0, 256, (20, 24, 1)).astype(np.uint8) for _ in range(3)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    with jax.numpy_dtype_promotion("standard"):
+        workdir = tmp_path_factory.mktemp("reliability") / "run"
+        return fit(CONFIG, workdir, corpus=corpus(), progress=False), workdir
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, whose last checkpoints a test may damage."""
+    shutil.copytree(finished[1], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resume(run, **options):
+    return fit(CONFIG, run, **{"resume": True, "corpus": corpus(), "progress": False} | options)
+
+
+def steps_saved(run):
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def largest_file(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """Stands for a full disk: writes beyond fail."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("damage", ["cut", "deleted"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(run, finished, damage):
+    for step in ("4", "6"):
+        file = largest_file(run / "checkpoints" / step)
+        file.write_bytes(file.read_bytes()[:100]) if damage == "cut" else file.unlink()
+    with pytest.warns(UserWarning, match=r"step 6 .* damaged .*step 4 .* going on from step 2$"):
+        state = resume(run)
+    chex.assert_trees_all_equal(state, finished[0])
+    assert steps_saved(run) == ["2", "4", "4.damaged", "6", "6.damaged"]
+
+
+def test_without_an_intact_checkpoint_nothing_is_touched(run):
+    for step in ("2", "4", "6"):
+        largest_file(run / "checkpoints" / step).unlink()
+    with pytest.raises(ValueError, match=r"no checkpoint can be read.*step 6.*step 4.*step 2"):
+        resume(run)
+    assert steps_saved(run) == ["2", "4", "6"]
+
+
+def test_killed_within_the_writing_of_a_checkpoint(run, finished):
+    for step in ("4", "6"):
+        shutil.rmtree(run / "checkpoints" / step)
+    (run / "corpus.json").unlink()  # the child trains on the embedded images
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED_WHEN_ALL_BUT_THE_RENAMING_IS_DONE, run],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        timeout=120,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert any(name.startswith("4.") for name in steps_saved(run))
+    with Checkpoints(run, keep=3, create=False) as checkpoints:
+        assert checkpoints.latest == 2
+    (run / "corpus.json").unlink()
+    chex.assert_trees_all_equal(resume(run), finished[0])
+    assert steps_saved(run) == ["2", "4", "6"]
+
+
+def test_a_full_disk_ends_the_run_with_the_checkpoint_before_intact(run, finished):
+    shutil.rmtree(run / "checkpoints/6")
+    images = corpus()
+    with (
+        no_file_larger_than(20_000),
+        pytest.raises(OSError, match=r"cannot be written: .*File too large.*step 4 is intact$"),
+    ):
+        resume(run, corpus=images)
+    with Checkpoints(run, keep=3, create=False) as checkpoints:
+        assert checkpoints.latest == 4
+    chex.assert_trees_all_equal(resume(run), finished[0])
+    assert steps_saved(run) == ["2", "4", "6"]
+
+
+def test_images_that_do_not_fit_the_disk_are_said_to():
+    with no_file_larger_than(1000), pytest.raises(OSError, match=r"do not fit into .*TMPDIR"):
+        build_corpus([np.zeros((40, 40, 1), np.uint8)])
+
+
+def test_other_images_are_refused_on_resuming(run):
+    other = build_corpus([np.zeros((20, 24, 1), np.uint8)] * 4)
+    with pytest.raises(ValueError, match="other images: 3 of 1,440 elements then, 4 of 1,920 now"):
+        resume(run, corpus=other)
+
+
+def test_another_configuration_is_refused_on_resuming(run):
+    changed = dataclasses.replace(CONFIG, precision="bfloat16", accumulate=2)
+    with pytest.raises(ValueError, match="other values of accumulate, precision"):
+        fit(changed, run, resume=True, corpus=corpus(), progress=False)
+
+
+def test_training_starts_from_weights_of_a_file_or_of_a_run(run, finished, tmp_path):
+    state, _ = finished
+    save(tmp_path / "weights.safetensors", CONFIG.model, state.variables())
+    still = OptimizerConfig(name="sgd", learning_rate=1e-30)
+    for path in (tmp_path / "weights.safetensors", run):
+        config = dataclasses.replace(CONFIG, init=str(path), optimizer=still, steps=1)
+        started = fit(config, tmp_path / f"from-{path.name}", corpus=corpus(), progress=False)
+        chex.assert_trees_all_equal(started.params, state.params)
+    wider = dataclasses.replace(
+        CONFIG,
+        init=str(tmp_path / "weights.safetensors"),
+        model=ModelConfig(options={"depth": 3, "features": 8}),
+    )
+    with pytest.raises(WeightsError, match="does not fit dncnn"):
+        fit(wider, tmp_path / "wider", corpus=corpus(), progress=False)
+    assert not (tmp_path / "wider").exists()
+
+
+def test_noise_of_the_camera_trains_a_blind_network_and_no_conditioned_one(tmp_path):
+    rng = np.random.default_rng(0)
+    clean = rng.random((20, 24, 1), np.float32)
+    shots = np.stack([clean + 0.1 * rng.standard_normal(clean.shape, np.float32) for _ in range(3)])
+    for kind, scene in (("pairs", shots[:2]), ("repeats", shots)):
+        scenes = build_corpus([scene], kind=kind)
+        state = fit(CONFIG, tmp_path / kind, corpus=scenes, progress=False)
+        before = create_state(CONFIG).params["conv_2"]["kernel"]
+        assert np.any(state.params["conv_2"]["kernel"] != before)
+        options = CONFIG.model.options | {"conditioned": True}
+        told = dataclasses.replace(CONFIG, model=ModelConfig("fdncnn", options))
+        with pytest.raises(ValueError, match=f"which {kind} of images do not say"):
+            fit(told, tmp_path / "told", corpus=scenes, progress=False)
