@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from experiments import _cli, _timing
 from wne_jax import plotting, results
+from wne_jax._compiler import jit
 from wne_jax._files import write_atomically
 from wne_jax.training import (
     ModelConfig,
@@ -73,7 +74,7 @@ def make_functions(
     config = TrainConfig(model=model, batch=batch, patch=size)
     corpus, state = jax.device_put(load_corpus(config)), create_state(config)
     noisy = draw_batch(config, corpus, state.step).noisy
-    step, infer = jax.jit(make_train_step(config)), jax.jit(model.build().apply)
+    step, infer = jit(make_train_step(config)), jit(model.build().apply)
     return {
         "training": lambda: step(state, corpus),
         "inference": lambda: infer(state.variables(), noisy),

@@ -103,6 +103,21 @@ def load(path):
     return tifffile.imread(path) if path.suffix == ".tif" else np.asarray(Image.open(path))
 
 
+def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monkeypatch, capsys):
+    divided = []
+    over = Denoiser.over
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    monkeypatch.setattr(Denoiser, "over", lambda self, d: divided.append(d) or over(self, d))
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    for name, options in (("b.png", ()), ("c.png", ("--devices", 0))):
+        assert run("denoise", tmp_path / "a.png", "-o", tmp_path / name, *options) == 0
+    assert divided == [jax.local_devices()]
+    np.testing.assert_array_equal(load(tmp_path / "b.png"), load(tmp_path / "c.png"))
+    for number in (-1, 1000):
+        said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path, "--devices", number)
+        assert f"--devices is {number}, and" in said
+
+
 def test_planes_of_a_stack_have_their_own_statistics(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
     stack = RNG.normal(1, 0.1, (2, 3, 24, 20)).astype(np.float32) * np.float32(10.0) ** np.arange(

@@ -84,9 +84,11 @@ def look() -> dict[str, object]:
     """What one denoiser is compiled to, how often, and what it refuses."""
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **about: compiled.append(about.get("fun_name"))
-        if event == "/jax/core/compile/backend_compile_duration"
-        else None
+        lambda event, _, **about: (
+            compiled.append(about.get("fun_name"))
+            if event == "/jax/core/compile/backend_compile_duration"
+            else None
+        )
     )
     config, shape, _ = CASES["zeros beyond the border"]
     divided = make(config, 1).over()

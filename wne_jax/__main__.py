@@ -79,8 +79,8 @@ class Denoise(_Model):
     axes: str | None = None
     """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
     devices: int = 1
-    """Devices among which the rows of each image, or of each tile, are divided, 0 for all: with --tile 0, what
-    one device cannot hold needs no tiles."""
+    """Devices among which the rows of each image, or of each tile, are divided; 0 for all. With --tile 0,
+    what is too large for one needs no tiles."""
     overwrite: bool = False
     """Replace files that exist."""
 

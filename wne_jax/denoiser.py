@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
+from wne_jax._compiler import jit
 from wne_jax._progress import Progress, part_of
 from wne_jax.frozen import takes_sigma_as
 from wne_jax.models.config import ModelConfig
@@ -347,7 +348,7 @@ class Coordinates:
 
 
 class _Function:
-    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], on one device or with rows divided among several."""
+    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], of one device, or of some that share the rows."""
 
     def __init__(
         self,
@@ -366,9 +367,7 @@ class _Function:
             self._whole = NamedSharding(mesh, PartitionSpec())
             self._rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
         self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
-        self._apply = jax.jit(
-            self.denoise, static_argnames="self_ensemble", out_shardings=self._whole
-        )
+        self._apply = jit(self.denoise, static_argnames="self_ensemble", out_shardings=self._whole)
 
     def __call__(
         self,

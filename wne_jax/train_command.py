@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 from tyro import conf
 
 from wne_jax._commands import say
-from wne_jax.data import Corpus, kind_of, parse_mixture
-from wne_jax.data.corpus import cut_on_host, draw_windows
+from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
 from wne_jax.denoiser import Denoiser
 from wne_jax.models import build
 from wne_jax.models.config import ModelConfig, Wrapper
@@ -58,11 +59,11 @@ class Network(ForeignWeights):
     ] = ()
     """Options of the backbone, values as in JSON: depth=8 features=48 (default: depth=6 features=32 for dncnn
     and fdncnn, the published sizes for the others)."""
-    wrapper: Wrapper | None = None
-    """wne; scale (scale equivariance alone), input (no way back) or none (default: wne, or that of --init)."""
+    wrapper: Literal["auto"] | Wrapper = "auto"
+    """wne, scale (scale equivariance alone), input (no way back) or none; auto is wne, or that of --init."""
     statistics: str | None = None
-    """What the wrapper removes: mean_std, noise_level, high_pass, median_mad or min_max (default: mean_std, or
-    those of --init)."""
+    """What the wrapper removes: mean_std, noise_level, high_pass, median_mad or min_max (default: mean_std,
+    or those of --init)."""
     anchor: tuple[float, float] | None = None
     """Location and scale that the backbone works in (default: 0 1; measured where the network of --init is
     wrapped anew)."""
@@ -88,7 +89,9 @@ class Network(ForeignWeights):
         if given is None:
             backbone = self.backbone or ModelConfig.backbone
             given = ModelConfig(backbone, _parse_options(backbone, sum(self.option, start=())))
-        wrapper = self.wrapper or ("wne" if given.wrapper == "none" else given.wrapper)
+        wrapper = self.wrapper
+        if wrapper == "auto":
+            wrapper = "wne" if given.wrapper == "none" else given.wrapper
         if wrapper in ("none", "scale") and self.statistics:
             raise ValueError(f"--statistics: the wrapper {wrapper!r} takes none; leave it out")
         changes: dict[str, Any] = {"wrapper": wrapper}
@@ -99,12 +102,6 @@ class Network(ForeignWeights):
         if self.anchor:
             changes["anchor"] = self.anchor
         return dataclasses.replace(given, **changes)
-
-    def must_be_measured(self, given: ModelConfig, model: ModelConfig) -> bool:
-        """Whether the network of `init` stands behind statistics that it was not trained behind."""
-        if self.anchor or model.wrapper == "none":
-            return False
-        return (given.wrapper, given.statistics) != (model.wrapper, model.statistics)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,16 +248,13 @@ class Train:
         config = self.config(start)
         make_train_step(config)  # refuses unknown names before any image is read
         corpus = load_corpus(config, data_dir=self.data_dir)
-        variables = None
+        read: dict[str, Any] = {}
         if start is not None:
-            variables, given = start.variables, start.config
-            if network.must_be_measured(given, config.model):
-                anchor = measure_anchor(config, corpus, given)
-                model = dataclasses.replace(config.model, anchor=anchor)
-                config = dataclasses.replace(config, model=model)
+            config = self._anchored(config, corpus, start)
+            if network.mode or network.allow_namespace:  # of which `config.init` says nothing
+                read["variables"] = start.variables
         compute = Compute(self.machine.parallel, self.machine.corpus)
-        fit(config, self.out, resume=self.resume, corpus=corpus, variables=variables,
-            compute=compute)  # fmt: skip
+        fit(config, self.out, resume=self.resume, corpus=corpus, compute=compute, **read)
         if is_lead():
             level = " --sigma-255 LEVEL" if config.model.conditioned else ""
             print(f"trained: {self.out}")
@@ -269,10 +263,17 @@ class Train:
                 f"{level} IN... -o OUT"
             )
 
+    def _anchored(self, config: TrainConfig, corpus: Corpus, start: Denoiser) -> TrainConfig:
+        """The run, its anchor measured where the network comes behind statistics that are new to it."""
+        model, given = config.model, start.config or ModelConfig()
+        known = getattr(given.build(), "statistics", None)
+        if self.network.anchor or getattr(model.build(), "statistics", known) is known:
+            return config
+        anchor = measure_anchor(config, corpus, given)
+        return dataclasses.replace(config, model=dataclasses.replace(model, anchor=anchor))
 
-def measure_anchor(
-    config: TrainConfig, corpus: Corpus, given: ModelConfig
-) -> tuple[float, float]:
+
+def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> tuple[float, float]:
     """The location and the scale that a run's statistics have on what its backbone was trained to see.
 
     A bare network saw images in unit range; a wrapped one saw them normalized.
@@ -286,18 +287,22 @@ def measure_anchor(
         The mean location and the median scale of the first batch of the run, noise included, to three digits:
         a run that is resumed on another device finds the same.
     """
-    key = jax.random.fold_in(data_key(config), 0)
-    drawable = dataclasses.replace(corpus, pixels=None, offsets=None)
-    windows = draw_windows(key, drawable, jnp.arange(config.batch), size=config.patch)
-    crops = cut_on_host(corpus, jax.device_get(windows), size=config.patch)
-    seen = draw_batch(config, jnp.asarray(crops), jnp.int32(0)).noisy
-    if given.wrapper != "none":
-        before: Any = given.build()
-        z, _ = normalize(seen, statistics=before.statistics)
-        seen = before.anchor.scale * z + before.anchor.location
-    model: Any = config.model.build()
-    location, scale = model.statistics(seen)
-    return float(f"{jnp.mean(location):.3g}"), float(f"{jnp.median(scale):.3g}")
+    before: Any = given.build()
+    after: Any = config.model.build()
+
+    @jax.jit
+    def measure(crops: Array) -> tuple[Array, Array]:
+        seen = draw_batch(config, crops, jnp.int32(0)).noisy
+        if given.wrapper != "none":
+            z, _ = normalize(seen, statistics=before.statistics)
+            seen = before.anchor.scale * z + before.anchor.location
+        location, scale = after.statistics(seen)
+        return jnp.mean(location), jnp.median(scale)
+
+    everyone = np.arange(config.batch)
+    stream = stream_crops(data_key(config), corpus, everyone, size=config.patch, start=0, stop=1)
+    location, scale = measure(jnp.asarray(next(stream)))
+    return round(float(location), 3), float(f"{scale:.3g}")
 
 
 def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:

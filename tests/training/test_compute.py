@@ -145,6 +145,19 @@ def test_a_large_corpus_streams_by_itself_and_is_refused_on_the_device(monkeypat
     assert runner.streams and "streams from the host" in str(runner)
 
 
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"parallel": "xmap"}, "auto, single, mesh, pmap; not 'xmap'"),
+        ({"corpus": "disk"}, "auto, device, host; not 'disk'"),
+        ({"folded": 0}, "1 or more"),
+    ],
+)
+def test_ways_that_do_not_exist_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Compute(**values)
+
+
 def test_a_streamed_batch_is_the_one_drawn_on_the_device_at_any_step():
     images = corpus()
     runner = Runner(SMALL, images, Compute("single", "host"))

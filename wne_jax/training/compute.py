@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from wne_jax._compiler import jit
 from wne_jax.data.corpus import MAX_ELEMENTS, Corpus
 from wne_jax.data.stream import stream_crops
 from wne_jax.training.config import TrainConfig
@@ -47,6 +48,16 @@ class Compute:
     parallel: Parallel = "auto"
     corpus: Placement = "auto"
     folded: int = _FOLDED
+
+    def __post_init__(self):
+        """Refuse what cannot be meant."""
+        for name, known in (("parallel", get_args(Parallel)), ("corpus", get_args(Placement))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; not {getattr(self, name)!r}"
+                )
+        if self.folded < 1:
+            raise ValueError(f"folded must be 1 or more, not {self.folded}")
 
 
 class Progress(NamedTuple):
@@ -164,7 +175,7 @@ class Runner:
         step = make_train_step(self._config, constrain=spread if self._mesh.size > 1 else _as_is)
         if self._folds:
             step = _fold(step, limit=self._compute.folded)
-        return jax.jit(step, donate_argnums=0, out_shardings=self.sharding)
+        return jit(step, donate_argnums=0, out_shardings=self.sharding)
 
     def _spread(self, *axes: str) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))

@@ -69,6 +69,7 @@ def fit(
     *,
     resume: bool = False,
     corpus: Corpus | None = None,
+    variables: Any = None,
     data_dir: str | Path | None = None,
     compute: Compute = Compute(),  # noqa: B008 (immutable)
     progress: bool = True,
@@ -84,6 +85,7 @@ def fit(
         workdir: Its folder; made if absent.
         resume: Go on from the last checkpoint in it that can be read, or start if there is none.
         corpus: Images; read as `config.data` says if not given.
+        variables: What the model starts from; read as `config.init` says if not given.
         data_dir: Where TFDS datasets are prepared.
         compute: On which devices, and where the images lie.
         progress: Say how it is computed, and show a bar with loss, speed and time left.
@@ -103,7 +105,8 @@ def fit(
     corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
     _check_corpus(config, corpus)
     runner = Runner(config, corpus, compute)  # refuses unknown names
-    initial = create_state(config, _initial_variables(config))
+    variables = _initial_variables(config) if variables is None else variables
+    initial = create_state(config, variables)
     _claim(workdir, config, corpus, resume=resume)
     with Checkpoints(workdir, keep=config.keep) as checkpoints:
         if start := checkpoints.latest or 0:
