@@ -7,16 +7,16 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import tyro
 
+from wne_jax import train_command
 from wne_jax.results import provenance, write_json
-from wne_jax.training import Compute, Diverged, joined
+from wne_jax.training import Diverged
 from wne_jax.training.config import flatten
 
 Options = TypeVar("Options")
@@ -31,28 +31,8 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(Data):
-    """What a run is computed on; a base of options. Results do not depend on it, but for rounding."""
-
-    parallel: Literal["auto", "single", "mesh", "pmap"] = "auto"
-    """One device, all by jit over a mesh, or all by pmap (auto: a mesh from two devices on)."""
-    corpus: Literal["auto", "device", "host"] = "auto"
-    """Where training images lie: on the devices, or streaming from the host (auto: as they fit)."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0 of several that train together, or "auto" on a cluster that JAX knows."""
-    processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Number of this process, from 0."""
-
-    @property
-    def compute(self) -> Compute:
-        """How `fit` shall run."""
-        return Compute(self.parallel, self.corpus)
-
-    def joined(self) -> AbstractContextManager[None]:
-        """The time in which this process is one of several."""
-        return joined(self.coordinator, processes=self.processes, process_id=self.process_id)
+class Machine(Data, train_command.Machine):
+    """What a run is computed on; a base of options."""
 
 
 _REPLACEABLE = ("resume", "stage", "workdir", *(f.name for f in dataclasses.fields(Machine)))

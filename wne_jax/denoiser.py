@@ -367,7 +367,8 @@ class _Function:
             self._whole = NamedSharding(mesh, PartitionSpec())
             self._rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
         self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
-        self._apply = jit(self.denoise, static_argnames="self_ensemble", out_shardings=self._whole)
+        options: dict[str, Any] = {"static_argnames": "self_ensemble", "out_shardings": self._whole}
+        self._apply, self._apply_within = (f(self.denoise, **options) for f in (jit, jax.jit))
 
     def __call__(
         self,
@@ -395,7 +396,9 @@ class _Function:
             )
         sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
         arguments = self._everywhere((y, sigma, stats, jnp.float32(strength)))
-        return self._apply(self._variables, *arguments, self_ensemble=self_ensemble)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        apply = self._apply_within if traced else self._apply
+        return apply(self._variables, *arguments, self_ensemble=self_ensemble)
 
     def denoise(
         self,

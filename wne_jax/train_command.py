@@ -148,7 +148,7 @@ class Updates:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What it is computed on."""
+    """What it is computed on. Results do not depend on it, but for rounding."""
 
     parallel: Parallel = "auto"
     """One device, all by jit over a mesh, or all by pmap (auto: a mesh from two devices on)."""
@@ -160,6 +160,11 @@ class Machine:
     """How many processes there are."""
     process_id: int | None = None
     """Number of this process, from 0."""
+
+    @property
+    def compute(self) -> Compute:
+        """How `fit` shall run."""
+        return Compute(self.parallel, self.corpus)
 
     def joined(self) -> AbstractContextManager[None]:
         """The time in which this process is one of several."""
@@ -253,7 +258,7 @@ class Train:
             config = self._anchored(config, corpus, start)
             if network.mode or network.allow_namespace:  # of which `config.init` says nothing
                 read["variables"] = start.variables
-        compute = Compute(self.machine.parallel, self.machine.corpus)
+        compute = self.machine.compute
         fit(config, self.out, resume=self.resume, corpus=corpus, compute=compute, **read)
         if is_lead():
             level = " --sigma-255 LEVEL" if config.model.conditioned else ""

@@ -11,8 +11,6 @@ from wne_jax.data import build_corpus
 from wne_jax.training import Compute, ModelConfig, OptimizerConfig, TrainConfig, create_state
 from wne_jax.training.compute import Runner
 
-assert jax.device_count() == 8
-
 SGD = TrainConfig(
     model=ModelConfig(options={"depth": 3, "features": 4}, wrapper="wne"),
     optimizer=OptimizerConfig(name="sgd", learning_rate=0.1, schedule="constant"),
@@ -69,6 +67,7 @@ def compare(config, *ways):
 
 
 if __name__ == "__main__":
+    assert jax.device_count() == 8
     mesh, pmap = ("mesh", Compute("mesh")), ("pmap", Compute("pmap"))
     found = {
         "sgd": compare(

@@ -5,16 +5,17 @@ from pathlib import Path
 
 from wne_jax.training import Compute, fit, joined, load_config
 
-coordinator, processes, process_id, config, workdir, parallel, corpus = sys.argv[1:]
-with joined(
-    None if coordinator == "alone" else coordinator,
-    processes=None if coordinator == "alone" else int(processes),
-    process_id=None if coordinator == "alone" else int(process_id),
-):
-    fit(
-        load_config(Path(config)),
-        workdir,
-        resume=True,
-        compute=Compute(parallel, corpus),
-        progress=False,
-    )
+if __name__ == "__main__":
+    coordinator, processes, process_id, config, workdir, parallel, corpus = sys.argv[1:]
+    with joined(
+        None if coordinator == "alone" else coordinator,
+        processes=None if coordinator == "alone" else int(processes),
+        process_id=None if coordinator == "alone" else int(process_id),
+    ):
+        fit(
+            load_config(Path(config)),
+            workdir,
+            resume=True,
+            compute=Compute(parallel, corpus),
+            progress=False,
+        )
