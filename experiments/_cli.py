@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,9 +16,12 @@ import jax
 import tyro
 
 from wne_jax import train_command
+from wne_jax._commands import MISTAKES, say
+from wne_jax.data import NamedImage, load_images
 from wne_jax.results import provenance, write_json
-from wne_jax.training import Diverged
+from wne_jax.training import Diverged, is_lead
 from wne_jax.training.config import flatten
+from wne_jax.training.processes import wait_for_all
 
 Options = TypeVar("Options")
 
@@ -41,12 +45,13 @@ _REPLACEABLE = ("resume", "stage", "workdir", *(f.name for f in dataclasses.fiel
 def run(main: Callable[[Options], None], options: type[Options], description: str) -> None:
     """Parse the command line into `options` and call `main`; mistakes exit with code 2."""
     _cache_compilations()
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: say("note", message)
     parsed = tyro.cli(options, description=description)
     try:
         main(parsed)
-    except (ValueError, TypeError, OSError, AssertionError, Diverged) as error:
-        sys.exit(_line(error))
+    except (*MISTAKES, AssertionError, Diverged) as error:
+        say("error", error)
+        sys.exit(2)
 
 
 def _cache_compilations() -> None:
@@ -57,9 +62,18 @@ def _cache_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def _line(error: BaseException) -> int:
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
-    return 2
+def load_sets(specs: Sequence[str], *, data_dir: Path | None = None) -> dict[str, list[NamedImage]]:
+    """Test images of several sources, by the last part of each one's name.
+
+    Raises:
+        ValueError: Two sets of one name.
+    """
+    names = [Path(re.sub(r":[\d.]+$", "", spec).rpartition(":")[2]).name for spec in specs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"test sets must have different names, not {', '.join(names)}")
+    return {
+        name: load_images(spec, split="test", data_dir=data_dir) for name, spec in zip(names, specs)
+    }
 
 
 def claim(
@@ -71,7 +85,8 @@ def claim(
 ) -> dict[str, Any]:
     """The provenance of an experiment: written to a new folder, or read and checked in an old one.
 
-    Call it when everything that can be refused has been: a mistake must not claim the folder.
+    Call it when everything that can be refused has been: a mistake must not claim the folder. Of several
+    processes, all call it.
 
     Args:
         workdir: Folder of the experiment.
@@ -84,10 +99,25 @@ def claim(
         ValueError: It holds results of other options.
     """
     path, source = workdir / "config.json", provenance(config)
-    if not path.exists():
+    if path.exists():
+        source = _check(path, source, workdir, resume=resume, replaceable=replaceable)
+    wait_for_all("the folder is checked")
+    if is_lead() and not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(source, path)
-        return source
+    wait_for_all("the folder is claimed")
+    return source
+
+
+def _check(
+    path: Path,
+    source: dict[str, Any],
+    workdir: Path,
+    *,
+    resume: bool,
+    replaceable: Sequence[str],
+) -> dict[str, Any]:
+    """The provenance of a folder that holds results already."""
     if not resume:
         raise FileExistsError(
             f"{workdir} holds results already: --resume continues them, --workdir names another folder"

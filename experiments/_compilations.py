@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 from jax import Array
@@ -18,10 +19,10 @@ class Watched:
         self.conditioned = getattr(function, "conditioned", False)
         self._function = function
 
-    def __call__(self, y: Array, *sigma: float) -> Array:
+    def __call__(self, y: Array, *arguments: Any, **options: Any) -> Array:
         """Denoise."""
         self.shapes.add(y.shape)
-        return self._function(y, *sigma)
+        return self._function(y, *arguments, **options)
 
 
 _EVENT = "/jax/core/compile/backend_compile_duration"

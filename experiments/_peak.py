@@ -5,6 +5,9 @@ import time
 import jax
 import jax.numpy as jnp
 
+from wne_jax.training.config import Precision
+from wne_jax.training.step import MATMUL_PRECISION
+
 _SXM = {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12}
 _A100 = {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12}
 PUBLISHED = {
@@ -19,11 +22,8 @@ PUBLISHED = {
 """By JAX's `device_kind`, whole devices (a slice of one has another name): NVIDIA's architecture papers,
 dense tensor cores for TF32 and bfloat16, ordinary cores for float32."""
 
-MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "float32"}
-"""JAX's precision of products of float32; those of bfloat16 are what they are."""
 
-
-def peak_flops(precision: str) -> tuple[float, str]:
+def peak_flops(precision: Precision) -> tuple[float, str]:
     """The peak at a precision, in operations a second, and where it is from: "published" or "matmul".
 
     Args:
@@ -35,7 +35,7 @@ def peak_flops(precision: str) -> tuple[float, str]:
     side = 1024 if device.platform == "cpu" else 8192
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     a = jnp.ones((side, side), dtype)
-    with jax.default_matmul_precision(MATMUL[precision]):
+    with jax.default_matmul_precision(MATMUL_PRECISION[precision]):
         product = jax.jit(lambda a: a @ a).lower(a).compile()
     seconds = []
     for _ in range(10):

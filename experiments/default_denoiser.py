@@ -17,7 +17,6 @@ import jax
 from experiments import _cli
 from wne_jax import results
 from wne_jax._files import write_atomically
-from wne_jax.data import load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.evaluation import psnr_sweep
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, is_lead
@@ -59,14 +58,10 @@ class Options(_cli.Machine):
 
 def main(options: Options) -> None:
     """Train, save, sweep."""
-    sets = {
-        Path(spec.rpartition(":")[2]).name: load_images(spec, data_dir=options.data_dir)
-        for spec in options.test
-    }
+    sets = _cli.load_sets(options.test, data_dir=options.data_dir)
     run, package = options.workdir / "run", options.workdir / "package"
     with options.joined():
-        if is_lead():
-            source = _cli.claim(options.workdir, options, resume=options.resume)
+        source = _cli.claim(options.workdir, options, resume=options.resume)
         fit(CONFIG, run, resume=options.resume, data_dir=options.data_dir, compute=options.compute)
     if not is_lead():
         return

@@ -21,7 +21,7 @@ from experiments import _cli
 from experiments._compilations import Watched, counted
 from wne_jax import metrics, plotting, results
 from wne_jax._files import write_atomically
-from wne_jax.data import Corpus, NamedImage, load_images
+from wne_jax.data import Corpus, NamedImage
 from wne_jax.denoiser import Denoiser
 from wne_jax.equivariance import (
     assert_exact_under_powers_of_two,
@@ -37,6 +37,7 @@ from wne_jax.training import (
     is_lead,
     load_corpus,
 )
+from wne_jax.training.config import Precision
 
 Arm = Literal[
     "baseline",
@@ -145,7 +146,7 @@ class Options(_cli.Machine):
     """Test noise levels in 8-bit units."""
     steps: int | None = None
     """Training steps an arm."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What training computes in; parameters are float32 always."""
     seed: int = 0
     """Seed of the initial parameters, the crops and the noise."""
@@ -204,15 +205,9 @@ def test_images(options: Options) -> list[NamedImage]:
         ValueError: Two sets of one name.
     """
     specs = options.test or PRESETS[options.preset].test
-    names = [Path(spec.rpartition(":")[2]).name for spec in specs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"test sets must have different names, not {', '.join(names)}")
-    sets = {
-        name: load_images(spec, split="test", data_dir=options.data_dir)
-        for name, spec in zip(names, specs)
-    }
+    sets = _cli.load_sets(specs, data_dir=options.data_dir)
     if len(sets) == 1:
-        return sets[names[0]]
+        return next(iter(sets.values()))
     return [i._replace(name=f"{name}/{i.name}") for name, images in sets.items() for i in images]
 
 
@@ -375,8 +370,7 @@ def main(options: Options) -> None:
         corpus = None
         if training:
             corpus = load_corpus(next(iter(configs.values())), data_dir=options.data_dir)
-        if is_lead():
-            source = _cli.claim(options.workdir, options, resume=options.resume or not training)
+        source = _cli.claim(options.workdir, options, resume=options.resume or not training)
         if corpus is not None:
             train(options, corpus)
     if options.stage == "train" or not is_lead():

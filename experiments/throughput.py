@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -28,7 +28,7 @@ from jax import Array
 from tqdm import tqdm
 
 from experiments import _cli, _timing
-from experiments._peak import MATMUL, peak_flops
+from experiments._peak import peak_flops
 from experiments._throughput_report import goals, make_figure, make_table, peaks_line
 from wne_jax import plotting, results
 from wne_jax._compiler import jit
@@ -45,10 +45,10 @@ from wne_jax.training import (
     make_train_step,
 )
 from wne_jax.training.compute import Compute, Runner
-from wne_jax.training.step import make_update
+from wne_jax.training.config import Precision
+from wne_jax.training.step import MATMUL_PRECISION, make_update
 
 Model = Literal["dncnn", "fdncnn", "ne-arch", "swinir", "restormer"]
-Precision = Literal["float32", "tf32", "bfloat16"]
 Call = Callable[[], Any]
 
 GROUPS: tuple[tuple[Model, ...], ...] = (
@@ -168,7 +168,7 @@ def inference_call(
     model = config.model.build(
         **({"dtype": jnp.bfloat16} if config.precision == "bfloat16" else {})
     )
-    with jax.default_matmul_precision(MATMUL[config.precision]):
+    with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
         lowered = jit(model.apply).lower(variables, noisy)
     infer = lowered.compile()
     return lambda: [infer(variables, noisy) for _ in range(calls)][-1], count_flops(lowered)
@@ -288,7 +288,7 @@ def contenders(
 ) -> dict[str, tuple[Call, float | None]]:
     """Our variants of a model at a task and a precision, with the operations of one call."""
     config = make_config(case, precision)
-    corpus = load_corpus(config)
+    corpus = _corpus(config.patch)
     if task == "input pipeline":
         functions = pipeline_functions(config, state, corpus, calls=calls)
         return {variant: (call, None) for variant, call in functions.items()}
@@ -309,10 +309,16 @@ def opponents(
 ) -> dict[str, Call]:
     """PyTorch's variants, on clean images that ours are trained on."""
     config = make_config(case, precision)
-    batch = jax.jit(partial(draw_batch, config))(load_corpus(config), jnp.int32(0))
+    batch = jax.jit(partial(draw_batch, config))(_corpus(config.patch), jnp.int32(0))
     variants = ["torch eager", *(["torch compile"] if compiles(options, device) else [])]
     clean = np.array(batch.clean)
     return torch_functions(case, clean, task, precision, device, variants=variants, calls=calls)
+
+
+@cache
+def _corpus(patch: int) -> Corpus:
+    """The embedded images that a patch fits into, read once."""
+    return load_corpus(TrainConfig(patch=patch))
 
 
 def compiles(options: Options, device: str) -> bool:
@@ -334,6 +340,8 @@ def measure(options: Options, precisions: Sequence[Precision]) -> list[dict[str,
     }
     records = []
     for group, task in tqdm(tasks, desc="throughput"):
+        if task == "input pipeline" and calls > 1:
+            calls = 100  # many more than the batches that wait ready
         cases = {model: PRESETS[options.preset][model] for model in group}
         made = {}
         for model, precision in itertools.product(group, precisions):

@@ -29,6 +29,7 @@ from wne_jax.training import (
     fit,
     is_lead,
     joined,
+    load_config,
     load_corpus,
     make_train_step,
 )
@@ -274,7 +275,10 @@ class Train:
         known = getattr(given.build(), "statistics", None)
         if self.network.anchor or getattr(model.build(), "statistics", known) is known:
             return config
-        anchor = measure_anchor(config, corpus, given)
+        if self.resume and (self.out / "config.json").is_file():
+            anchor = load_config(self.out / "config.json").model.anchor
+        else:
+            anchor = measure_anchor(config, corpus, given)
         return dataclasses.replace(config, model=dataclasses.replace(model, anchor=anchor))
 
 
@@ -289,8 +293,7 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
         given: The model that the backbone comes from.
 
     Returns:
-        The mean location and the median scale of the first batch of the run, noise included, to three digits:
-        a run that is resumed on another device finds the same.
+        The mean location and the median scale of the first batch of the run, noise included, to three digits.
     """
     before: Any = given.build()
     after: Any = config.model.build()

@@ -8,6 +8,7 @@ import pytest
 from wne_jax.data import build_corpus, draw_crop, draw_examples, fingerprint, stream_crops
 from wne_jax.data import corpus as corpus_module
 from wne_jax.data.corpus import cut, draw_windows
+from wne_jax.units import to_unit
 
 
 def numbered_images(dtype=np.uint16, channels=1):
@@ -79,6 +80,17 @@ def test_the_dtype_of_the_images_is_kept_and_crops_are_in_unit_range(dtype, whit
 def test_a_mixture_of_dtypes_becomes_float():
     corpus = build_corpus([np.full((4, 4, 1), 255, np.uint8), np.full((4, 4, 1), 65535, np.uint16)])
     assert corpus.pixels.dtype == np.float32 and np.all(corpus.pixels == 1)
+
+
+def test_double_precision_becomes_single_wherever_it_comes():
+    double, single = np.full((2, 2, 1), 0.25), np.full((2, 2, 1), 0.5, np.float32)
+    for images in ([double], [double, single], [single, double], [np.uint8([[[51]]]), double]):
+        corpus = build_corpus(images)
+        expected = np.concatenate([to_unit(image).ravel() for image in images])
+        np.testing.assert_array_equal(corpus.pixels, expected)
+        assert corpus.pixels.dtype == np.float32
+    with pytest.raises(TypeError, match="int32"):
+        build_corpus([np.zeros((2, 2, 1), np.int32)])
 
 
 def test_what_cannot_be_a_corpus_is_refused():

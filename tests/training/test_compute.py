@@ -38,7 +38,7 @@ def corpus():
 @pytest.fixture(scope="module")
 def eight_devices():
     root = Path(__file__).parents[2]
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"PYTHONPATH": str(root), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     script = Path(__file__).with_name("eight_devices.py")
     done = subprocess.run(
@@ -92,6 +92,24 @@ def test_steps_folded_into_one_dispatch_are_the_same_steps():
     chex.assert_trees_all_close(folded, state, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(metrics["loss"], [*losses, 0, 0, 0], rtol=1e-5)
     np.testing.assert_array_equal(metrics["finite"], [True] * 5 + [False] * 3)
+
+
+@pytest.mark.parametrize("parallel", ["single", "mesh"])
+def test_a_runner_folds_up_to_its_limit_as_on_an_accelerator(monkeypatch, parallel):
+    images, losses, states = corpus(), [], []
+    for folds in (False, True):
+        monkeypatch.setattr(Runner, "_folds", folds)
+        runner = Runner(SMALL, images, Compute(parallel, folded=4))
+        state, source, step, fetched = runner.place(create_state(SMALL)), runner.source(0), 0, []
+        while step < SMALL.steps:
+            state, done = runner.advance(state, next(source), SMALL.steps - step)
+            step += done.steps
+            fetched.append(done.fetch()["loss"])
+        assert [len(some) for some in fetched] == ([4, 4, 2] if folds else [1] * 10)
+        losses.append(np.concatenate(fetched))
+        states.append(runner.canonical(state))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    chex.assert_trees_all_close(*states, rtol=1e-5, atol=1e-7)
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch():

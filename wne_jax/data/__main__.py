@@ -1,5 +1,6 @@
 """Data sets made ready for training: `python -m wne_jax.data prepare`."""
 
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,8 @@ class Prepare:
         else:
             folder, used = self._write(), f"tfds:{self.name}"
         print(f"written: {folder}")
-        print(f"use it: --data {used} --data-dir {data_directory(self.data_dir)}")
+        directory = shlex.quote(str(data_directory(self.data_dir)))
+        print(f"use it: --data {used} --data-dir {directory}")
         return 0
 
     def _fetch(self) -> Path:

@@ -17,6 +17,7 @@ def set_aside(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if old.exists():
+            shutil.rmtree(folder, ignore_errors=True)
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)

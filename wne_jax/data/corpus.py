@@ -70,7 +70,8 @@ def build_corpus(
 
     Args:
         *sources: Arrays [H, W, C], or [shots, H, W, C] of scenes that are not clean, with one number of
-            channels. If all share one dtype it is kept; a mixture becomes float32 in unit range.
+            channels. If all are uint8, or uint16, or floats, they stay so; a mixture becomes float32 in unit
+            range.
         kind: What the images are; see `Corpus`.
         weights: How often to draw from each source, relative to the others (default: every image equally
             often).
@@ -80,6 +81,7 @@ def build_corpus(
 
     Raises:
         ValueError: No images, or different numbers of channels.
+        TypeError: A dtype without a full scale.
         OSError: The disk is full.
 
     Example:
@@ -93,7 +95,9 @@ def build_corpus(
         file, dtype = files.enter_context(tempfile.TemporaryFile(buffering=0)), None
         for source in sources:
             for image in source:
-                if dtype not in (None, image.dtype):
+                if image.dtype not in (np.uint8, np.uint16, np.float32):
+                    image = to_unit(image)  # other floats; it refuses what has no full scale
+                if dtype is not None and dtype != image.dtype:
                     if dtype != np.float32:
                         floats = files.enter_context(tempfile.TemporaryFile(buffering=0))
                         _write_as_float(file, dtype, floats)

@@ -60,6 +60,7 @@ def stream_crops(
         windows = jax.device_get(draw(shapes, jax.device_put(np.int32(step), host)))
         return cut_on_host(corpus, windows, size=size)
 
+    crops_of(start)  # compiles once, before the threads meet
     steps = grain.MapDataset.range(start, stop).map(crops_of)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     yield from steps.to_iter_dataset(options)

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from wne_jax.models.config import ModelConfig
 from wne_jax.training.config import TrainConfig, load_config
+from wne_jax.training.processes import any_process, is_lead, wait_for_all
 from wne_jax.training.step import TrainState, create_state
 
 
@@ -110,9 +110,11 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                state = self.restore(config, step=step, sharding=sharding)
+                state, reason = self.restore(config, step=step, sharding=sharding), None
             except ValueError as error:
-                damaged[step] = str(error)
+                reason = str(error)
+            if any_process(reason is not None):
+                damaged[step] = reason or f"step {step} cannot be read by another process"
                 continue
             if damaged:
                 self._set_aside(list(damaged))
@@ -124,7 +126,7 @@ class Checkpoints:
     def _set_aside(self, steps: list[int]) -> None:
         """Move checkpoints out of the way of those that will be written."""
         folder = Path(self._manager.directory)
-        if jax.process_index() == 0:
+        if is_lead():
             for step in steps:
                 target = folder / f"{step}.damaged"
                 number = 1
@@ -132,8 +134,7 @@ class Checkpoints:
                     number += 1
                     target = folder / f"{step}.damaged-{number}"
                 (folder / str(step)).rename(target)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        wait_for_all("damaged checkpoints are set aside")
         self._manager.reload()
 
     def _unwritten(self, error: Exception) -> OSError:

@@ -42,7 +42,7 @@ class Compute:
         corpus: Whether the images lie on every "device", or stream from the "host"; "auto": on the devices
             where they fit a quarter of the memory, and an index of 32 bits. Batches are the same.
         folded: Steps that go to an accelerator in one dispatch. On CPU it is one always: there a convolution
-            inside a loop runs on one thread.
+            inside a loop runs on one thread. So it is under pmap, and where images stream.
     """
 
     parallel: Parallel = "auto"
@@ -116,7 +116,7 @@ class Runner:
         where = "streams from the host" if self.streams else "on the device"
         return (
             f"{number} x {kind} by {'pmap' if self.pmapped else how}; corpus of "
-            f"{self._bytes / 2**20:.1f} MB {where}"
+            f"{self._bytes / 1e6:.1f} MB {where}"
         )
 
     def place(self, state: TrainState) -> TrainState:
@@ -271,4 +271,7 @@ def _memory_of(device: jax.Device) -> float:
         return stats["bytes_limit"]
     if device.platform != "cpu":
         return math.inf
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory / jax.local_device_count()  # every one gets a copy

@@ -1,5 +1,6 @@
 """The loop around the step: start or resume, log, save, and stop well."""
 
+import dataclasses
 import json
 import signal
 import threading
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -19,7 +21,13 @@ from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.training.compute import Compute, Progress, Runner
 from wne_jax.training.config import TrainConfig, differences, load_config, save_config
 from wne_jax.training.log import Log
-from wne_jax.training.processes import any_process, assert_same, is_lead, wait_for_all
+from wne_jax.training.processes import (
+    any_process,
+    assert_same,
+    hash_of,
+    is_lead,
+    wait_for_all,
+)
 from wne_jax.training.step import TrainState, create_state
 
 
@@ -105,15 +113,15 @@ def fit(
     corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
     _check_corpus(config, corpus)
     runner = Runner(config, corpus, compute)  # refuses unknown names
-    variables = _initial_variables(config) if variables is None else variables
-    initial = create_state(config, variables)
-    _claim(workdir, config, corpus, resume=resume)
+    if variables is None and not _has_checkpoints(workdir):
+        variables = _initial_variables(config)  # refused here, before the folder is claimed
+    _claim(workdir, config, corpus, compute, variables, resume=resume)
     with Checkpoints(workdir, keep=config.keep) as checkpoints:
-        if start := checkpoints.latest or 0:
-            state = checkpoints.restore_intact(config, sharding=runner.sharding)
-            start = int(state.step)
+        if checkpoints.latest is None:
+            state = create_state(config, variables)
         else:
-            state = initial
+            state = checkpoints.restore_intact(config, sharding=runner.sharding)
+        start = int(state.step)
         if start >= config.steps:
             return state
         with ExitStack() as stack:
@@ -126,7 +134,8 @@ def fit(
                     disable=not (progress and lead),
                 )
             )
-            bar.write(str(runner)) if progress and lead else None
+            if not bar.disable:
+                bar.write(str(runner))
             log = stack.enter_context(Log(workdir, start=start)) if lead else None
             asked_to_stop = stack.enter_context(_sigterm())
             return _run(config, runner, state, start, checkpoints, log, bar, asked_to_stop)
@@ -166,7 +175,8 @@ def _run(
         if saving or stopping:
             checkpoints.save(runner.canonical(state))
         if stopping:
-            bar.write(f"stopped at step {step} with its state saved; --resume goes on from there")
+            if not bar.disable:
+                bar.write(f"stopped at step {step}, its state saved; --resume goes on from there")
             raise Interrupted(143)
         pending, logged, began = [], step, time.perf_counter()
     return runner.canonical(state)
@@ -241,12 +251,27 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         )
 
 
-def _claim(workdir: Path, config: TrainConfig, corpus: Corpus, *, resume: bool) -> None:
+def _has_checkpoints(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
+def _claim(
+    workdir: Path,
+    config: TrainConfig,
+    corpus: Corpus,
+    compute: Compute,
+    variables: Any,
+    *,
+    resume: bool,
+) -> None:
     """Write configuration and fingerprint into the folder, or check those that are there."""
     path, images = workdir / "config.json", workdir / "corpus.json"
     digest = fingerprint(corpus)
     found = {"images": len(corpus), "elements": int(corpus.pixels.size), "fingerprint": digest}
     assert_same(digest, "images")
+    assert_same(f"{dataclasses.asdict(config)} {compute}", "options")
+    leaves = jax.tree.leaves(variables)
+    assert_same("".join(hash_of(np.asarray(leaf).tobytes()) for leaf in leaves), "weights")
     if path.exists():
         if not resume:
             raise FileExistsError(

@@ -1,11 +1,15 @@
 """Several processes that train together, through `jax.distributed`."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+_PATIENCE = 10
+"""Seconds that a process waits at its end for the others: after a mistake of one they come late, or never."""
 
 
 @contextmanager
@@ -32,11 +36,14 @@ def joined(
         raise ValueError("a coordinator needs processes and process-id too")
     address = None if coordinator == "auto" else coordinator
     try:
-        jax.distributed.initialize(address, processes, process_id)
+        jax.distributed.initialize(
+            address, processes, process_id, shutdown_timeout_seconds=_PATIENCE
+        )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"cannot join at coordinator = {coordinator!r}: {error}") from error
     yield
-    jax.distributed.shutdown()  # not after an exception: the others would be waited for
+    wait_for_all("the work is done")
+    jax.distributed.shutdown()
 
 
 def is_lead() -> bool:
@@ -64,7 +71,12 @@ def assert_same(text: str, what: str) -> None:
         ValueError: The text is another in some process.
     """
     if jax.process_count() > 1:
-        codes = np.frombuffer(text.encode(), np.uint8)
+        codes = np.frombuffer(hash_of(text.encode()).encode(), np.uint8)
         everywhere = multihost_utils.process_allgather(codes)
         if not (everywhere == codes).all():
-            raise ValueError(f"the processes have different {what}")
+            raise ValueError(f"the processes have different {what}: give all of them the same")
+
+
+def hash_of(content: bytes) -> str:
+    """A digest, of one length whatever the content."""
+    return hashlib.sha256(content).hexdigest()

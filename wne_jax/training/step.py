@@ -14,7 +14,7 @@ from jax import Array, lax
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
 from wne_jax.models import MODELS
 from wne_jax.noise import NOISES, draw_level
-from wne_jax.training.config import TrainConfig
+from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.optimizer import make_optimizer
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
@@ -22,7 +22,12 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "mse": lambda estimate, clean: jnp.mean(jnp.square(estimate - clean)),
 }
 
-_MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+MATMUL_PRECISION: dict[Precision, str] = {
+    "float32": "float32",
+    "tf32": "tensorfloat32",
+    "bfloat16": "bfloat16",
+}
+"""JAX's name of what products of float32 are computed in, by the precision of a run."""
 
 
 @struct.dataclass
@@ -187,7 +192,7 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
             )
             return LOSSES[config.loss](estimate, batch.clean), collections
 
-        with jax.default_matmul_precision(_MATMUL[config.precision]):
+        with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
             return jax.value_and_grad(loss_of, has_aux=True)(state.params)
 
     return gradient_of
