@@ -6,14 +6,18 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two workers share a GPU
-# Thousands of small programs run once: machine code is made quickly, in place of well. XLA's own passes stay.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
 
 import hypothesis
 import jax
 import pytest
+
+# Thousands of small programs run once here: machine code is made quickly, in place of well. What tests start
+# as processes of their own, commands and notebooks, compiles as it does for users.
+_quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+_before = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{_quickly} {_before}"
+jax.devices()  # reads them
+os.environ["XLA_FLAGS"] = _before
 
 # Commands that tests run compile once a session; the cache of the user stays as it is.
 _cache = tempfile.TemporaryDirectory()
