@@ -7,19 +7,23 @@ from typing import Any
 import jax
 import numpy as np
 
+_PAUSE = 0.02  # seconds
+
 
 def interleaved(
     functions: Mapping[str, Callable[[], Any]], *, rounds: int
 ) -> dict[str, np.ndarray]:
     """Seconds of every call, each function once a round, after one call to warm up.
 
-    The order is reversed every other round, since who comes first may find a colder cache.
+    The order is reversed every other round, since who comes first may find a colder cache. A pause goes
+    before every call: threads of another library may keep a CPU busy for a while after their work.
     """
     for function in functions.values():
         jax.block_until_ready(function())
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds):
         for name in list(functions)[:: 1 if number % 2 else -1]:
+            time.sleep(_PAUSE)
             start = time.perf_counter()
             jax.block_until_ready(functions[name]())
             seconds[name].append(time.perf_counter() - start)
