@@ -13,9 +13,9 @@ import pytest
 
 # Thousands of small programs run once here: machine code is made quickly, in place of well. What tests start
 # as processes of their own, commands and notebooks, compiles as it does for users.
-_quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 _before = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"{_quickly} {_before}"
+_flags = f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {_before}"
+os.environ["XLA_FLAGS"] = _flags
 jax.devices()  # reads them
 os.environ["XLA_FLAGS"] = _before
 
@@ -34,6 +34,12 @@ hypothesis.settings.load_profile("wne")
 def key():
     """One fixed random key."""
     return jax.random.key(0)
+
+
+@pytest.fixture
+def same_compiler() -> dict[str, str]:
+    """The environment of a process whose results are to be those of this one, bit for bit."""
+    return {"XLA_FLAGS": _flags}
 
 
 @pytest.fixture

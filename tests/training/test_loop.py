@@ -45,13 +45,15 @@ def uninterrupted(tmp_path_factory):
         return fit(CONFIG, tmp_path_factory.mktemp("whole") / "run", progress=False)
 
 
-def start_child_and_signal(workdir: Path, number: signal.Signals, *, after: int) -> int:
+def start_child_and_signal(
+    workdir: Path, number: signal.Signals, same_compiler: dict[str, str], *, after: int
+) -> int:
     """Train in another process, signal it after some steps, and return its exit code."""
     workdir.parent.mkdir(exist_ok=True)
     path = workdir.parent / "child.json"
     path.write_text(json.dumps(dataclasses.asdict(CONFIG)))
     root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": root}
+    environment = os.environ | {"PYTHONPATH": root} | same_compiler
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), str(workdir)], env=environment
     )
@@ -64,17 +66,22 @@ def start_child_and_signal(workdir: Path, number: signal.Signals, *, after: int)
     return child.wait(60)
 
 
-def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
+def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(
+    tmp_path, uninterrupted, same_compiler
+):
     after = int(np.random.default_rng().integers(10, 100))
-    assert start_child_and_signal(tmp_path / "run", signal.SIGKILL, after=after) == -signal.SIGKILL
+    assert (
+        start_child_and_signal(tmp_path / "run", signal.SIGKILL, same_compiler, after=after)
+        == -signal.SIGKILL
+    )
     resumed = fit(CONFIG, tmp_path / "run", resume=True, progress=False)
     chex.assert_trees_all_equal(resumed, uninterrupted)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
     assert steps == list(range(1, CONFIG.steps + 1))
 
 
-def test_sigterm_saves_and_leaves_cleanly(tmp_path, uninterrupted):
-    assert start_child_and_signal(tmp_path / "run", signal.SIGTERM, after=20) == 143
+def test_sigterm_saves_and_leaves_cleanly(tmp_path, uninterrupted, same_compiler):
+    assert start_child_and_signal(tmp_path / "run", signal.SIGTERM, same_compiler, after=20) == 143
     with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
         last = checkpoints.latest
     logged = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
