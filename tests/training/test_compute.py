@@ -55,7 +55,7 @@ def test_one_device_a_mesh_and_pmap_agree_after_twenty_steps(eight_devices):
     assert len(ways) == 7
     for name, found in ways.items():
         assert found["steps"] == 20, name
-        assert max(found["variables"], found["losses"], found["output"]) < 2e-6, name
+        assert max(found["variables"], found["losses"], found["output"]) < 1e-5, name
 
 
 def test_under_adam_losses_and_outputs_agree(eight_devices):
