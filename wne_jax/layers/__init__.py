@@ -13,6 +13,10 @@ from wne_jax.layers.conv import conv as conv
 from wne_jax.layers.depthwise import DepthwiseConv as DepthwiseConv
 from wne_jax.layers.depthwise import depthwise_conv as depthwise_conv
 from wne_jax.layers.downsample import pixel_unshuffle as pixel_unshuffle
+from wne_jax.layers.normalization import PRESETS as PRESETS
+from wne_jax.layers.normalization import Normalization as Normalization
+from wne_jax.layers.normalization import dimensions as dimensions
+from wne_jax.layers.normalization import normalization as normalization
 from wne_jax.layers.sort_pool import pair_order as pair_order
 from wne_jax.layers.sort_pool import sort_pool as sort_pool
 from wne_jax.layers.strided_conv import AffineDownsample as AffineDownsample

@@ -1,0 +1,152 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax.layers import PRESETS, Normalization, dimensions, normalization
+
+
+def maps(shape=(2, 5, 7, 6), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0.5, 2.0, shape), jnp.float32)
+
+
+def drawn(layer, x, seed=1):
+    """Variables away from their initial values; variances stay positive."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
+    return jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.5, 2, s.shape), s.dtype), shapes)
+
+
+FLAX = {
+    "BatchNorm": nn.BatchNorm(use_running_average=False, momentum=0.9, use_fast_variance=False),
+    "InstanceNorm": nn.InstanceNorm(use_bias=False, use_scale=False, epsilon=1e-5),
+    "LayerNorm-CHW": nn.LayerNorm(
+        reduction_axes=(1, 2, 3), feature_axes=(1, 2, 3), epsilon=1e-5, use_fast_variance=False
+    ),
+    "LayerNorm-C": nn.LayerNorm(epsilon=1e-5, use_fast_variance=False),
+}
+
+
+@pytest.mark.parametrize("name", FLAX)
+def test_presets_are_flaxs_layers_and_take_their_variables(name):
+    x, theirs, ours = maps(), FLAX[name], PRESETS[name]()
+    variables = drawn(theirs, x)
+    expected, moved = theirs.apply(variables, x, mutable=["batch_stats"])
+    result, ours_moved = ours.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(result, expected, atol=2e-6)
+    for name in ("mean", "var") if moved else ():
+        np.testing.assert_allclose(
+            ours_moved["batch_stats"][name], moved["batch_stats"][name], rtol=1e-6
+        )
+
+
+def test_evaluation_is_flaxs_too():
+    x = maps()
+    variables = drawn(PRESETS["BatchNorm"](), x)
+    expected = nn.BatchNorm(use_running_average=True, epsilon=1e-5).apply(variables, x)
+    for layer, options in (
+        (PRESETS["BatchNorm"](use_running_average=True), {}),
+        (PRESETS["BatchNorm"](), {"use_running_average": True}),
+    ):
+        np.testing.assert_allclose(layer.apply(variables, x, **options), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (
+            nn.GroupNorm(num_groups=3, epsilon=1e-5, use_fast_variance=False),
+            Normalization(centring="HWC", scaling="HWC", affine="C", groups=3),
+        ),
+        (
+            nn.RMSNorm(epsilon=1e-5),
+            Normalization(centring="", scaling="C", affine="C", rms=True, use_bias=False),
+        ),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_options_make_the_other_layers_of_flax(theirs, ours):
+    x = maps()
+    variables = drawn(theirs, x)
+    expected = theirs.apply(variables, x)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=2e-6)
+
+
+def test_every_step_is_its_formula_in_numpy():
+    x = maps((2, 3, 4, 6))
+    scale, bias = maps((2, 1, 4, 1), 1), maps((1, 3, 1, 6), 2)
+    wide = np.asarray(x, np.float64)
+    centred = wide - wide.mean((0, 2), keepdims=True)  # BW
+    std = np.sqrt(centred.var((1, 3), keepdims=True) + 0.3)  # HC
+    result = normalization(x, scale, bias, centring="WB", scaling="HC", eps=0.3)
+    np.testing.assert_allclose(result, scale * (centred / std) + bias, atol=1e-5)
+
+    grouped = wide.reshape(2, 3, 4, 2, 3)
+    rms = np.sqrt((grouped**2).mean((1, 4), keepdims=True) + 1e-5)
+    result = normalization(x, centring="", scaling="HC", groups=2, rms=True)
+    np.testing.assert_allclose(result, (grouped / rms).reshape(x.shape), atol=1e-5)
+
+
+def test_large_offsets_cost_no_more_than_their_rounding():
+    x = maps()
+    for preset in ("InstanceNorm", "LayerNorm-C"):
+        layer = PRESETS[preset](affine=None)
+        np.testing.assert_allclose(layer.apply({}, x + 1000), layer.apply({}, x), atol=1e-3)
+
+
+def test_bfloat16_is_normalized_in_float32_and_float64_stays():
+    x = maps()
+    layer = PRESETS["LayerNorm-C"]()
+    variables = layer.init(jax.random.key(0), x)
+    coarse = layer.copy(dtype=jnp.bfloat16).apply(variables, x)
+    assert coarse.dtype == jnp.bfloat16
+    np.testing.assert_allclose(coarse.astype(jnp.float32), layer.apply(variables, x), atol=0.02)
+    with jax.enable_x64(True):
+        wide = jnp.asarray(np.asarray(x, np.float64))
+        result = PRESETS["InstanceNorm"](eps=0.0).apply({}, wide)
+        assert result.dtype == jnp.float64
+        np.testing.assert_allclose(result.std((1, 2)), 1.0, atol=1e-12)
+
+
+def test_a_map_of_one_pixel_and_a_nan_stay_where_they_are():
+    one = PRESETS["InstanceNorm"]().apply({}, maps((2, 1, 1, 3)))
+    np.testing.assert_array_equal(one, np.zeros((2, 1, 1, 3)))
+    x = maps().at[0, 2, 3, 1].set(jnp.nan)
+    by_channel = PRESETS["InstanceNorm"]().apply({}, x)
+    assert np.isnan(by_channel[0, :, :, 1]).all()
+    assert np.isnan(by_channel).sum() == 5 * 7
+    by_place = normalization(x, centring="C", scaling="C")
+    assert np.isnan(by_place[0, 2, 3]).all() and np.isnan(by_place).sum() == 6
+
+
+def test_a_set_of_dimensions_has_no_order():
+    assert dimensions("CWH") == dimensions("HWC") == "HWC"
+    x = maps()
+    one, other = (Normalization(centring=c, scaling=c, affine="C") for c in ("CHW", "WHC"))
+    variables = drawn(one, x)
+    np.testing.assert_array_equal(one.apply(variables, x), other.apply(variables, x))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"centring": "BHX"}, "letters B, H, W, C"),
+        ({"scaling": "HH"}, "each once"),
+        ({"affine": "channels"}, "letters"),
+        ({"groups": 0}, "groups must be 1"),
+        ({"momentum": 1.5}, "momentum must be between"),
+        ({"momentum": 0.9, "centring": "HW"}, "pooled over B"),
+        ({"use_running_average": True}, "give momentum"),
+    ],
+)
+def test_layers_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Normalization(**({"centring": "BHW", "scaling": "BHW", "affine": "C"} | options))
+
+
+def test_maps_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="rank 4"):
+        normalization(jnp.ones((2, 3, 4)), centring="C", scaling="C")
+    with pytest.raises(ValueError, match="divide the 6 channels"):
+        normalization(maps(), centring="C", scaling="C", groups=4)
