@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from wne_jax._compiler import jit
 from wne_jax._progress import Progress, part_of
 from wne_jax.frozen import takes_sigma_as
+from wne_jax.models import CLASSIFIERS
 from wne_jax.models.config import ModelConfig
 from wne_jax.modules import symmetry
 from wne_jax.statistics import Statistics, estimate_sigma, given, known_noise
@@ -93,7 +94,8 @@ class Denoiser:
 
         Raises:
             FileNotFoundError: No such file, or a folder without a run or without a checkpoint.
-            ValueError: A damaged configuration, checkpoint or file, or weights of no known layout.
+            ValueError: A damaged configuration, checkpoint or file, weights of no known layout, or those of
+                a classifier.
 
         Example:
             A network trained by others for noise level 25, made blind and equivariant without training:
@@ -111,6 +113,10 @@ class Denoiser:
 
             config, variables = load_model(
                 path, mode=mode, key=key, allow_namespace=allow_namespace
+            )
+        if config.backbone in CLASSIFIERS:
+            raise ValueError(
+                f"{path}: holds a {config.backbone}, which classifies and denoises nothing"
             )
         config = dataclasses.replace(config, **wrapping)
         return cls(config.build(), variables, config)

@@ -18,7 +18,7 @@ from tyro import conf
 from wne_jax._commands import say
 from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
 from wne_jax.denoiser import Denoiser
-from wne_jax.models import build
+from wne_jax.models import build, check_denoiser
 from wne_jax.models.config import ModelConfig, Wrapper
 from wne_jax.training import (
     Compute,
@@ -315,6 +315,7 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
 
 def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:
     """Options of a backbone from `name=value`, checked by the type of its default."""
+    check_denoiser(backbone)
     module = build(backbone)
     defaults = {f.name: f.default for f in dataclasses.fields(module)}
     options = dict(ModelConfig().options) if "depth" in defaults else {}

@@ -17,13 +17,15 @@ def pixels(height, width):
     return np.divmod(np.arange(height * width), width)
 
 
-def together(height, width, window, shift):
+def together(height, width, window, shift, circular=False):
     """Whether two pixels share a window of the shifted grid, `[H * W, H * W]`."""
     rows, columns = ((p - shift) // window for p in pixels(height, width))
+    if circular:  # what lies ahead of the first window belongs to the last
+        rows, columns = rows % (height // window), columns % (width // window)
     return (rows[:, None] == rows) & (columns[:, None] == columns)
 
 
-def attention_among_all_pixels(x, params, *, heads, window, shift):
+def attention_among_all_pixels(x, params, *, heads, window, shift, circular=False):
     """The same in NumPy and without windows: every pixel meets every other, masked."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, -1, channels)
@@ -31,11 +33,10 @@ def attention_among_all_pixels(x, params, *, heads, window, shift):
     q, k, v = (p.reshape(batch, height * width, heads, -1) for p in np.split(projected, 3, -1))
     logits = np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(channels // heads)
     table = params["relative_bias"].reshape(2 * window - 1, 2 * window - 1, heads)
-    rows, columns = (p[:, None] - p + window - 1 for p in pixels(height, width))
-    inside = together(height, width, window, shift)
-    logits = logits + np.moveaxis(
-        table[np.where(inside, rows, 0), np.where(inside, columns, 0)], 2, 0
-    )
+    places = ((p - shift) % window for p in pixels(height, width))  # in the pixel's window
+    rows, columns = (p[:, None] - p + window - 1 for p in places)
+    inside = together(height, width, window, shift, circular)
+    logits = logits + np.moveaxis(table[rows, columns], 2, 0)
     weights = np.where(inside, np.exp(logits), 0)
     weights = weights / weights.sum(-1, keepdims=True)
     out = np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
@@ -75,15 +76,17 @@ def test_regions_are_mixed_in_the_last_row_and_column_of_windows_alone():
     assert mixed[-1].all() and mixed[:, -1].all() and not mixed[:-1, :-1].any()
 
 
-@pytest.mark.parametrize("shift", [0, 2, 1])
+@pytest.mark.parametrize(
+    ("shift", "circular"), [(0, False), (2, False), (1, False), (2, True), (1, True)]
+)
 @pytest.mark.parametrize("shape", [(2, 8, 12, 6), (1, 4, 4, 6)])
-def test_windows_see_what_attention_among_all_pixels_sees_in_them(shape, shift):
+def test_windows_see_what_attention_among_all_pixels_sees_in_them(shape, shift, circular):
     rng = np.random.default_rng(0)
-    options = {"heads": 3, "window": 4, "shift": shift}
+    options = {"heads": 3, "window": 4, "shift": shift, "circular": circular}
     with jax.enable_x64(True):
         net = WindowAttention(**options, param_dtype=jnp.float64)
         x = rng.normal(size=shape)
-        regions = shifted_regions(*shape[1:3], window=4, shift=shift)
+        regions = None if circular else shifted_regions(*shape[1:3], window=4, shift=shift)
         params = jax.eval_shape(net.init, jax.random.key(0), x, regions)["params"]
         params = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
         result = np.asarray(jax.jit(net.apply)({"params": params}, x, regions))

@@ -91,9 +91,11 @@ def test_each_layout_leaves_other_checkpoints_alone(published_shapes):
         assert layout(published_shapes("kair_fdncnn_gray")) is None
 
 
-@pytest.mark.parametrize("mode", ["ordinary", NE])
-def test_any_size_is_the_crop_of_the_reflected_multiple(mode, key):
-    f = compiled(DRUNet(**SMALL, mode=mode))
+@pytest.mark.parametrize(
+    ("mode", "padding"), [("ordinary", None), (NE, None), ("ordinary", "circular")]
+)
+def test_any_size_is_the_crop_of_the_reflected_multiple(mode, padding, key):
+    f = compiled(DRUNet(**SMALL, mode=mode, padding=padding))
     y = jax.random.normal(key, (2, 13, 18, 1))
     padded = jnp.pad(y, ((0, 0), (0, 3), (0, 2), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(f(y), f(padded)[:, :13, :18])
@@ -135,10 +137,12 @@ def test_bfloat16_stays_within_its_precision(mode, key):
     assert 0 < jnp.abs(result - expected).max() < 0.03 * jnp.abs(expected).max()
 
 
-@pytest.mark.parametrize("conditioned", [False, True])
-def test_equivariant_mode_commutes_with_affine_maps_at_any_size(conditioned, key):
+@pytest.mark.parametrize(
+    ("conditioned", "padding"), [(False, None), (True, None), (False, "circular")]
+)
+def test_equivariant_mode_commutes_with_affine_maps_at_any_size(conditioned, padding, key):
     y = jax.random.normal(key, (2, 5, 7, 1))
-    f = compiled(DRUNet(**TINY, mode=NE, conditioned=conditioned))
+    f = compiled(DRUNet(**TINY, mode=NE, padding=padding, conditioned=conditioned))
     level = lambda a: {"sigma": jnp.float32(0.3 * a)} if conditioned else {}  # noqa: E731
     moved = f(0.2 * y + 3, **level(0.2))
     np.testing.assert_allclose(moved, 0.2 * f(y, **level(1)) + 3, atol=1e-5)
@@ -202,6 +206,12 @@ def test_options_from_a_file_are_those_of_a_program():
 def test_refusals(key):
     with pytest.raises(ValueError, match="mode must be one of ordinary, "):
         DRUNet(mode="equivariant")
+    with pytest.raises(
+        ValueError, match="padding must be one of zeros, reflect, circular; not 'wrap'"
+    ):
+        DRUNet(padding="wrap")
+    with pytest.raises(ValueError, match="padding must be one of reflect, circular; not 'zeros'"):
+        DRUNet(padding="zeros", mode=NE)
     with pytest.raises(ValueError, match=r"blocks must be 1 or more, not \(8,\) and 0"):
         DRUNet(features=(8,), blocks=0)
     with pytest.raises(ValueError, match="features must name a level"):

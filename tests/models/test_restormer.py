@@ -205,10 +205,11 @@ def test_height_and_width_may_be_symbols(key):
         ({"heads": (1, 2, 4, 7)}, "7 and 384 at level 3"),
         ({"heads": (0, 2, 4, 8)}, "0 and 48 at level 0"),
         ({"dim": 47}, "must be even, not 47"),
+        ({"padding": "wrap"}, "padding must be one of zeros, reflect, circular; not 'wrap'"),
     ],
     ids=str,
 )
-def test_numbers_that_make_no_network_are_refused(options, message):
+def test_options_that_make_no_network_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Restormer(**options)
 

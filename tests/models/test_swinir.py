@@ -175,10 +175,11 @@ def test_height_and_width_may_be_symbols(key):
         ({"window": 0}, "window must be 1 or more"),
         ({"features": 60, "heads": 7}, "features is 60, heads 7"),
         ({"mlp_ratio": 0.0}, "mlp_ratio must leave"),
+        ({"padding": "wrap"}, "padding must be one of zeros, reflect, circular; not 'wrap'"),
     ],
     ids=str,
 )
-def test_numbers_that_make_no_network_are_refused(options, message):
+def test_options_that_make_no_network_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SwinIR(**options)
 

@@ -1,10 +1,11 @@
-r"""Convolution of each channel by its own kernel, at stride 1, with zeros beyond the border.
+r"""Convolution of each channel by its own kernel, at stride 1; padded by zeros, reflection, or as on a torus.
 
 XLA's grouped convolution is slow on CPU: some fifty times as slow as nine products of the shifted image, at
 1x64x64x144 and 3x3. There the sum of those products stands in for it.
 """
 
 from functools import partial
+from typing import get_args
 
 import flax.linen as nn
 import jax
@@ -14,32 +15,40 @@ from flax.typing import Dtype, Initializer, PrecisionLike
 from jax import Array, lax
 
 from wne_jax._dtypes import at_least_float32
+from wne_jax.layers.conv import Padding, positions
 
 
-def depthwise_conv(x: Array, kernel: Array, *, precision: PrecisionLike = None) -> Array:
+def depthwise_conv(
+    x: Array, kernel: Array, *, padding: Padding = "zeros", precision: PrecisionLike = None
+) -> Array:
     r"""Convolve every channel with a kernel of its own.
 
     $$\mathrm{out}_{b,i,j,c} = \sum_{u,v} \mathrm{kernel}_{u,v,0,c}\; \tilde x_{b,\,i+u-r,\,j+v-r,\,c},
     \qquad k = 2 r + 1,$$
 
-    with $\tilde x$ the image continued by zeros.
+    with $\tilde x$ the image continued beyond its border, as `conv` does.
 
     Args:
-        x: Images `[B, H, W, C]`.
+        x: Images `[B, H, W, C]`, of any size from 1x1.
         kernel: `[k, k, 1, C]`, k odd, in the dtype of `x`.
+        padding: What lies beyond the border: "zeros", "reflect", or "circular".
         precision: As in `jax.lax.conv`; on CPU products are exact to the dtype.
 
     Returns:
         `[B, H, W, C]`, in the dtype of `x`.
 
     Raises:
-        ValueError: Shapes that do not fit.
+        ValueError: An unknown padding, or shapes that do not fit.
 
     Example:
         >>> ramp = jnp.arange(4.0).reshape(1, 1, 4, 1)
         >>> depthwise_conv(ramp, jnp.ones((3, 3, 1, 1)))[0, 0, :, 0].tolist()
         [1.0, 3.0, 6.0, 5.0]
+        >>> depthwise_conv(ramp, jnp.ones((3, 3, 1, 1)), padding="circular")[0, 0, :, 0].tolist()
+        [12.0, 9.0, 18.0, 15.0]
     """
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}; not {padding!r}")
     if x.ndim != 4:
         raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
     side = kernel.shape[0]
@@ -48,7 +57,10 @@ def depthwise_conv(x: Array, kernel: Array, *, precision: PrecisionLike = None) 
             f"kernel must be [k, k, 1, {x.shape[3]}] with k odd; its shape is {kernel.shape}"
         )
     return lax.platform_dependent(
-        x, kernel, cpu=_shifted, default=partial(_grouped, precision=precision)
+        x,
+        kernel,
+        cpu=partial(_shifted, padding=padding),
+        default=partial(_grouped, padding=padding, precision=precision),
     )
 
 
@@ -57,6 +69,7 @@ class DepthwiseConv(nn.Module):
 
     Attributes:
         kernel_size: Odd side of the square kernels.
+        padding: "zeros", "reflect" or "circular".
         dtype: Precision of the computation (None: that of input and parameter together).
         param_dtype: Precision of the parameter.
         kernel_init: Initializer of `kernel`, `[k, k, 1, C]`.
@@ -69,6 +82,7 @@ class DepthwiseConv(nn.Module):
     """
 
     kernel_size: int = 3
+    padding: Padding = "zeros"
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -80,29 +94,46 @@ class DepthwiseConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
-        return depthwise_conv(x, kernel, precision=self.precision)
+        return depthwise_conv(x, kernel, padding=self.padding, precision=self.precision)
 
 
-def _grouped(x: Array, kernel: Array, *, precision: PrecisionLike = None) -> Array:
+def _grouped(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike) -> Array:
     """XLA's own convolution, one group a channel."""
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3], precision=precision,
+    convolve = partial(
+        lax.conv_general_dilated, window_strides=(1, 1), feature_group_count=x.shape[3],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision,
     )  # fmt: skip
+    if padding == "zeros":
+        return convolve(x, kernel, padding="SAME")
+
+    @partial(jax.checkpoint, prevent_cse=False)  # the gradient keeps the image, not the larger one
+    def padded_first(x: Array, kernel: Array) -> Array:
+        return convolve(_continued(x, kernel.shape[0] // 2, padding), kernel, padding="VALID")
+
+    return padded_first(x, kernel)
 
 
-def _shifted(x: Array, kernel: Array) -> Array:
+def _shifted(x: Array, kernel: Array, *, padding: Padding) -> Array:
     """The sum of shifted products, accumulated in float32 at least."""
     dtype = at_least_float32(x.dtype)
-    return _gather(x.astype(dtype), kernel.astype(dtype)).astype(x.dtype)
+    return _gather(x.astype(dtype), kernel.astype(dtype), padding).astype(x.dtype)
 
 
-@jax.custom_jvp
-def _gather(x: Array, kernel: Array) -> Array:
+def _continued(x: Array, radius: int, padding: Padding) -> Array:
+    """The image with `radius` pixels more on every side."""
+    if padding == "zeros" or radius == 0:
+        return jnp.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
+    rows = positions(x.shape[1], radius, padding)
+    x = jnp.concatenate([x[:, rows[:radius]], x, x[:, rows[-radius:]]], axis=1)
+    columns = positions(x.shape[2], radius, padding)
+    return jnp.concatenate([x[:, :, columns[:radius]], x, x[:, :, columns[-radius:]]], axis=2)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _gather(x: Array, kernel: Array, padding: Padding) -> Array:
     """Slices of the padded image, times the kernel's entries."""
     side, (height, width) = kernel.shape[0], x.shape[1:3]
-    radius = side // 2
-    padded = jnp.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
+    padded = _continued(x, side // 2, padding)
     padded = lax.optimization_barrier(padded)  # or what made x is computed anew for every slice
     out = jnp.zeros_like(x)
     for u in range(side):
@@ -112,10 +143,12 @@ def _gather(x: Array, kernel: Array) -> Array:
     return out
 
 
-def _scatter(x: Array, kernel: Array) -> Array:
+def _scatter(x: Array, kernel: Array, padding: Padding) -> Array:
     """The same sum the other way round: each product of image and entry is put where it belongs."""
     side, (height, width) = kernel.shape[0], x.shape[1:3]
-    last, radius = side - 1, side // 2
+    last, start = side - 1, side // 2
+    if padding != "zeros":  # those need not be multiplied
+        x, start = _continued(x, side // 2, padding), last
     out = jnp.zeros((), x.dtype)
     for u in range(side):
         row = jnp.zeros((), x.dtype)
@@ -124,17 +157,21 @@ def _scatter(x: Array, kernel: Array) -> Array:
             row += jnp.pad(product, ((0, 0), (0, 0), (last - v, v), (0, 0)))
         out += jnp.pad(row, ((0, 0), (last - u, u), (0, 0), (0, 0)))
     out = lax.optimization_barrier(out)  # in the transpose, as above
-    return out[:, radius : radius + height, radius : radius + width]
+    return out[:, start : start + height, start : start + width]
 
 
 @_gather.defjvp
-def _gather_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _gather_jvp(
+    padding: Padding, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
     """Both terms of the product rule, each in the form whose transpose is fast.
 
     The transpose of a slice is a pad, and a sum of pads costs as much as the grouped convolution; that of a
     pad is a slice. The checkpoint keeps the image for the kernel's gradient, and not its nine slices.
     """
     (x, kernel), (dx, dkernel) = primals, tangents
-    by_image = jax.checkpoint(_scatter, prevent_cse=False)(dx, kernel)
-    by_kernel = jax.checkpoint(_gather, prevent_cse=False)(x, dkernel)
-    return _gather(x, kernel), by_image + by_kernel
+    gather, scatter = (
+        jax.checkpoint(partial(form, padding=padding), prevent_cse=False)
+        for form in (_gather, _scatter)
+    )
+    return _gather(x, kernel, padding), scatter(dx, kernel) + gather(x, dkernel)

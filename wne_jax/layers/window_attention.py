@@ -2,8 +2,8 @@
 
 Images are `[B, H, W, C]`, their sides divisible by the window's side w. A window's w² pixels, row by row, are
 its tokens. In a grid shifted by s, windows start at s, s + w, ...; the image is rolled by s, so that they
-are windows of the plain grid again. Those in the last row and column then hold pixels from opposite borders,
-which must not see each other: their region labels differ.
+are windows of the plain grid again. Those in the last row and column then hold pixels from opposite borders.
+On a torus these are neighbours; in an image they must not see each other, and their region labels differ.
 """
 
 import functools
@@ -124,6 +124,7 @@ class WindowAttention(nn.Module):
         heads: Number of heads; it divides the channels.
         window: w, the side of a window.
         shift: Offset of the grid of windows, from 0 to `window - 1`.
+        circular: Whether the image is a torus, on which shifted windows wrap around.
         dtype: Precision of the computation (None: that of input and parameters together).
         param_dtype: Precision of the parameters.
         kernel_init: Initializer of the kernels of `qkv` and `projection`, and of `relative_bias`.
@@ -143,6 +144,7 @@ class WindowAttention(nn.Module):
     heads: int
     window: int = 8
     shift: int = 0
+    circular: bool = False
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.normal(0.02)
@@ -154,7 +156,7 @@ class WindowAttention(nn.Module):
 
         Args:
             x: `[B, H, W, C]`, sides divisible by the window.
-            regions: `shifted_regions` of the image; read where `shift` is not 0.
+            regions: `shifted_regions` of the image; read where `shift` is not 0 and the image no torus.
 
         Returns:
             `[B, H, W, C]`.
@@ -166,13 +168,16 @@ class WindowAttention(nn.Module):
             raise ValueError(
                 f"heads must divide the channels: {x.shape[-1]} channels, {self.heads} heads"
             )
-        if self.shift and regions is None:
-            raise ValueError("attention with a shift needs regions: pass shifted_regions(...)")
+        masked = self.shift != 0 and not self.circular
+        if masked and regions is None:
+            raise ValueError(
+                "attention with a shift needs regions: pass shifted_regions(...), or set circular=True"
+            )
         (x,) = promote_dtype(x, dtype=self.dtype)
         if self.shift:
             x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
         tokens = split_windows(x, self.window)
-        tokens = self._attend(tokens, regions if self.shift else None)
+        tokens = self._attend(tokens, regions if masked else None)
         x = merge_windows(tokens, x.shape)
         return jnp.roll(x, (self.shift, self.shift), (1, 2)) if self.shift else x
 

@@ -1,4 +1,4 @@
-"""Denoising networks, by name. Each is called `model.apply(variables, y, sigma=None, train=False)`."""
+"""Networks by name. A denoiser is called as `model.apply(variables, y, sigma=None, train=False)`."""
 
 from dataclasses import fields
 from typing import Any
@@ -8,6 +8,7 @@ import flax.linen as nn
 from wne_jax.models.dncnn import DnCNN as DnCNN
 from wne_jax.models.drunet import DRUNet as DRUNet
 from wne_jax.models.fdncnn import FDnCNN as FDnCNN
+from wne_jax.models.resnet import ResNet as ResNet
 from wne_jax.models.restormer import Restormer as Restormer
 from wne_jax.models.swinir import SwinIR as SwinIR
 
@@ -18,14 +19,17 @@ MODELS: dict[str, type[nn.Module]] = {
     "swinir": SwinIR,
     "restormer": Restormer,
 }
-"""The models, by the names that configurations and commands use."""
+"""The denoisers, by the names that configurations and commands use."""
+
+CLASSIFIERS: dict[str, type[nn.Module]] = {"resnet": ResNet}
+"""Networks that are built and read by name as well, and denoise nothing."""
 
 
 def build(name: str, **options: Any) -> nn.Module:
     """Build a model from its name, as configurations and command lines do.
 
     Args:
-        name: A key of `MODELS`.
+        name: A key of `MODELS` or of `CLASSIFIERS`.
         **options: The model's attributes.
 
     Returns:
@@ -43,10 +47,21 @@ def build(name: str, **options: Any) -> nn.Module:
           ...
         TypeError: dncnn has no option 'width'; it has depth, features, mode, ...
     """
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
-    known = [f.name for f in fields(MODELS[name]) if f.name not in ("parent", "name")]
+    models = MODELS | CLASSIFIERS
+    if name not in models:
+        raise ValueError(f"there is no model {name!r}; there are {', '.join(models)}")
+    known = [f.name for f in fields(models[name]) if f.name not in ("parent", "name")]
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
-    return MODELS[name](**options)
+    return models[name](**options)
+
+
+def check_denoiser(name: str) -> None:
+    """Refuse a classifier where a denoiser is needed.
+
+    Raises:
+        ValueError: A key of `CLASSIFIERS`.
+    """
+    if name in CLASSIFIERS:
+        raise ValueError(f"{name} is a classifier and denoises nothing; use {', '.join(MODELS)}")

@@ -23,7 +23,7 @@ class ModelConfig:
     """A backbone and the wrapper around it.
 
     Attributes:
-        backbone: Name in `wne_jax.models.MODELS`.
+        backbone: Name in `wne_jax.models.MODELS`, or in `CLASSIFIERS` with the wrapper "none".
         options: Options of the backbone.
         wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
         statistics: Name in `wne_jax.statistics.PAIRS`; read by the wrappers "wne" and "input".
@@ -50,6 +50,8 @@ class ModelConfig:
         object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
         if len(self.anchor) != 2 or not self.anchor[1] > 0 or not np.isfinite(self.anchor).all():
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
+        if self.wrapper != "none":
+            models.check_denoiser(self.backbone)
         if self.wrapper == "none" and (self.anchor != Anchor() or self.trained_sigma_255):
             raise ValueError("anchor and trained_sigma_255 need a wrapper, and wrapper is 'none'")
         if self.trained_sigma_255 is not None and self.conditioned:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from wne_jax.layers.affine_conv import AffineConv
 from wne_jax.layers.affine_residual import AffineResidual
-from wne_jax.layers.conv import Conv
+from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.sort_pool import sort_pool
 from wne_jax.layers.strided_conv import AffineDownsample, Downsample
 from wne_jax.layers.upsample import AffineUpsample, Upsample
@@ -46,6 +46,10 @@ class DRUNet(nn.Module, kw_only=True):
         blocks: Residual blocks in each of a level's chains, 1 or more.
         mode: One of the three above.
         use_bias: Whether the ordinary mode's layers have biases.
+        padding: "zeros", "reflect" or "circular", of every convolution. None: zeros, or reflection in the
+            normalization-equivariant mode, which zeros would break. On a torus, whose sides are multiples of
+            `multiple`, the circular network commutes with shifts by multiples of it; other sizes are made up
+            to multiples by reflection first.
         conditioned: Whether the model takes `sigma`, as a constant channel after the image's.
         remat: Whether to recompute each block in the backward pass: less memory, more time.
         dtype: Precision of the computation (None: that of the input and the parameters together).
@@ -55,7 +59,8 @@ class DRUNet(nn.Module, kw_only=True):
         precision: As in `jax.lax.conv`.
 
     Raises:
-        ValueError: An unknown mode, no features, or `blocks` below 1.
+        ValueError: An unknown mode or padding, no features, `blocks` below 1, or zeros or an odd number of
+            features in the normalization-equivariant mode.
 
     Example:
         >>> import jax
@@ -74,6 +79,7 @@ class DRUNet(nn.Module, kw_only=True):
     blocks: int = 4
     mode: Mode = "ordinary"
     use_bias: bool = True
+    padding: Padding | None = None
     conditioned: bool = False
     remat: bool = False
     dtype: Dtype | None = None
@@ -83,6 +89,10 @@ class DRUNet(nn.Module, kw_only=True):
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
+        if self.padding is not None:
+            affine = self.mode == "normalization-equivariant"
+            known = tuple(p for p in get_args(Padding) if not (affine and p == "zeros"))
+            check_choice("padding", self.padding, known, hint=f", for mode {self.mode!r}")
         self.features = tuple(self.features)  # JSON has lists, which do not hash
         if not self.features or self.blocks < 1:
             raise ValueError(
@@ -97,11 +107,14 @@ class DRUNet(nn.Module, kw_only=True):
         return 2 ** (len(self.features) - 1)
 
     @property
-    def receptive_radius(self) -> int:
+    def receptive_radius(self) -> int | None:
         """How far a pixel reaches, in pixels along either axis: 185 for the default.
 
-        Reached at the worst alignment to the grid of the coarsest level, less elsewhere.
+        Reached at the worst alignment to the grid of the coarsest level, less elsewhere. None with circular
+        padding, which has no borders.
         """
+        if self.padding == "circular":
+            return None
         # One chain of blocks at level l reaches 2 * blocks * 2^l. Down and up the levels there are two
         # chains each, one at the last: 3 m - 2 in all, with m = 2^L. First and last convolution add 1 each,
         # and a pixel of level l + 1 covers two of level l, so the way back may end 2^l beyond: m - 1 in all.
@@ -163,7 +176,8 @@ class DRUNet(nn.Module, kw_only=True):
             options["kernel_init"] = self.kernel_init
         elif not affine:
             options["kernel_init"] = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        return _Layers(affine, self.use_bias and self.mode == "ordinary", options)
+        padding = self.padding or ("reflect" if affine else "zeros")
+        return _Layers(affine, self.use_bias and self.mode == "ordinary", padding, options)
 
 
 class _Layers(NamedTuple):
@@ -171,12 +185,17 @@ class _Layers(NamedTuple):
 
     affine: bool
     use_bias: bool
+    padding: Padding
     options: Mapping[str, Any]
 
     def conv(self, features: int, name: str, *, exempt: int = 0) -> nn.Module:
         if self.affine:
-            return AffineConv(features, exempt=exempt, name=name, **self.options)
-        return Conv(features, use_bias=self.use_bias, name=name, **self.options)
+            return AffineConv(
+                features, padding=self.padding, exempt=exempt, name=name, **self.options
+            )
+        return Conv(
+            features, padding=self.padding, use_bias=self.use_bias, name=name, **self.options
+        )
 
     def down(self, features: int, name: str) -> nn.Module:
         if self.affine:

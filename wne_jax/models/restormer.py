@@ -1,7 +1,7 @@
 """Restormer: a U-net of transformers whose attention runs over channels, not over pixels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from wne_jax._dtypes import at_least_float32
-from wne_jax.layers.conv import Conv
+from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.depthwise import DepthwiseConv
 from wne_jax.layers.downsample import pixel_unshuffle
 from wne_jax.layers.upsample import pixel_shuffle
-from wne_jax.models._inputs import as_images, with_noise_map
+from wne_jax.models._inputs import as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
 
 _KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -37,6 +37,9 @@ class Restormer(nn.Module, kw_only=True):
         expansion: Hidden channels of the feed-forward network, in channels of its block (rounded down).
         norm_bias: Whether the layer normalizations subtract the mean and add a bias. Without, they do
             neither: $\gamma\,x / \sqrt{\operatorname{var}(x) + 10^{-5}}$, as the official denoisers.
+        padding: "zeros", "reflect" or "circular", of every convolution. On a torus, whose sides are multiples
+            of `multiple`, the circular network commutes with shifts by multiples of it; other sizes are made
+            up to multiples by reflection first.
         remat: Whether each block is computed anew for the gradient: less memory, more time.
         dtype: Precision of the computation (None: that of the input and the parameters together).
             Normalizations, sums over pixels and the softmax stay in float32 at least.
@@ -44,8 +47,8 @@ class Restormer(nn.Module, kw_only=True):
         precision: As in `jax.lax.conv`, for convolutions and attention.
 
     Raises:
-        ValueError: Levels that do not agree or are fewer than two, an odd `dim`, or channels that the heads
-            do not divide.
+        ValueError: An unknown padding, levels that do not agree or are fewer than two, an odd `dim`, or
+            channels that the heads do not divide.
 
     Example:
         >>> import jax
@@ -65,12 +68,14 @@ class Restormer(nn.Module, kw_only=True):
     refinement_blocks: int = 4
     expansion: float = 2.66
     norm_bias: bool = True
+    padding: Padding = "zeros"
     remat: bool = False
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     precision: PrecisionLike = None
 
     def __post_init__(self) -> None:
+        check_choice("padding", self.padding, get_args(Padding))
         self.blocks, self.heads = tuple(self.blocks), tuple(self.heads)  # JSON has lists
         if len(self.blocks) != len(self.heads) or len(self.blocks) < 2:
             raise ValueError(
@@ -119,23 +124,23 @@ class Restormer(nn.Module, kw_only=True):
 
     def _denoise(self, y: Array) -> Array:
         """The network, on sides that divide by `multiple`."""
-        numerics = self._numerics()
+        layers = self._layers()
         deepest, skips = len(self.blocks) - 1, []
         channels = [self.dim * 2**level for level in range(deepest + 1)]
-        h = numerics.conv(self.dim, 3, "patch_embed")(y)
+        h = layers.conv(self.dim, 3, "patch_embed")(y)
         for level in range(deepest):
             h = self._level(h, f"encoder_{level}", level)
             skips.append(h)
-            h = pixel_unshuffle(numerics.conv(channels[level] // 2, 3, f"down_{level}")(h), 2)
+            h = pixel_unshuffle(layers.conv(channels[level] // 2, 3, f"down_{level}")(h), 2)
         h = self._level(h, "latent", deepest)
         for level in reversed(range(deepest)):
-            h = pixel_shuffle(numerics.conv(channels[level] * 4, 3, f"up_{level}")(h), 2)
+            h = pixel_shuffle(layers.conv(channels[level] * 4, 3, f"up_{level}")(h), 2)
             h = jnp.concatenate([h, skips[level]], axis=-1)
             if level > 0:
-                h = numerics.conv(channels[level], 1, f"reduce_{level}")(h)
+                h = layers.conv(channels[level], 1, f"reduce_{level}")(h)
             h = self._level(h, f"decoder_{level}", level)
         h = self._level(h, "refinement", 0, self.refinement_blocks)
-        return y + numerics.conv(y.shape[-1], 3, "output")(h).astype(y.dtype)
+        return y + layers.conv(y.shape[-1], 3, "output")(h).astype(y.dtype)
 
     def _level(self, h: Array, name: str, level: int, count: int | None = None) -> Array:
         """The blocks `{name}_0`, `{name}_1`, ..., as many as the level has unless told."""
@@ -143,17 +148,18 @@ class Restormer(nn.Module, kw_only=True):
         for i in range(self.blocks[level] if count is None else count):
             h = block(
                 heads=self.heads[level], expansion=self.expansion, norm_bias=self.norm_bias,
-                numerics=self._numerics(), name=f"{name}_{i}",
+                layers=self._layers(), name=f"{name}_{i}",
             )(h)  # fmt: skip
         return h
 
-    def _numerics(self) -> "_Numerics":
-        return _Numerics(self.dtype, self.param_dtype, self.precision)
+    def _layers(self) -> "_Layers":
+        return _Layers(self.padding, self.dtype, self.param_dtype, self.precision)
 
 
-class _Numerics(NamedTuple):
-    """What all layers share."""
+class _Layers(NamedTuple):
+    """The convolutions, with what they share."""
 
+    padding: Padding
     dtype: Dtype | None
     param_dtype: Dtype
     precision: PrecisionLike
@@ -174,18 +180,18 @@ class _Block(nn.Module):
     heads: int
     expansion: float
     norm_bias: bool
-    numerics: _Numerics
+    layers: _Layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        attention = _Attention(self.heads, self.numerics, name="attention")
-        feed_forward = _FeedForward(self.expansion, self.numerics, name="feed_forward")
+        attention = _Attention(self.heads, self.layers, name="attention")
+        feed_forward = _FeedForward(self.expansion, self.layers, name="feed_forward")
         x = x + attention(self._norm("norm_0")(x))
         return x + feed_forward(self._norm("norm_1")(x))
 
     def _norm(self, name: str) -> "_LayerNorm":
-        numerics = self.numerics
-        return _LayerNorm(self.norm_bias, numerics.dtype, numerics.param_dtype, name=name)
+        layers = self.layers
+        return _LayerNorm(self.norm_bias, layers.dtype, layers.param_dtype, name=name)
 
 
 class _Attention(nn.Module):
@@ -198,20 +204,20 @@ class _Attention(nn.Module):
     """
 
     heads: int
-    numerics: _Numerics
+    layers: _Layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
         temperature = self.param(
-            "temperature", nn.initializers.ones, (self.heads,), self.numerics.param_dtype
+            "temperature", nn.initializers.ones, (self.heads,), self.layers.param_dtype
         )
-        qkv = self.numerics.conv(3 * channels, 1, "qkv")(x)
-        qkv = self.numerics.depthwise("qkv_depthwise")(qkv)
+        qkv = self.layers.conv(3 * channels, 1, "qkv")(x)
+        qkv = self.layers.depthwise("qkv_depthwise")(qkv)
         qkv = qkv.reshape(batch, height * width, 3 * self.heads, channels // self.heads)
         q, k, v = jnp.split(qkv, 3, axis=2)
 
-        wide, precision = at_least_float32(qkv.dtype), self.numerics.precision
+        wide, precision = at_least_float32(qkv.dtype), self.layers.precision
         similarity = jnp.einsum(
             "bnhc,bnhd->bhcd", q, k, precision=precision, preferred_element_type=wide
         )
@@ -219,22 +225,22 @@ class _Attention(nn.Module):
         similarity *= scale[..., :, None] * _inverse_norm(k, wide)[..., None, :]
         weights = nn.softmax(similarity).astype(v.dtype)
         out = jnp.einsum("bhcd,bnhd->bnhc", weights, v, precision=precision)
-        return self.numerics.conv(channels, 1, "out")(out.reshape(x.shape))
+        return self.layers.conv(channels, 1, "out")(out.reshape(x.shape))
 
 
 class _FeedForward(nn.Module):
     """Gated-Dconv feed-forward network (GDFN): one half of the hidden channels gates the other."""
 
     expansion: float
-    numerics: _Numerics
+    layers: _Layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         hidden = int(channels * self.expansion)
-        h = self.numerics.conv(2 * hidden, 1, "in")(x)
-        gate, h = jnp.split(self.numerics.depthwise("depthwise")(h), 2, axis=-1)
-        return self.numerics.conv(channels, 1, "out")(nn.gelu(gate, approximate=False) * h)
+        h = self.layers.conv(2 * hidden, 1, "in")(x)
+        gate, h = jnp.split(self.layers.depthwise("depthwise")(h), 2, axis=-1)
+        return self.layers.conv(channels, 1, "out")(nn.gelu(gate, approximate=False) * h)
 
 
 class _LayerNorm(nn.Module):

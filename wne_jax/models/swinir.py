@@ -1,6 +1,7 @@
 """SwinIR for denoising: residual groups of attention inside shifted windows."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,9 +9,9 @@ from flax.typing import Dtype, PrecisionLike
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.layers.conv import Conv
+from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.window_attention import WindowAttention, shifted_regions
-from wne_jax.models._inputs import as_images, with_noise_map
+from wne_jax.models._inputs import as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
 
 
@@ -42,8 +43,12 @@ class SwinIR(nn.Module, kw_only=True):
         window: Side of a window.
         mlp_ratio: Channels inside a block's MLP, over `features`.
         patch_norm: Whether to normalize ahead of the first group, too.
-        mean: Value of each channel that is subtracted ahead of the first layer (which pads by zeros). The
-            published colour denoisers have (0.4488, 0.4371, 0.4040), the gray ones none.
+        padding: "zeros", "reflect" or "circular", of every convolution. With "circular" the shifted windows
+            wrap around, too, and nothing is masked: on a torus, whose sides are multiples of the window, the
+            network commutes with shifts by whole windows. Other sizes are made up to multiples by reflection
+            first.
+        mean: Value of each channel that is subtracted ahead of the first layer (which pads by zeros, unless
+            told). The published colour denoisers have (0.4488, 0.4371, 0.4040), the gray ones none.
         dtype: Precision of the computation (None: that of the input and the parameters together). Moments
             and softmax are in float32 at least.
         param_dtype: Precision of the parameters.
@@ -51,7 +56,8 @@ class SwinIR(nn.Module, kw_only=True):
         remat: Whether the backward pass computes each block anew, in place of keeping what is inside.
 
     Raises:
-        ValueError: Numbers below 1, heads that do not divide the features, or an MLP without channels.
+        ValueError: An unknown padding, numbers below 1, heads that do not divide the features, or an MLP
+            without channels.
 
     Example:
         >>> import jax
@@ -72,6 +78,7 @@ class SwinIR(nn.Module, kw_only=True):
     window: int = 8
     mlp_ratio: float = 2.0
     patch_norm: bool = True
+    padding: Padding = "zeros"
     mean: Sequence[float] | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -79,6 +86,7 @@ class SwinIR(nn.Module, kw_only=True):
     remat: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("padding", self.padding, get_args(Padding))
         for name in ("groups", "blocks", "features", "heads", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
@@ -100,11 +108,14 @@ class SwinIR(nn.Module, kw_only=True):
         return self.window
 
     @property
-    def receptive_radius(self) -> int:
+    def receptive_radius(self) -> int | None:
         """How far a pixel's influence reaches, in rows or columns, where masked pairs count as none.
 
-        A crop has the windows of the whole image if it starts at multiples of `multiple`.
+        A crop has the windows of the whole image if it starts at multiples of `multiple`. None with circular
+        padding, which has no borders.
         """
+        if self.padding == "circular":
+            return None
         return _reach(self.groups, self.blocks, self.window)
 
     @nn.compact
@@ -131,7 +142,9 @@ class SwinIR(nn.Module, kw_only=True):
         """What follows the padding; both sides are multiples of the window."""
         shallow = self._conv("first", self.features)(y - self._mean(y))
         shift = self.window // 2
-        regions = shifted_regions(*y.shape[1:3], window=self.window, shift=shift)
+        regions = None
+        if self.padding != "circular":
+            regions = shifted_regions(*y.shape[1:3], window=self.window, shift=shift)
         h = self._norm("first")(shallow) if self.patch_norm else shallow
         for i in range(self.groups):
             group = h
@@ -152,8 +165,8 @@ class SwinIR(nn.Module, kw_only=True):
 
     def _conv(self, name: str, features: int) -> Conv:
         return Conv(
-            features, dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_CONV_INIT,
-            precision=self.precision, name=f"conv_{name}",
+            features, padding=self.padding, dtype=self.dtype, param_dtype=self.param_dtype,
+            kernel_init=_CONV_INIT, precision=self.precision, name=f"conv_{name}",
         )  # fmt: skip
 
     def _norm(self, name: str) -> nn.LayerNorm:
@@ -163,8 +176,8 @@ class SwinIR(nn.Module, kw_only=True):
         block = nn.remat(_Block) if self.remat else _Block
         return block(
             heads=self.heads, window=self.window, shift=shift, mlp_ratio=self.mlp_ratio,
-            dtype=self.dtype, param_dtype=self.param_dtype, precision=self.precision,
-            name=f"block_{name}",
+            circular=self.padding == "circular", dtype=self.dtype, param_dtype=self.param_dtype,
+            precision=self.precision, name=f"block_{name}",
         )  # fmt: skip
 
 
@@ -179,17 +192,18 @@ class _Block(nn.Module, kw_only=True):
     window: int
     shift: int
     mlp_ratio: float
+    circular: bool
     dtype: Dtype | None
     param_dtype: Dtype
     precision: PrecisionLike
 
     @nn.compact
-    def __call__(self, x: Array, regions: Array) -> Array:
-        """Transform `x`, `[B, H, W, C]`, with `shifted_regions` for the shifted grid."""
+    def __call__(self, x: Array, regions: Array | None) -> Array:
+        """Transform `x`, `[B, H, W, C]`, with `shifted_regions` for a shifted grid that is not circular."""
         attention = WindowAttention(
-            heads=self.heads, window=self.window, shift=self.shift, dtype=self.dtype,
-            param_dtype=self.param_dtype, kernel_init=_DENSE_INIT, precision=self.precision,
-            name="attention",
+            heads=self.heads, window=self.window, shift=self.shift, circular=self.circular,
+            dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_DENSE_INIT,
+            precision=self.precision, name="attention",
         )  # fmt: skip
         x = x + attention(self._norm("attention")(x), regions)
         hidden = round(self.mlp_ratio * x.shape[-1])

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from wne_jax._files import write_atomically
+from wne_jax.models import check_denoiser
 from wne_jax.models.config import ModelConfig, from_values
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -104,6 +105,7 @@ class TrainConfig:
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
+        check_denoiser(self.model.backbone)
         levels = np.atleast_1d(np.asarray(self.sigma_255, float))
         object.__setattr__(self, "sigma_255", tuple(levels.tolist()))
         if len(self.sigma_255) not in (1, 2) or list(self.sigma_255) != sorted(self.sigma_255):

@@ -12,6 +12,7 @@ from wne_jax.weights.layouts.plain import (
     matconvnet_dncnn,
     scico_dncnn,
 )
+from wne_jax.weights.layouts.resnet import torchvision_resnet
 from wne_jax.weights.layouts.restormer import restormer
 from wne_jax.weights.layouts.swinir import swinir
 
@@ -28,5 +29,6 @@ LAYOUTS: tuple[Layout, ...] = (
     herbreteau_drunet,
     swinir,
     restormer,
+    torchvision_resnet,
 )
 """Every layout that is tried on a checkpoint."""

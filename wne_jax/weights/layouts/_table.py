@@ -51,13 +51,13 @@ def linear(tensor: np.ndarray) -> np.ndarray:
     return tensor.T
 
 
-def batch_norm(source: str, target: str) -> list[Entry]:
+def batch_norm(source: str, *target: str) -> list[Entry]:
     """The four tensors of an affine batch normalization."""
     return [
-        Entry(f"{source}.weight", ("params", target, "scale"), same),
-        Entry(f"{source}.bias", ("params", target, "bias"), same),
-        Entry(f"{source}.running_mean", ("batch_stats", target, "mean"), same),
-        Entry(f"{source}.running_var", ("batch_stats", target, "var"), same),
+        Entry(f"{source}.weight", ("params", *target, "scale"), same),
+        Entry(f"{source}.bias", ("params", *target, "bias"), same),
+        Entry(f"{source}.running_mean", ("batch_stats", *target, "mean"), same),
+        Entry(f"{source}.running_var", ("batch_stats", *target, "var"), same),
     ]
 
 

@@ -1,0 +1,91 @@
+"""On a torus, a network of convolutions and pooling by m commutes with shifts by multiples of m."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax import models
+from wne_jax.actions import Shift
+from wne_jax.equivariance import defect
+from wne_jax.models.config import ModelConfig, from_values
+
+NE = "normalization-equivariant"
+SMALL = {
+    "dncnn": {"depth": 4, "features": 8},
+    "fdncnn": {"depth": 4, "features": 8},
+    "drunet": {"features": (4, 6), "blocks": 1},
+    "swinir": {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4},
+    "restormer": {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0},
+}
+MODES = {
+    "dncnn": ("ordinary", "scale-equivariant"),
+    "fdncnn": ("ordinary", "scale-equivariant", NE),
+    "drunet": ("ordinary", "scale-equivariant", NE),
+}
+EACH = [(name, mode) for name in SMALL for mode in MODES.get(name, (None,))]
+IMAGE = np.random.default_rng(3).normal(0.4, 0.2, (1, 12, 16, 1))
+
+
+def build(name, mode, padding):
+    return models.build(name, **SMALL[name], padding=padding, **({"mode": mode} if mode else {}))
+
+
+def shapes_of(model):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(IMAGE.shape))
+
+
+def shift_defects(name, mode, padding):
+    """What a random network misses under shifts by (m, -m), (2 m, m), (1, 0) and (0, m + 1)."""
+    model = build(name, mode, padding)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):  # away from the initial values: the last layer of some is zero
+        noise = rng.normal(size=leaf.shape)
+        if leaf.ndim > 1:
+            noise /= np.sqrt(np.prod(leaf.shape[:-1]))
+        elif path[-1].key != "bias":
+            noise = 1 + 0.1 * np.abs(noise)
+        return jnp.asarray(noise, leaf.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes_of(model))
+    m = getattr(model, "multiple", 1)
+    shift = Shift(jnp.array([m, 2 * m, 1, 0]), jnp.array([-m, m, 0, m + 1]))
+    y = jnp.asarray(np.repeat(IMAGE, 4, axis=0), jnp.float32)
+    return np.asarray(defect(jax.jit(lambda y: model.apply(variables, y)), shift, y))
+
+
+@pytest.mark.parametrize(("name", "mode"), EACH)
+def test_a_circular_network_commutes_with_shifts_by_its_multiple_and_no_others(name, mode):
+    defects = shift_defects(name, mode, "circular")
+    if hasattr(build(name, mode, "circular"), "multiple"):
+        assert defects[:2].max() <= 1e-5 and defects[2:].min() > 1e-4
+    else:  # m is 1
+        assert defects.max() <= 1e-5
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize("name", SMALL)
+def test_borders_break_the_symmetry(name, padding):
+    assert shift_defects(name, None, padding).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["fdncnn", "drunet"])
+def test_borders_break_the_symmetry_of_the_normalization_equivariant_mode_too(name):
+    assert shift_defects(name, NE, None).min() > 1e-4
+
+
+@pytest.mark.parametrize(("name", "mode"), EACH)
+def test_padding_changes_no_parameter_and_a_torus_bounds_no_receptive_field(name, mode):
+    circular, default = (build(name, mode, padding) for padding in ("circular", "reflect"))
+    assert shapes_of(circular) == shapes_of(default)
+    assert circular.receptive_radius is None
+    assert (default.receptive_radius is None) == (name == "restormer")  # whose attention is global
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_configuration_from_json_has_the_padding(name):
+    values = {"backbone": name, "options": {"padding": "circular"}}
+    assert from_values(ModelConfig, json.loads(json.dumps(values))).build().padding == "circular"
