@@ -75,7 +75,8 @@ def statistics_over(
         mean = _pooled(x, centring, groups)
         x = x - mean
     if dimensions(scaling):
-        if not rms:
+        centred = mean is not None and set(centring) <= set(scaling)
+        if not rms and not centred:
             x = x - _pooled(x, scaling, groups)
         variance = _pooled(jnp.square(x), scaling, groups)
     return mean, variance

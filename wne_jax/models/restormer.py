@@ -13,6 +13,7 @@ from wne_jax._dtypes import at_least_float32
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.depthwise import DepthwiseConv
 from wne_jax.layers.downsample import pixel_unshuffle
+from wne_jax.layers.normalization import Normalization
 from wne_jax.layers.upsample import pixel_shuffle
 from wne_jax.models._inputs import as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
@@ -189,9 +190,12 @@ class _Block(nn.Module):
         x = x + attention(self._norm("norm_0")(x))
         return x + feed_forward(self._norm("norm_1")(x))
 
-    def _norm(self, name: str) -> "_LayerNorm":
-        layers = self.layers
-        return _LayerNorm(self.norm_bias, layers.dtype, layers.param_dtype, name=name)
+    def _norm(self, name: str) -> Normalization:
+        """Of the channels at each pixel; bias-free, the mean is not subtracted either."""
+        return Normalization(
+            centring="C" if self.norm_bias else "", scaling="C", affine="C", use_bias=self.norm_bias,
+            dtype=self.layers.dtype, param_dtype=self.layers.param_dtype, name=name,
+        )  # fmt: skip
 
 
 class _Attention(nn.Module):
@@ -241,29 +245,6 @@ class _FeedForward(nn.Module):
         h = self.layers.conv(2 * hidden, 1, "in")(x)
         gate, h = jnp.split(self.layers.depthwise("depthwise")(h), 2, axis=-1)
         return self.layers.conv(channels, 1, "out")(nn.gelu(gate, approximate=False) * h)
-
-
-class _LayerNorm(nn.Module):
-    r"""$\gamma\,(x - \mu) / \sqrt{\sigma^2 + 10^{-5}} + \beta$ over channels; bias-free, no $\mu$ either."""
-
-    use_bias: bool
-    dtype: Dtype | None
-    param_dtype: Dtype
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (x.shape[-1],)
-        parameters = [self.param("scale", nn.initializers.ones, shape, self.param_dtype)]
-        if self.use_bias:
-            parameters.append(self.param("bias", nn.initializers.zeros, shape, self.param_dtype))
-        dtype = jnp.result_type(x, *parameters) if self.dtype is None else self.dtype
-        wide = at_least_float32(jnp.dtype(dtype))
-        x = x.astype(wide)
-        scale, *bias = (p.astype(wide).reshape(1, 1, 1, -1) for p in parameters)
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
-        inverse_std = lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
-        out = centred * inverse_std * scale + bias[0] if bias else x * inverse_std * scale
-        return out.astype(dtype)
 
 
 def _inverse_norm(x: Array, dtype: Dtype) -> Array:
