@@ -1,0 +1,281 @@
+"""Which normalization layers commute with shifts and translations, on the feature maps of a ResNet-18.
+
+The inputs of its 20 normalization layers go through five kinds of layers; the error of each is
+1 - cosine similarity over channels between f(T x) and T f(x), the mean over pixels (Scanvic, Barthelemy &
+Tachella 2025, tables 1 to 3 and figure 1).
+
+    python -m experiments.translation                                  # embedded photographs, random weights
+    python -m experiments.translation --weights resnet18.pth --data tfds:imagenette
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from tqdm import tqdm
+
+from experiments import _cli
+from experiments._translation_report import report
+from wne_jax import plotting, results
+from wne_jax.actions import Action, Shift, Translation
+from wne_jax.data import NamedImage, iterate_images
+from wne_jax.equivariance import cosine_error
+from wne_jax.layers import PRESETS, Normalization
+from wne_jax.layers.normalization import statistics_over
+from wne_jax.models import ResNet
+from wne_jax.models.resnet import norm_inputs, norm_names
+from wne_jax.spectra import low_pass, radial_power, without_nyquist
+from wne_jax.weights import load_model
+
+CUTOFF = np.sqrt(2) / 4
+"""Of the band-limited maps of Figure 1, in cycles a pixel."""
+
+SPECTRUM_BINS = 20
+"""Of radial frequency; the cut-off lies between two of them."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Options(_cli.Data):
+    """Options of the command line."""
+
+    data: str = "embedded"
+    """Images: embedded, folder:PATH, tfds:imagenette, tfds:imagenet2012, ..."""
+    images: int = 8
+    """How many of them, at most."""
+    weights: Path | None = None
+    """A torchvision state dict of a ResNet, .pth or .safetensors; else a ResNet-18 with random weights."""
+    precision: Literal["float32", "float64"] = "float32"
+    """What layers and errors are computed in; the feature maps are float32."""
+    seed: int = 0
+    """Seed of the displacements, the affine parameters, and of a random network."""
+    workdir: Path = Path("runs/translation")
+    """Folder for everything that is written."""
+
+
+class Maps(NamedTuple):
+    """The inputs of one normalization layer of the network, and its running averages."""
+
+    name: str
+    x: Array
+    mean: Array
+    variance: Array
+
+
+class Case(NamedTuple):
+    """One layer as it is measured."""
+
+    layer: str
+    mode: str
+    module: Normalization
+    init: str
+    variables: dict[str, Any]
+
+
+def network_images(options: Options) -> list[NamedImage]:
+    """Images as an ImageNet classifier sees them: sides to 256, the central 224 x 224, standardized."""
+    source = iterate_images(
+        options.data, split="test", channels=3, min_size=64, data_dir=options.data_dir
+    )
+    more: Iterable[NamedImage] = ()
+    if options.data == "embedded":
+        more = iterate_images(options.data, split="train", channels=3, min_size=64)
+    taken = itertools.islice(itertools.chain(source, more), options.images)
+    mean, std = (np.float32(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return [image._replace(pixels=(_resize_and_crop(image.pixels) - mean) / std) for image in taken]
+
+
+def _resize_and_crop(pixels: np.ndarray, shorter: int = 256, size: int = 224) -> np.ndarray:
+    """The central square after resizing the shorter side."""
+    height, width, channels = pixels.shape
+    scale = shorter / min(height, width)
+    shape = (round(height * scale), round(width * scale), channels)
+    resized = np.asarray(jax.image.resize(pixels, shape, "linear"))  # antialiased
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    return resized[top : top + size, left : left + size]
+
+
+def load_network(options: Options) -> tuple[ResNet, Any]:
+    """The network and its variables; without weights, at random, as torchvision initializes it.
+
+    Raises:
+        ValueError: The weights are of no ResNet.
+    """
+    if options.weights is None:
+        model = ResNet(depth=18)
+        image = jnp.zeros((1, 224, 224, 3))
+        return model, jax.jit(model.init)(jax.random.key(options.seed), image)
+    config, variables = load_model(options.weights)
+    model = config.build()
+    if not isinstance(model, ResNet):
+        raise ValueError(f"{options.weights} must be of a ResNet; it is of {config.backbone}")
+    return model, variables
+
+
+def network(options: Options, model: ResNet) -> str:
+    """The network in words, which every output carries."""
+    if options.weights is None:
+        return (
+            f"a ResNet-{model.depth} with RANDOM weights (He's initialization, seed {options.seed})"
+        )
+    return f"a ResNet-{model.depth} with the weights of {options.weights.name}"
+
+
+def feature_maps(
+    model: ResNet, variables: Any, images: list[NamedImage], *, random: bool
+) -> Iterator[Maps]:
+    """The inputs of the network's normalization layers, in its order.
+
+    Args:
+        model: The network.
+        variables: Its variables.
+        images: What `network_images` returns.
+        random: Whether the network was not trained. Its layers then normalize by the statistics of these
+            images, and have them as running averages.
+    """
+    x = jnp.stack([jnp.asarray(image.pixels) for image in images])
+    found = jax.jit(partial(norm_inputs, model, train=random))(variables, x)
+    for name in norm_names(model.depth):
+        mean, variance = statistics_over(found[name], centring="BHW", scaling="BHW")
+        if not random:
+            running = variables["batch_stats"]
+            for part in name.split("/"):
+                running = running[part]
+            mean, variance = running["mean"], running["var"]
+        yield Maps(name, np.asarray(found[name]), np.ravel(mean), np.ravel(variance))
+
+
+def cases(maps: Maps, key: Array) -> Iterator[Case]:
+    """The five layers, BatchNorm in both modes, with default and with Gaussian affine parameters."""
+    running = {"batch_stats": {"mean": maps.mean, "var": maps.variance}}
+    for number, (name, preset) in enumerate(PRESETS.items()):
+        modes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"": ({"momentum": None}, {})}
+        if name == "BatchNorm":
+            evaluation = ({"use_running_average": True}, running)
+            modes = {"training": modes[""], "evaluation": evaluation}
+        for mode, (options, averages) in modes.items():
+            layer = preset(**options)
+            shapes = jax.eval_shape(layer.init, key, maps.x).get("params", {})
+            ones_and_zeros = {
+                n: jnp.full(s.shape, n == "scale", s.dtype) for n, s in shapes.items()
+            }
+            keys = jax.random.split(jax.random.fold_in(key, number), 2)
+            gaussian = {n: jax.random.normal(k, s.shape) for k, (n, s) in zip(keys, shapes.items())}
+            for init, params in (("default", ones_and_zeros), ("gaussian", gaussian)):
+                yield Case(name, mode, layer, init, {"params": params} | averages)
+
+
+@partial(jax.jit, static_argnames="layer")
+def errors(
+    layer: nn.Module, variables: Any, x: Array, actions: dict[str, Action]
+) -> dict[str, Array]:
+    """1 - cosine similarity between f(T x) and T f(x), `[B]` for every T."""
+    value = layer.apply(variables, x)
+    return {
+        name: cosine_error(layer.apply(variables, action(x)), action(value))
+        for name, action in actions.items()
+    }
+
+
+def measure(
+    options: Options, images: list[NamedImage], maps: Maps, key: Array
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Records of one feature map: as it is, and with its Nyquist bins zeroed first."""
+    dtype = jnp.dtype(options.precision)
+    x = jnp.asarray(maps.x, dtype)
+    key_shift, key_translation, key_affine = jax.random.split(key, 3)
+    ends = jnp.asarray(x.shape[1:3])
+    shift = jax.random.randint(key_shift, (2,), 0, ends)
+    distance = jax.random.uniform(key_translation, (2,), dtype) * ends.astype(dtype)
+    actions: dict[str, Action] = {"shift": Shift(*shift), "translation": Translation(*distance)}
+    raw, clean = [], []
+    for case in cases(maps, key_affine):
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), case.variables)
+        module = case.module.copy(param_dtype=dtype)
+        for records, y in ((raw, x), (clean, without_nyquist(x))):
+            for transformation, values in errors(module, variables, y, actions).items():
+                records += [
+                    {
+                        "image": image.name,
+                        "feature_map": maps.name,
+                        "layer": case.layer,
+                        "init": case.init,
+                        "mode": case.mode,
+                        "transformation": transformation,
+                        "error": _short(value),
+                    }
+                    for image, value in zip(images, values)
+                ]
+    return raw, clean
+
+
+def spectra(maps: Maps, key: Array) -> Iterator[dict[str, Any]]:
+    """Radial power spectral density of a band-limited map, and of what every layer makes of it.
+
+    Affine parameters are Gaussian. The input is divided by its own deviation, to be comparable.
+    """
+    x = low_pass(
+        jnp.asarray(maps.x), CUTOFF * (1 - 1e-6)
+    )  # the frequency itself is in the ring beyond
+    outputs = {"input": x / jnp.std(x)} | {
+        case.layer: case.module.apply(case.variables, x)
+        for case in cases(maps, key)
+        if case.init == "gaussian" and case.mode != "evaluation"
+    }
+    for layer, output in outputs.items():
+        frequency, power = radial_power(output, bins=SPECTRUM_BINS)
+        for f, p in zip(np.asarray(frequency), np.asarray(power)):
+            yield {
+                "layer": layer, "feature_map": maps.name, "frequency": _short(f), "power": _short(p),
+            }  # fmt: skip
+
+
+def _short(value: ArrayLike) -> float:
+    """Four digits, which is what an error has."""
+    return float(f"{float(value):.3e}")
+
+
+def main(options: Options) -> None:
+    """Measure, map by map, and report."""
+    if options.images < 2:
+        raise ValueError(f"images must be 2 or more, not {options.images}")
+    images = network_images(options)
+    model, variables = load_network(options)
+    source = _cli.claim(options.workdir, options, resume=False)
+    maps = list(feature_maps(model, variables, images, random=options.weights is None))
+    wide = options.precision == "float64"
+    raw, clean, spectrum = [], [], []
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        for number, one in enumerate(tqdm(maps, desc="feature maps", unit="map")):
+            key = jax.random.fold_in(jax.random.key(options.seed), number)
+            for found, records in zip((raw, clean), measure(options, images, one, key)):
+                found += records
+            if min(one.x.shape[1:3]) >= SPECTRUM_BINS:  # smaller ones leave bins empty
+                spectrum += spectra(one, key)
+    results.write_csv(raw, options.workdir / "errors.csv")
+    results.write_csv(clean, options.workdir / "nyquist_free.csv")
+    results.write_csv(spectrum, options.workdir / "spectrum.csv")
+
+    name = network(options, model)
+    setting = f"{name}; {len(images)} images of {options.data}, 224 x 224; {options.precision}"
+    sizes = {one.name: f"{one.x.shape[1]} x {one.x.shape[2]}" for one in maps}
+    print("\n" + report(options.workdir, setting, sizes, raw, clean, source))
+    title = f"Normalized band-limited maps\n{name}"
+    figure = plotting.spectrum_curves(spectrum, cutoff=float(CUTOFF), title=title)
+    plotting.save(figure, options.workdir / "spectrum.png", source)
+    print(f"Network: {name}. Tables, figure and records are in {options.workdir}/")
+
+
+if __name__ == "__main__":
+    _cli.run(main, Options, __doc__)
