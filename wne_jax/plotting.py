@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from wne_jax._files import write_atomically
 from wne_jax.results import Record, footer, mean_over
@@ -116,6 +117,117 @@ def ratio_bars(
     axes.set_ylim(-0.6, len(records) - 0.4)
     axes.set(xlabel="time ratio (median, quartiles)", title=title)
     return figure
+
+
+def spectrum_curves(records: Sequence[Record], *, cutoff: float, title: str = "") -> Figure:
+    """Radial power spectra, a curve a layer, as in Figure 1 of Scanvic et al. (2025).
+
+    Args:
+        records: With `layer`, `frequency` (cycles a pixel) and `power`; those of several maps are averaged.
+        cutoff: Where the maps' band ended before the layers, in cycles a pixel.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    means = mean_over(records, "power", by=["layer", "frequency"])
+    for colour, layer in zip(_cycle(), dict.fromkeys(record["layer"] for record in records)):
+        points = sorted((f, p) for (name, f), p in means.items() if name == layer)
+        style = "--" if layer == "input" else "-"
+        axes.plot(*zip(*points), style, color=colour, label=layer, lw=1.6)
+    axes.axvline(cutoff, color="0.6", lw=1, ls=":", label="cut-off")
+    axes.set_yscale("log")
+    axes.set(
+        xlabel="radial frequency (cycles a pixel)", ylabel="power spectral density", title=title
+    )
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+_SHADE = "0.93"
+
+
+def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") -> Figure:
+    """What every step of a network loses, from the image at the top to the result: a panel a model.
+
+    Args:
+        records: Of one step each, in network order: `model`, `kind`, `transformation`, `padding`, `defect`.
+        threshold: Defects below are rounding: that side is shaded, and their bars are pale.
+        title: Title of the figure.
+    """
+    panels = {m: [record for record in records if record["model"] == m] for m in _names(records)}
+    moves = list(dict.fromkeys(record["transformation"] for record in records))
+    paddings = list(dict.fromkeys(record["padding"] for record in records))
+    # In inches: a panel has a head, a row for each step, and a foot for the ticks.
+    row, head, foot, label, bar, gap = 0.17, 0.55, 0.35, 1.5, 1.3, 0.1
+    steps = {m: len(panel) // len(moves) // len(paddings) for m, panel in panels.items()}
+    heights = {model: head + row * number + foot for model, number in steps.items()}
+    places = _in_columns(heights)
+    height = max(above + heights[model] for model, (_, above) in places.items())
+    pitch = label + len(moves) * (bar + gap) + 0.2
+    size = pitch * (1 + max(column for column, _ in places.values())), height + 0.8
+    figure = Figure(figsize=size)
+    figure.suptitle(title, fontsize=11, y=1 - 0.15 / size[1])
+    for model, (column, above) in places.items():
+        bottom = size[1] - 0.4 - above - head - row * steps[model]
+        for i, move in enumerate(moves):
+            left = pitch * column + label + i * (bar + gap)
+            axes = figure.add_axes((
+                left / size[0], bottom / size[1], bar / size[0], row * steps[model] / size[1]
+            ))  # fmt: skip
+            shown = [record for record in panels[model] if record["transformation"] == move]
+            _bars_downwards(axes, shown, paddings, threshold, labelled=i == 0)
+            axes.set_title(move, fontsize=8)
+            if i == 0:
+                axes.text(
+                    0, 1 + 0.27 / (row * steps[model]), model, transform=axes.transAxes,
+                    fontsize=10, fontweight="bold",
+                )  # fmt: skip
+    colours = [
+        Patch(color=COLOURS[2 - i], label=f"padding {padding}")
+        for i, padding in enumerate(paddings)
+    ]
+    shade = Patch(color=_SHADE, label="rounding: commutes")
+    figure.legend(
+        handles=[*colours, shade], loc="lower center", ncols=1 + len(paddings), frameon=False
+    )
+    return figure
+
+
+def _in_columns(heights: Mapping[str, float]) -> dict[str, tuple[int, float]]:
+    """Column and distance from the top of each panel; columns are about as high as the highest panel."""
+    places, column, above = {}, 0, 0.0
+    for name, height in heights.items():
+        if above + height > 1.2 * max(heights.values()):
+            column, above = column + (above > 0), 0.0
+        places[name] = (column, above)
+        above += height
+    return places
+
+
+def _bars_downwards(
+    axes: Any,
+    records: Sequence[Record],
+    paddings: Sequence[str],
+    threshold: float,
+    *,
+    labelled: bool,
+) -> None:
+    """Bars of one transformation, the paddings side by side, on a logarithmic scale."""
+    height = 0.8 / len(paddings)
+    axes.axvspan(1e-8, threshold, color=_SHADE, zorder=0)
+    for i, padding in enumerate(paddings):
+        shown = [record for record in records if record["padding"] == padding]
+        places = np.arange(len(shown)) + (i - (len(paddings) - 1) / 2) * height
+        values = np.array([record["defect"] for record in shown])
+        bars = axes.barh(places, np.maximum(values, 1e-8), height, color=COLOURS[2 - i])
+        for bar, value in zip(bars, values):
+            bar.set_alpha(0.3 if value < threshold else 1)
+    axes.set(xscale="log", xlim=(1e-8, 4), ylim=(len(shown) - 0.4, -0.6))
+    axes.set_xticks([1e-7, 1e-5, 1e-3, 1e-1])
+    axes.tick_params(axis="x", labelsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(shown)), [record["kind"] for record in shown], fontsize=7)
+    axes.yaxis.set_tick_params(labelleft=labelled)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 150) -> None:

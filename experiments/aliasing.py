@@ -1,0 +1,350 @@
+"""Where denoisers lose translation equivariance, layer by layer, and which statistics of the wrapper keep it.
+
+(a) Every step of the library's backbones, by itself (`wne_jax.layerwise`): with the borders that they were
+published with and on a torus (padding="circular"), under a shift by whole pixels and a translation by a
+fraction. The backbones are small and their weights random, none of them zero: which steps commute depends on
+the layers, by how much the others fail on the weights. `--weights FILE` measures a trained network instead.
+
+(b) A backbone that commutes with translations, wrapped: by statistics of the whole image and of its tiles.
+
+    python -m experiments.aliasing
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import wne_jax as wne
+from experiments import _cli
+from wne_jax import plotting, results
+from wne_jax._files import write_atomically
+from wne_jax.actions import Translation
+from wne_jax.data import load_images
+from wne_jax.denoiser import Denoiser
+from wne_jax.equivariance import defect
+from wne_jax.layerwise import LayerDefect, layer_defects
+from wne_jax.models.config import ModelConfig
+from wne_jax.spectra import without_nyquist
+from wne_jax.statistics import PAIRS
+from wne_jax.units import to_unit
+
+THRESHOLD = 1e-5
+"""A step that loses less, in relative L2, commutes: float32 rounds at 1e-7, and normalizations amplify it."""
+
+PLAIN = {"depth": 4, "features": 8}
+MODELS = {
+    "DnCNN": ModelConfig("dncnn", PLAIN),
+    "FDnCNN": ModelConfig("fdncnn", PLAIN),
+    "FDnCNN, normalization-equivariant": ModelConfig(
+        "fdncnn", PLAIN | {"mode": "normalization-equivariant"}
+    ),
+    "DRUNet": ModelConfig("drunet", {"features": (8, 8), "blocks": 1}),
+    "SwinIR": ModelConfig(
+        "swinir", {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 8}
+    ),
+    "Restormer": ModelConfig(
+        "restormer", {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0}
+    ),
+}
+
+NAMES = {
+    "dncnn": {r"into conv_\d+": "ReLU", "into the result": "image minus noise"},
+    "fdncnn": {r"into conv_\d+": "ReLU"},
+    "drunet": {"into .*/conv_1": "ReLU", "into .*": "sum"},
+    "swinir": {
+        "into conv_first": "image minus mean", "into .*/mlp_out": "GELU", "into .*": "sum",
+    },
+    "restormer": {
+        "into .*/attention/out": "channel attention",
+        "into .*/feed_forward/out": "GELU gate",
+        r"into (latent|encoder_\d+)_0": "pixel_unshuffle",
+        r"into (decoder|reduce)_\d+(_0)?": "pixel_shuffle",
+        "into .*": "sum",
+        "Normalization": "LayerNorm",
+    },
+}  # fmt: skip
+"""What the functions between layers are, by where they lead; the first pattern that fits."""
+
+TILES = 3
+"""Tiles along either side, for statistics tile by tile."""
+
+
+@dataclass(frozen=True)
+class Options(_cli.Data):
+    """Options of the command line."""
+
+    weights: Path | None = None
+    """A trained network that `Denoiser.load` reads, in place of the backbones with random weights."""
+    data: str = "embedded"
+    """Photographs: embedded, folder:PATH, tfds:NAME, ..."""
+    images: int = 2
+    """How many of them."""
+    size: int = 64
+    """Side of the crops, for (a)."""
+    shift: tuple[int, int] = (1, 1)
+    """Rows and columns of the shift, in whole pixels of the image."""
+    translation: tuple[float, float] = (0.5, 0.5)
+    """Rows and columns of the translation."""
+    sigma_255: float = 25.0
+    """Noise of the noisy photographs of (b), in 8-bit units."""
+    draws: int = 8
+    """Random translations of each photograph, for (b)."""
+    seed: int = 0
+    """Seed of weights, noise and translations."""
+    workdir: Path = Path("runs/aliasing")
+    """Folder for everything that is written."""
+
+
+def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
+    """Random variables, none of them zero: kernels of variance one over the fan-in."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> Array:
+        noise = rng.normal(size=leaf.shape)
+        if len(leaf.shape) > 1:
+            value = noise / np.sqrt(np.prod(leaf.shape[:-1]))
+        else:
+            value = 0.1 * noise if path[-1].key in ("bias", "mean") else 1 + 0.1 * np.abs(noise)
+        return jnp.asarray(value, leaf.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def layer_records(
+    name: str, config: ModelConfig, variables: Any, y: Array, options: Options
+) -> list[dict[str, Any]]:
+    """Each step's largest defect over the images, for both paddings and both transformations."""
+    moves = {
+        f"{word} ({dy:g}, {dx:g})": (dy, dx)
+        for word, (dy, dx) in (("shift", options.shift), ("translation", options.translation))
+    }
+    count = len(y)
+    own = "as published" if options.weights is None else "as trained"
+    dy, dx = (jnp.repeat(jnp.array([move[i] for move in moves.values()]), count) for i in (0, 1))
+    records = []
+    for padding, changes in ((own, {}), ("circular", {"padding": "circular"})):
+        model = config.build(**changes)
+        steps = layer_defects(model, variables, jnp.concatenate([y] * len(moves)), dy=dy, dx=dx)
+        for i, transformation in enumerate(moves):
+            for step in steps:
+                records.append({
+                    "model": name, "padding": padding, "layer": step.layer,
+                    "kind": describe(step, config, variables, options.size),
+                    "transformation": transformation,
+                    "defect": float(step.defect[i * count : (i + 1) * count].max()),
+                })  # fmt: skip
+    return records
+
+
+def describe(step: LayerDefect, config: ModelConfig, variables: Any, height: int) -> str:
+    """What a step is, with the size of its kernel, and where the map is smaller than the image."""
+    names = {r"into [A-Z]\w*": "normalization"} | NAMES.get(config.backbone, {})
+    kind = next(
+        (name for pattern, name in names.items() if re.fullmatch(pattern, step.kind)), step.kind
+    )
+    if kind == "ReLU" and config.options.get("mode") == "normalization-equivariant":
+        kind = "sort_pool"
+    elif kind == "ReLU" and config.options.get("activation") == "filtered-relu":
+        kind = "filtered ReLU"
+    if step.layer == "result" and config.wrapper != "none":
+        kind += ", denormalization"
+    if kind == step.kind:  # a layer
+        here = variables["params"]
+        for part in step.layer.split("/"):
+            here = here.get(part, {})
+        kernel = here.get("kernel")
+        if kernel is not None and kernel.ndim == 4:
+            kind += f" {kernel.shape[0]}x{kernel.shape[1]}"
+    ratio = round(height / step.size[0]) if step.size else 1
+    return kind if ratio == 1 else f"{kind}, at 1/{ratio}"
+
+
+class Gated(nn.Module):
+    """A residual around circular convolutions, and a gate for each channel: it commutes with translations."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map `[B, H, W, C]` to the same; gates depend on a channel's mean square."""
+        h = wne.layers.Conv(8, padding="circular")(x)
+        h = h * nn.sigmoid(jnp.mean(jnp.square(h), axis=(1, 2), keepdims=True))
+        return x - wne.layers.Conv(x.shape[-1], padding="circular")(h)
+
+
+def wrapper_records(
+    photographs: Sequence[np.ndarray], names: Sequence[str], options: Options
+) -> list[dict[str, Any]]:
+    """The defect of a wrapped backbone that commutes with translations, by the wrapper's statistics."""
+    model = Gated()
+    variables = drawn(model, (1, 9, 9, 1), options.seed)
+
+    def backbone(z: Array) -> Array:
+        return model.apply(variables, z)
+
+    def measure(f: Callable[[Array], Array]) -> Callable[..., Array]:
+        return jax.jit(lambda y, dy, dx: defect(f, Translation(dy, dx), y))
+
+    measures = {name: measure(wne.wrap(backbone, statistics=pair)) for name, pair in PAIRS.items()}
+    measures[f"mean_std of {TILES}x{TILES} tiles"] = measure(by_tiles(backbone, TILES))
+    odd, even = 33 * TILES, 32 * TILES
+    sizes = {f"{odd}x{odd}": odd, f"{even}x{even}": even, f"{even}x{even}, no Nyquist bins": even}
+    records = []
+    for size, side in sizes.items():
+        rng = np.random.default_rng(options.seed)
+        clean = jnp.stack([middle(pixels, side) for pixels in photographs])
+        noise = jnp.asarray(rng.normal(0, options.sigma_255 / 255, clean.shape), jnp.float32)
+        moves = jnp.asarray(rng.uniform(0, side, (options.draws, 2, len(clean))), jnp.float32)
+        for pixels, y in (("clean", clean), ("noisy", clean + noise)):
+            y = without_nyquist(y) if "no Nyquist" in size else y
+            for statistics, measured in measures.items():
+                values = np.mean([measured(y, *move) for move in moves], axis=0)
+                records += [
+                    {"statistics": statistics, "image": name, "pixels": pixels, "size": size,
+                     "defect": float(value)}
+                    for name, value in zip(names, values)
+                ]  # fmt: skip
+    return records
+
+
+def by_tiles(backbone: Callable[[Array], Array], tiles: int) -> Callable[[Array], Array]:
+    """The wrapper with the mean and the standard deviation of each tile, in place of the image's."""
+
+    def f(y: Array) -> Array:
+        batch, height, width, channels = y.shape
+        cut = (batch, tiles, height // tiles, tiles, width // tiles, channels)
+        z, stats = wne.normalize(y.reshape(cut), axes=(2, 4, 5))
+        h = wne.process(backbone, z.reshape(y.shape))
+        return wne.denormalize(h.reshape(cut), stats).reshape(y.shape)
+
+    return f
+
+
+def middle(pixels: np.ndarray, side: int) -> Array:
+    """The middle of a photograph, f32[side, side, C] in unit range."""
+    top, left = ((size - side) // 2 for size in pixels.shape[:2])
+    return jnp.asarray(to_unit(pixels[top : top + side, left : left + side]))
+
+
+def verdict(value: float) -> str:
+    """How a table says whether a step commutes."""
+    return f"{'yes' if value < THRESHOLD else '**no**'} {value:.0e}"
+
+
+def layer_table(records: Sequence[dict[str, Any]]) -> str:
+    """A row a step, a column for each transformation and padding."""
+    columns = list(dict.fromkeys((r["transformation"], r["padding"]) for r in records))
+    by_column = [
+        [r for r in records if (r["transformation"], r["padding"]) == column] for column in columns
+    ]
+    header = ["layer", "step", *(f"{move}, {padding}" for move, padding in columns)]
+    body = [
+        [f"`{row[0]['layer']}`", row[0]["kind"], *(verdict(r["defect"]) for r in row)]
+        for row in zip(*by_column, strict=True)
+    ]
+    return results.markdown_table(header, body)
+
+
+def kind_table(records: Sequence[dict[str, Any]]) -> str:
+    """Of each kind of step, in how many places it commutes, and in which models it is found."""
+    columns = list(dict.fromkeys((r["transformation"], r["padding"]) for r in records))
+
+    def cell(kind: str, column: tuple[str, str]) -> str:
+        commutes = [
+            r["defect"] < THRESHOLD
+            for r in records
+            if (r["kind"], r["transformation"], r["padding"]) == (kind, *column)
+        ]
+        if all(commutes):
+            return "yes"
+        return f"{sum(commutes)} of {len(commutes)}" if any(commutes) else "**no**"
+
+    body = []
+    for kind in sorted(
+        {r["kind"] for r in records}, key=lambda kind: ("at 1/" in kind, kind.lower())
+    ):
+        models = dict.fromkeys(r["model"] for r in records if r["kind"] == kind)
+        body.append([kind, *(cell(kind, column) for column in columns), "; ".join(models)])
+    header = ["step", *(f"{move}, {padding}" for move, padding in columns), "found in"]
+    return results.markdown_table(header, body)
+
+
+def main(options: Options) -> None:
+    """Measure, and write layers.csv, wrapper.csv, layers.md and layers.png."""
+    if options.images < 1 or options.size < 8 or options.draws < 1:
+        raise ValueError("images and draws must be 1 or more, and size 8 or more")
+    networks: dict[str, tuple[ModelConfig, Any]] = {
+        name: (config, drawn(config.build(), (1, options.size, options.size, 1), options.seed))
+        for name, config in MODELS.items()
+    }
+    channels = 1
+    if options.weights is not None:
+        denoiser = Denoiser.load(options.weights)
+        if denoiser.conditioned or denoiser.config is None:
+            raise ValueError(f"{options.weights} needs the noise level: give a blind network")
+        networks = {options.weights.stem: (denoiser.config, denoiser.variables)}
+        channels = denoiser.channels
+    needed = max(options.size, 33 * TILES)
+    photographs = load_images(
+        options.data, split="test", channels=channels, min_size=needed, data_dir=options.data_dir
+    )[: options.images]
+    source = _cli.claim(options.workdir, options, resume=False)
+
+    y = jnp.stack([middle(image.pixels, options.size) for image in photographs])
+    layers = []
+    for name, (config, variables) in networks.items():
+        layers += layer_records(name, config, variables, y, options)
+    results.write_csv(layers, options.workdir / "layers.csv")
+    gray = [image.pixels[..., :1] for image in photographs]
+    wrapper = wrapper_records(gray, [image.name for image in photographs], options)
+    results.write_csv(wrapper, options.workdir / "wrapper.csv")
+    report(options, layers, wrapper, source)
+
+
+def report(
+    options: Options,
+    layers: list[dict[str, Any]],
+    wrapper: list[dict[str, Any]],
+    source: dict[str, Any],
+) -> None:
+    """Write the tables and the figure."""
+    weights = "random, none zero" if options.weights is None else options.weights.name
+    what = f"{options.size}x{options.size} photographs; weights: {weights}"
+    sections = [
+        "# Where denoisers lose translation equivariance",
+        f"Relative L2 of T before and after each step by itself, on {what}. Yes: below {THRESHOLD:g}. "
+        "On smaller maps the same displacement is a fraction of a pixel, and a shift no shift any more. "
+        "Padding is that of the network, which loses what crosses the border, or circular, without borders.",
+        "## By kind of step",
+        kind_table(layers),
+    ]
+    for model in dict.fromkeys(r["model"] for r in layers):
+        sections += [f"## {model}", layer_table([r for r in layers if r["model"] == model])]
+    shown = [r | {"column": f"{r['pixels']}, {r['size']}"} for r in wrapper]
+    sections += [
+        "## The wrapper's statistics",
+        f"Relative L2 under random translations of a translation-equivariant backbone, wrapped; clean "
+        f"photographs and with noise of {options.sigma_255:g} (of 255).",
+        results.pivot_table(
+            shown, "defect", rows="statistics", columns="column", form="{:.0e}".format
+        ),
+        results.footer(source),
+    ]
+    text = "\n\n".join(sections) + "\n"
+    write_atomically(options.workdir / "layers.md", text)
+    figure = plotting.layer_bars(
+        layers, threshold=THRESHOLD, title=f"What each step loses by itself (relative L2); {what}"
+    )
+    plotting.save(figure, options.workdir / "layers.png", source)
+    print("\n" + text + f"\nTables, figure and records are in {options.workdir}/")
+
+
+if __name__ == "__main__":
+    _cli.run(main, Options, __doc__)
