@@ -119,8 +119,9 @@ def _check(
 ) -> dict[str, Any]:
     """The provenance of a folder that holds results already."""
     if not resume:
+        continues = "--resume continues them, " if "resume" in source["config"] else ""
         raise FileExistsError(
-            f"{workdir} holds results already: --resume continues them, --workdir names another folder"
+            f"{workdir} holds results already: {continues}--workdir names another folder"
         )
     found = json.loads(path.read_text())
     before, now = (

@@ -10,6 +10,7 @@ the layers, by how much the others fail on the weights. `--weights FILE` measure
     python -m experiments.aliasing
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,12 @@ from experiments import _cli
 from wne_jax import plotting, results
 from wne_jax._files import write_atomically
 from wne_jax.actions import Translation
-from wne_jax.data import load_images
+from wne_jax.data import NamedImage, load_images
 from wne_jax.denoiser import Denoiser
 from wne_jax.equivariance import defect
 from wne_jax.layerwise import LayerDefect, layer_defects
 from wne_jax.models.config import ModelConfig
+from wne_jax.modules import padding_multiple
 from wne_jax.spectra import without_nyquist
 from wne_jax.statistics import PAIRS
 from wne_jax.units import to_unit
@@ -179,9 +181,7 @@ class Gated(nn.Module):
         return x - wne.layers.Conv(x.shape[-1], padding="circular")(h)
 
 
-def wrapper_records(
-    photographs: Sequence[np.ndarray], names: Sequence[str], options: Options
-) -> list[dict[str, Any]]:
+def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list[dict[str, Any]]:
     """The defect of a wrapped backbone that commutes with translations, by the wrapper's statistics."""
     model = Gated()
     variables = drawn(model, (1, 9, 9, 1), options.seed)
@@ -199,7 +199,7 @@ def wrapper_records(
     records = []
     for size, side in sizes.items():
         rng = np.random.default_rng(options.seed)
-        clean = jnp.stack([middle(pixels, side) for pixels in photographs])
+        clean = jnp.stack([middle(image.pixels, side) for image in photographs])
         noise = jnp.asarray(rng.normal(0, options.sigma_255 / 255, clean.shape), jnp.float32)
         moves = jnp.asarray(rng.uniform(0, side, (options.draws, 2, len(clean))), jnp.float32)
         for pixels, y in (("clean", clean), ("noisy", clean + noise)):
@@ -207,9 +207,9 @@ def wrapper_records(
             for statistics, measured in measures.items():
                 values = np.mean([measured(y, *move) for move in moves], axis=0)
                 records += [
-                    {"statistics": statistics, "image": name, "pixels": pixels, "size": size,
+                    {"statistics": statistics, "image": image.name, "pixels": pixels, "size": size,
                      "defect": float(value)}
-                    for name, value in zip(names, values)
+                    for image, value in zip(photographs, values)
                 ]  # fmt: skip
     return records
 
@@ -280,6 +280,8 @@ def main(options: Options) -> None:
     """Measure, and write layers.csv, wrapper.csv, layers.md and layers.png."""
     if options.images < 1 or options.size < 8 or options.draws < 1:
         raise ValueError("images and draws must be 1 or more, and size 8 or more")
+    if not (np.isfinite(options.translation).all() and 0 <= options.sigma_255 < np.inf):
+        raise ValueError("translation must be finite, and sigma_255 finite and 0 or more")
     networks: dict[str, tuple[ModelConfig, Any]] = {
         name: (config, drawn(config.build(), (1, options.size, options.size, 1), options.seed))
         for name, config in MODELS.items()
@@ -291,10 +293,21 @@ def main(options: Options) -> None:
             raise ValueError(f"{options.weights} needs the noise level: give a blind network")
         networks = {options.weights.stem: (denoiser.config, denoiser.variables)}
         channels = denoiser.channels
-    needed = max(options.size, 33 * TILES)
-    photographs = load_images(
-        options.data, split="test", channels=channels, min_size=needed, data_dir=options.data_dir
-    )[: options.images]
+    multiple = math.lcm(*(padding_multiple(config.build()) for config, _ in networks.values()))
+    if options.size % multiple:
+        raise ValueError(f"size must be a multiple of {multiple}, not {options.size}")
+
+    def load(channels: int) -> list[NamedImage]:
+        needed = max(options.size, 33 * TILES)
+        return load_images(
+            options.data,
+            split="test",
+            channels=channels,
+            min_size=needed,
+            data_dir=options.data_dir,
+        )[: options.images]
+
+    photographs, gray = load(channels), load(1)
     source = _cli.claim(options.workdir, options, resume=False)
 
     y = jnp.stack([middle(image.pixels, options.size) for image in photographs])
@@ -302,8 +315,7 @@ def main(options: Options) -> None:
     for name, (config, variables) in networks.items():
         layers += layer_records(name, config, variables, y, options)
     results.write_csv(layers, options.workdir / "layers.csv")
-    gray = [image.pixels[..., :1] for image in photographs]
-    wrapper = wrapper_records(gray, [image.name for image in photographs], options)
+    wrapper = wrapper_records(gray, options)
     results.write_csv(wrapper, options.workdir / "wrapper.csv")
     report(options, layers, wrapper, source)
 

@@ -28,13 +28,14 @@ from experiments import _cli
 from experiments._translation_report import report
 from wne_jax import plotting, results
 from wne_jax.actions import Action, Shift, Translation
-from wne_jax.data import NamedImage, iterate_images
+from wne_jax.data import NamedImage, iterate_images, kind_of
 from wne_jax.equivariance import cosine_error
 from wne_jax.layers import PRESETS, Normalization
 from wne_jax.layers.normalization import statistics_over
 from wne_jax.models import ResNet
 from wne_jax.models.resnet import norm_inputs, norm_names
 from wne_jax.spectra import low_pass, radial_power, without_nyquist
+from wne_jax.units import to_unit
 from wne_jax.weights import load_model
 
 CUTOFF = np.sqrt(2) / 4
@@ -53,7 +54,7 @@ class Options(_cli.Data):
     data: str = "embedded"
     """Images: embedded, folder:PATH, tfds:imagenette, tfds:imagenet2012, ..."""
     images: int = 8
-    """How many of them, at most."""
+    """How many of them, at most; all their feature maps are in memory, 11 MB an image."""
     weights: Path | None = None
     """A torchvision state dict of a ResNet, .pth or .safetensors; else a ResNet-18 with random weights."""
     precision: Literal["float32", "float64"] = "float32"
@@ -85,6 +86,8 @@ class Case(NamedTuple):
 
 def network_images(options: Options) -> list[NamedImage]:
     """Images as an ImageNet classifier sees them: sides to 256, the central 224 x 224, standardized."""
+    if (kind := kind_of(options.data)) != "clean":
+        raise ValueError(f"data is {options.data!r}, which holds {kind}, not clean images")
     source = iterate_images(
         options.data, split="test", channels=3, min_size=64, data_dir=options.data_dir
     )
@@ -93,7 +96,10 @@ def network_images(options: Options) -> list[NamedImage]:
         more = iterate_images(options.data, split="train", channels=3, min_size=64)
     taken = itertools.islice(itertools.chain(source, more), options.images)
     mean, std = (np.float32(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return [image._replace(pixels=(_resize_and_crop(image.pixels) - mean) / std) for image in taken]
+    return [
+        image._replace(pixels=(_resize_and_crop(to_unit(image.pixels)) - mean) / std)
+        for image in taken
+    ]
 
 
 def _resize_and_crop(pixels: np.ndarray, shorter: int = 256, size: int = 224) -> np.ndarray:
@@ -156,8 +162,11 @@ def feature_maps(
         yield Maps(name, np.asarray(found[name]), np.ravel(mean), np.ravel(variance))
 
 
-def cases(maps: Maps, key: Array) -> Iterator[Case]:
-    """The five layers, BatchNorm in both modes, with default and with Gaussian affine parameters."""
+def cases(maps: Maps, key: Array, dtype: np.dtype) -> Iterator[Case]:
+    """The five layers, BatchNorm in both modes, with default and with Gaussian affine parameters.
+
+    What is random is drawn in float32: one seed means one experiment, whatever the precision.
+    """
     running = {"batch_stats": {"mean": maps.mean, "var": maps.variance}}
     for number, (name, preset) in enumerate(PRESETS.items()):
         modes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"": ({"momentum": None}, {})}
@@ -165,15 +174,18 @@ def cases(maps: Maps, key: Array) -> Iterator[Case]:
             evaluation = ({"use_running_average": True}, running)
             modes = {"training": modes[""], "evaluation": evaluation}
         for mode, (options, averages) in modes.items():
-            layer = preset(**options)
+            layer = preset(param_dtype=dtype, **options)
             shapes = jax.eval_shape(layer.init, key, maps.x).get("params", {})
-            ones_and_zeros = {
-                n: jnp.full(s.shape, n == "scale", s.dtype) for n, s in shapes.items()
-            }
+            default = {n: np.full(s.shape, n == "scale") for n, s in shapes.items()}
             keys = jax.random.split(jax.random.fold_in(key, number), 2)
-            gaussian = {n: jax.random.normal(k, s.shape) for k, (n, s) in zip(keys, shapes.items())}
-            for init, params in (("default", ones_and_zeros), ("gaussian", gaussian)):
-                yield Case(name, mode, layer, init, {"params": params} | averages)
+            gaussian = {
+                n: jax.random.normal(k, s.shape, jnp.float32)
+                for k, (n, s) in zip(keys, shapes.items())
+            }
+            for init, params in (("default", default), ("gaussian", gaussian)):
+                variables = {"params": params} | averages
+                variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
+                yield Case(name, mode, layer, init, variables)
 
 
 @partial(jax.jit, static_argnames="layer")
@@ -195,16 +207,17 @@ def measure(
     dtype = jnp.dtype(options.precision)
     x = jnp.asarray(maps.x, dtype)
     key_shift, key_translation, key_affine = jax.random.split(key, 3)
-    ends = jnp.asarray(x.shape[1:3])
-    shift = jax.random.randint(key_shift, (2,), 0, ends)
-    distance = jax.random.uniform(key_translation, (2,), dtype) * ends.astype(dtype)
-    actions: dict[str, Action] = {"shift": Shift(*shift), "translation": Translation(*distance)}
+    ends = jnp.asarray(x.shape[1:3], jnp.int32)
+    shift = jax.random.randint(key_shift, (2,), 0, ends, jnp.int32)
+    distance = jax.random.uniform(key_translation, (2,), jnp.float32) * ends.astype(jnp.float32)
+    actions: dict[str, Action] = {
+        "shift": Shift(*shift),
+        "translation": Translation(*distance.astype(dtype)),
+    }
     raw, clean = [], []
-    for case in cases(maps, key_affine):
-        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), case.variables)
-        module = case.module.copy(param_dtype=dtype)
+    for case in cases(maps, key_affine, dtype):
         for records, y in ((raw, x), (clean, without_nyquist(x))):
-            for transformation, values in errors(module, variables, y, actions).items():
+            for transformation, values in errors(case.module, case.variables, y, actions).items():
                 records += [
                     {
                         "image": image.name,
@@ -220,17 +233,17 @@ def measure(
     return raw, clean
 
 
-def spectra(maps: Maps, key: Array) -> Iterator[dict[str, Any]]:
+def spectra(options: Options, maps: Maps, key: Array) -> Iterator[dict[str, Any]]:
     """Radial power spectral density of a band-limited map, and of what every layer makes of it.
 
     Affine parameters are Gaussian. The input is divided by its own deviation, to be comparable.
     """
-    x = low_pass(
-        jnp.asarray(maps.x), CUTOFF * (1 - 1e-6)
-    )  # the frequency itself is in the ring beyond
+    dtype = jnp.dtype(options.precision)
+    below = CUTOFF * (1 - 1e-6)  # the frequency itself counts as beyond in the spectrum
+    x = low_pass(jnp.asarray(maps.x, dtype), below)
     outputs = {"input": x / jnp.std(x)} | {
         case.layer: case.module.apply(case.variables, x)
-        for case in cases(maps, key)
+        for case in cases(maps, key, dtype)
         if case.init == "gaussian" and case.mode != "evaluation"
     }
     for layer, output in outputs.items():
@@ -248,9 +261,11 @@ def _short(value: ArrayLike) -> float:
 
 def main(options: Options) -> None:
     """Measure, map by map, and report."""
-    if options.images < 2:
-        raise ValueError(f"images must be 2 or more, not {options.images}")
     images = network_images(options)
+    if len(images) < 2:
+        raise ValueError(
+            f"there must be 2 images or more, for a standard error; of {options.data} there are {len(images)}"
+        )
     model, variables = load_network(options)
     source = _cli.claim(options.workdir, options, resume=False)
     maps = list(feature_maps(model, variables, images, random=options.weights is None))
@@ -262,7 +277,7 @@ def main(options: Options) -> None:
             for found, records in zip((raw, clean), measure(options, images, one, key)):
                 found += records
             if min(one.x.shape[1:3]) >= SPECTRUM_BINS:  # smaller ones leave bins empty
-                spectrum += spectra(one, key)
+                spectrum += spectra(options, one, key)
     results.write_csv(raw, options.workdir / "errors.csv")
     results.write_csv(clean, options.workdir / "nyquist_free.csv")
     results.write_csv(spectrum, options.workdir / "spectrum.csv")

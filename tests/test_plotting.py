@@ -55,3 +55,17 @@ def test_ratios_stand_where_they_were_measured():
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.get_lines()[0].get_xdata(), [1.01, 1.4])
     assert [text.get_text() for text in axes.get_yticklabels()] == ["wrapper", "architecture"]
+
+
+def test_spectra_are_averaged_over_maps_and_the_cut_off_is_marked():
+    rows = [
+        {"layer": layer, "feature_map": m, "frequency": f, "power": g * p}
+        for layer, g in (("input", 1.0), ("LayerNorm-C", 10.0))
+        for m, p in (("one", 1.0), ("two", 3.0))
+        for f in (0.6, 0.1)
+    ]
+    axes = plotting.spectrum_curves(rows, cutoff=0.35, title="maps").figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["LayerNorm-C"], [[0.1, 20], [0.6, 20]])
+    np.testing.assert_allclose(lines["cut-off"][:, 0], 0.35)
+    assert axes.get_yscale() == "log"

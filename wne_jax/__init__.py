@@ -6,7 +6,8 @@
 
 `wne.wrap` composes the three around a function, `wne.WNE` around a Linen module, `wne.NNXWNE` around an NNX
 module. `wne.actions` and `wne.equivariance` check the result, and `wne.Denoiser` applies a trained model to
-images as people have them.
+images as people have them. `wne.translation` and `wne.layerwise` tell which layers commute with shifts and
+translations, and where a network loses them.
 """
 
 from wne_jax import (
@@ -14,10 +15,13 @@ from wne_jax import (
     equivariance,
     frozen,
     layers,
+    layerwise,
     metrics,
     models,
     noise,
+    spectra,
     statistics,
+    translation,
     weights,
 )
 from wne_jax._version import __version__
@@ -40,12 +44,15 @@ __all__ = [
     "equivariance",
     "frozen",
     "layers",
+    "layerwise",
     "metrics",
     "models",
     "noise",
     "normalize",
     "process",
+    "spectra",
     "statistics",
+    "translation",
     "weights",
     "wrap",
 ]

@@ -32,6 +32,7 @@ from jax.typing import ArrayLike
 from wne_jax._dtypes import at_least_float32
 from wne_jax.actions import Translation
 from wne_jax.equivariance import relative_l2
+from wne_jax.modules import padding_multiple
 from wne_jax.spectra import without_nyquist
 
 _COLLECTION = "layer_defects"
@@ -78,23 +79,26 @@ def layer_defects(
     A step is a layer, or the functions between two of them. A layer is a module that `leaves` accepts, or in
     which no other module is called. The functions are measured where a module, layer or not, receives their
     result; steps that hand on what they were given have no entry. Layers inside `nn.scan` and `nn.vmap` count
-    among the functions.
+    among the functions. Modules under `nn.jit` are not seen where its cache answers for them: measure the
+    plain ones.
 
     Args:
         model: A Linen module of images; a wrapped one (`wne_jax.WNE`), too.
         variables: Its variables.
-        y: Images `[B, H, W, C]`. Their Nyquist bins are left out.
-        dy: Rows to move by: scalar or `[B]`.
-        dx: Columns to move by: scalar or `[B]`.
+        y: Images `[B, H, W, C]`, of sides that the model takes without padding them. Their Nyquist bins are
+            left out.
+        dy: Rows to move by: a number, or `[B]`.
+        dx: Columns to move by: a number, or `[B]`.
         leaves: Which modules are one layer, whatever is inside.
-        **kwargs: Further arguments of the model, `sigma` or `train`: the same for all images. Evaluation mode
-            is meant; variables do not change.
+        **kwargs: Further arguments of the model, a scalar `sigma` or `train`: the same for all images.
+            Evaluation mode is meant; variables do not change.
 
     Returns:
         One entry a step, with as many defects as there are images.
 
     Raises:
-        ValueError: `y` is not of rank 4, or a displacement does not fit.
+        ValueError: `y` is not of rank 4, or its sides are no multiples of the model's `multiple`; or a
+            displacement does not fit.
 
     Example:
         >>> from wne_jax.layers import Conv
@@ -113,6 +117,11 @@ def layer_defects(
     y = jnp.asarray(y)
     if y.ndim != 4:
         raise ValueError(f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}")
+    if any(size % padding_multiple(model) for size in y.shape[1:3]):
+        raise ValueError(
+            f"the sides of y must be multiples of {padding_multiple(model)}, up to which the model pads; its "
+            f"shape is {y.shape}"
+        )
     y = y.astype(at_least_float32(y.dtype))
     walk = _Walk(y.shape, dy, dx, outer=_outer_calls(model, variables, y, kwargs), leaves=leaves)
     # Step by step, not under one jit: a network with all that is measured in between takes far longer to

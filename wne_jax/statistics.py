@@ -204,7 +204,8 @@ def noise_level(
     """Mean, and a robust estimate of the noise's standard deviation (see `estimate_sigma`).
 
     It brings the *noise*, not the contrast, to the same strength in every instance. The estimate is 0
-    on many clean images, hence the floor of `FLOOR` times the standard deviation.
+    on many clean images, hence the floor of `FLOOR` times the standard deviation. Being a median, and of
+    details that stop at the border, it commutes with translations nearly, not exactly (`high_pass` does).
     """
     y, axes, where = prepare(y, axes, where)
     return _floored(y, axes, where, _noise(y, axes, where))

@@ -55,7 +55,7 @@ def shift_equivariant(layer: Normalization) -> Verdict:
     Example:
         >>> layer = Normalization(centring="HWC", scaling="HWC", affine="HWC")
         >>> print(shift_equivariant(layer).why)
-        the affine step's parameters vary over H and W, and stay where they are when the map moves
+        the affine step's parameters vary over H and W, which does not move with the map
 
     References:
         Scanvic et al. 2025, theorem 1.
@@ -68,9 +68,7 @@ def shift_equivariant(layer: Normalization) -> Verdict:
     for what, varies in held.items():
         if space := _spatial(varies):
             where = " and ".join(space)
-            return Verdict(
-                False, f"{what} over {where}, and stay where they are when the map moves"
-            )
+            return Verdict(False, f"{what} over {where}, which does not move with the map")
     return Verdict(True, "no parameter varies over space: every place is treated alike")
 
 

@@ -8,7 +8,6 @@ from experiments import translation
 from experiments._translation_report import PUBLISHED
 from experiments.translation import Maps, Options, main
 from wne_jax import results
-from wne_jax.data import NamedImage
 from wne_jax.denoiser import Denoiser
 from wne_jax.images import write_image
 
@@ -45,6 +44,15 @@ def test_the_experiment_finds_what_the_theorem_says(tmp_path, small_maps, capsys
     assert largest("nyquist_free", **moved) < 1e-12
     assert largest("errors", **moved, feature_map="layer1_0/norm1") < 1e-12  # of odd size
     assert largest("errors", **moved, feature_map="norm1") > 1e-10  # of even size
+    spectrum = results.read_csv(tmp_path / "run/spectrum.csv")
+    beyond = dict.fromkeys(("input", *PUBLISHED), 0.0)
+    for row in spectrum:
+        if row["frequency"] > translation.CUTOFF:
+            beyond[row["layer"]] = max(beyond[row["layer"]], row["power"])
+    assert min(beyond["LayerNorm-C"], beyond["LayerNorm-CHW"]) > 1e-4
+    assert all(
+        p < 1e-11 for name, p in beyond.items() if name not in ("LayerNorm-C", "LayerNorm-CHW")
+    )
     by_accident = {"layer": "LayerNorm-CHW", "transformation": "shift"}
     assert largest("errors", **by_accident, init="default") < 1e-12
     assert largest("errors", **by_accident, init="gaussian") > 0.1
@@ -72,14 +80,18 @@ def test_a_small_folder_of_gray_images_is_enough(tmp_path):
         write_image(tmp_path / f"{i}.png", np.full((70, 90, 1), 60 * i, np.uint8))
     images = translation.network_images(Options(data=f"folder:{tmp_path}", images=2))
     assert [image.name for image in images] == ["0", "1"]
-    black = -np.array(translation.IMAGENET_MEAN) / translation.IMAGENET_STD
-    np.testing.assert_allclose(images[0].pixels, np.broadcast_to(black, (224, 224, 3)), atol=1e-5)
+    for image, level in zip(images, (0, 60 / 255)):
+        expected = (level - np.array(translation.IMAGENET_MEAN)) / translation.IMAGENET_STD
+        np.testing.assert_allclose(
+            image.pixels, np.broadcast_to(expected, (224, 224, 3)), atol=1e-5
+        )
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path):
-    assert isinstance(translation.network_images(Options(images=1))[0], NamedImage)
-    with pytest.raises(ValueError, match="images must be 2"):
+    with pytest.raises(ValueError, match="2 images or more"):
         main(Options(images=1, workdir=tmp_path / "run"))
+    with pytest.raises(ValueError, match="holds pairs"):
+        main(Options(data="pairs:noisy:clean", workdir=tmp_path / "run"))
     Denoiser.default().save(tmp_path / "denoiser.safetensors")
     with pytest.raises(ValueError, match="must be of a ResNet"):
         main(Options(images=2, weights=tmp_path / "denoiser.safetensors", workdir=tmp_path / "run"))

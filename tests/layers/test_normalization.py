@@ -109,6 +109,27 @@ def test_bfloat16_is_normalized_in_float32_and_float64_stays():
         np.testing.assert_allclose(result.std((1, 2)), 1.0, atol=1e-12)
 
 
+def test_integers_are_normalized_in_floating_point():
+    counts = jnp.arange(8, dtype=jnp.uint8).reshape(1, 2, 4, 1)
+    result = PRESETS["InstanceNorm"](eps=0.0).apply({}, counts)
+    assert result.dtype == jnp.float32
+    expected = (np.arange(8) - 3.5) / np.arange(8).std()
+    np.testing.assert_allclose(result.ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_gradients_are_finite_where_nothing_varies(name):
+    layer, x = PRESETS[name](), jnp.full((2, 3, 3, 2), 0.7)
+    variables = layer.init(jax.random.key(0), x)
+
+    @jax.jit
+    def gradient(x):
+        loss = lambda x: layer.apply(variables, x, mutable=["batch_stats"])[0].sum()  # noqa: E731
+        return jax.grad(loss)(x)
+
+    assert np.isfinite(gradient(x)).all()
+
+
 def test_a_map_of_one_pixel_and_a_nan_stay_where_they_are():
     one = PRESETS["InstanceNorm"]().apply({}, maps((2, 1, 1, 3)))
     np.testing.assert_array_equal(one, np.zeros((2, 1, 1, 3)))
@@ -145,7 +166,9 @@ def test_layers_that_make_no_sense_are_refused(options, message):
         Normalization(**({"centring": "BHW", "scaling": "BHW", "affine": "C"} | options))
 
 
-def test_maps_that_do_not_fit_are_refused():
+def test_maps_and_calls_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="give momentum"):
+        PRESETS["InstanceNorm"]().apply({}, maps(), use_running_average=True)
     with pytest.raises(ValueError, match="rank 4"):
         normalization(jnp.ones((2, 3, 4)), centring="C", scaling="C")
     with pytest.raises(ValueError, match="divide the 6 channels"):

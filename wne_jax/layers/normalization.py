@@ -40,6 +40,8 @@ from jax import Array, lax
 
 from wne_jax._dtypes import at_least_float32
 
+_NO_AVERAGES = "use_running_average needs running averages: give momentum"
+
 DIMENSIONS = "BHWC"
 """Batch, height, width, channels: the axes of a feature map, in order."""
 
@@ -207,7 +209,7 @@ class Normalization(nn.Module, kw_only=True):
             raise ValueError(f"groups must be 1 or more, not {self.groups}")
         if self.momentum is None:
             if self.use_running_average:
-                raise ValueError("use_running_average needs running averages: give momentum")
+                raise ValueError(_NO_AVERAGES)
         elif not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum must be between 0 and 1, not {self.momentum}")
         elif any(step and "B" not in step for step in pooled):
@@ -230,10 +232,13 @@ class Normalization(nn.Module, kw_only=True):
             `[B, H, W, C]`.
 
         Raises:
-            ValueError: A wrong rank, or groups that do not divide the channels.
+            ValueError: A wrong rank, groups that do not divide the channels, or running averages that are not
+                kept.
         """
         if use_running_average is None:
             use_running_average = self.use_running_average
+        if use_running_average and self.momentum is None:
+            raise ValueError(_NO_AVERAGES)
         mean, variance = self._statistics(x, use_running_average)
         parameters = []
         if self.affine is not None:
@@ -242,6 +247,8 @@ class Normalization(nn.Module, kw_only=True):
             kinds = [("scale", self.scale_init), ("bias", self.bias_init)][: 1 + self.use_bias]
             parameters = [self.param(*kind, stored, self.param_dtype) for kind in kinds]
         dtype = jnp.result_type(x, *parameters) if self.dtype is None else self.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            dtype = jnp.float32  # of integers without an affine step
         wide = at_least_float32(jnp.dtype(dtype))
         shaped = [p.astype(wide).reshape(shape) for p in parameters]
         return apply_statistics(x.astype(wide), mean, variance, *shaped, eps=self.eps).astype(dtype)
