@@ -44,6 +44,7 @@ THRESHOLD = 1e-5
 PLAIN = {"depth": 4, "features": 8}
 MODELS = {
     "DnCNN": ModelConfig("dncnn", PLAIN),
+    "DnCNN, polynomial": ModelConfig("dncnn", PLAIN | {"activation": "polynomial"}),
     "FDnCNN": ModelConfig("fdncnn", PLAIN),
     "FDnCNN, normalization-equivariant": ModelConfig(
         "fdncnn", PLAIN | {"mode": "normalization-equivariant"}
@@ -58,7 +59,10 @@ MODELS = {
 }
 
 NAMES = {
-    "dncnn": {r"into conv_\d+": "ReLU", "into the result": "image minus noise"},
+    "dncnn": {
+        "into conv_0": "Nyquist bins removed", r"into conv_\d+": "ReLU",
+        "into the result": "image minus noise",
+    },
     "fdncnn": {r"into conv_\d+": "ReLU"},
     "drunet": {"into .*/conv_1": "ReLU", "into .*": "sum"},
     "swinir": {
@@ -111,7 +115,9 @@ def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> Array:
         noise = rng.normal(size=leaf.shape)
-        if len(leaf.shape) > 1:
+        if path[-1].key == "coefficients":  # a moderate quadratic, as it is after training
+            value = np.array([[0.1], [0.75], [0.1]]) + 0.05 * noise
+        elif len(leaf.shape) > 1:
             value = noise / np.sqrt(np.prod(leaf.shape[:-1]))
         else:
             value = 0.1 * noise if path[-1].key in ("bias", "mean") else 1 + 0.1 * np.abs(noise)
@@ -342,8 +348,8 @@ def report(
     shown = [r | {"column": f"{r['pixels']}, {r['size']}"} for r in wrapper]
     sections += [
         "## The wrapper's statistics",
-        f"Relative L2 under random translations of a translation-equivariant backbone, wrapped; clean "
-        f"photographs and with noise of {options.sigma_255:g} (of 255).",
+        "Relative L2 under random translations of a mild, translation-equivariant backbone, wrapped; "
+        f"photographs, clean and with noise of {options.sigma_255:g} (of 255).",
         results.pivot_table(
             shown, "defect", rows="statistics", columns="column", form="{:.0e}".format
         ),

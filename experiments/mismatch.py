@@ -2,7 +2,8 @@
 
 The arms differ in the wrapper and in nothing else: same backbone, loss, schedule, steps, seed, crops and
 noise. Saied & Fleuret (2026), Figures 3 and 4: the unwrapped network collapses above its training level and
-stalls below it; the wrapped one does neither.
+stalls below it; the wrapped one does neither. One arm differs in more: `alias-free` is `wne` around a network
+of other activations and padding, which commutes with sub-pixel translations, too.
 
     python -m experiments.mismatch                                     # minutes on 2 cores
     WNE_DATA=... python -m experiments.mismatch --preset small         # BSD400; Set12 and BSD68
@@ -48,8 +49,9 @@ Arm = Literal[
     "wne-minmax",
     "scale",
     "input-only",
+    "alias-free",
 ]
-WRAPPERS: dict[Arm, dict[str, str]] = {
+ARMS: dict[Arm, dict[str, Any]] = {
     "baseline": {"wrapper": "none"},
     "wne": {"wrapper": "wne", "statistics": "mean_std"},
     "wne-noise": {"wrapper": "wne", "statistics": "noise_level"},
@@ -58,8 +60,13 @@ WRAPPERS: dict[Arm, dict[str, str]] = {
     "wne-minmax": {"wrapper": "wne", "statistics": "min_max"},
     "scale": {"wrapper": "scale"},
     "input-only": {"wrapper": "input"},
+    "alias-free": {
+        "wrapper": "wne",
+        "statistics": "mean_std",
+        "options": {"activation": "polynomial", "padding": "circular"},
+    },
 }
-"""The arms, by what they change in `ModelConfig`."""
+"""The arms, by what they change in `ModelConfig`; `options` are added to those of the backbone."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +171,15 @@ def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
     steps = {} if options.steps is None else {"steps": options.steps}
     configs = {}
     for arm in options.arms:
+        changes = dict(ARMS[arm])
+        size = {"depth": preset.depth, "features": preset.features}
         own = dict(preset.own_settings.get(arm, {}))
         schedule = own.pop("schedule", preset.schedule)
         configs[arm] = TrainConfig(
             model=ModelConfig(
                 backbone=options.backbone,
-                options={"depth": preset.depth, "features": preset.features},
-                **WRAPPERS[arm],
+                options=size | changes.pop("options", {}),
+                **changes,
             ),
             optimizer=OptimizerConfig(learning_rate=preset.learning_rate, schedule=schedule),
             data=options.data or preset.data,

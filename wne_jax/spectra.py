@@ -1,13 +1,13 @@
 r"""Maps by their frequencies: band limits, resampling by sinc interpolation, power over radial frequency.
 
-Conventions of this module: `x` is real, `[B, ..., H, W, C]`, periodic over H and W, which may have any size from
-1; results are in float32, or float64 for float64. Frequencies are in cycles a pixel. An axis of n samples
-carries the frequencies k / n with |k| <= K = (n - 1) // 2, each with an amplitude and a phase; an even one
-carries Nyquist's 1/2 besides, without a phase of its own, which is why no real map can be translated there
+Conventions of this module: `x` is real, `[B, ..., H, W, C]`, periodic over H and W, which may have any size
+from 1; results are in float32, or float64 for float64. Frequencies are in cycles a pixel. An axis of n
+samples carries the frequencies k / n with |k| <= K = (n - 1) // 2, each with an amplitude and a phase; an
+even one carries Nyquist's 1/2 besides, without a phase of its own, so that no real map can be moved there
 (`wne_jax.actions.Translation`). *The band* of a grid is what has |k| <= K along both axes.
 
-All of them commute with `Translation`, resampling with the displacement measured in new pixels. A NaN or an
-infinity spreads over its own channel of its own image.
+The maps of this module commute with `Translation`, resampling with the displacement measured in new pixels. A
+NaN or an infinity spreads over its own channel of its own image.
 """
 
 import jax.numpy as jnp
@@ -16,6 +16,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax._dtypes import at_least_float32
+
+MATRIX_SIZE = 128
+"""Up to this size `resample` multiplies by a matrix along each axis, and goes through FFTs above.
+
+On a CPU the patches of training take less than half the time so: 16x40x40x32 to a grid of 58x58 and back,
+with its gradient, 16 ms against 54 on two cores. Matrices of 190x128 take five times as long as FFTs.
+"""
 
 
 def without_nyquist(x: ArrayLike) -> Array:
@@ -101,14 +108,14 @@ def resample(x: ArrayLike, height: int, width: int) -> Array:
     x = _spatial(x)
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be 1 or more, not {height} and {width}")
-    old_height, old_width = x.shape[-3:-1]
-    rows, columns = (min(old_height, height) - 1) // 2, (min(old_width, width) - 1) // 2
-    spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3), norm="forward")[..., : columns + 1]
-    positive, negative = spectrum[..., : rows + 1, :], spectrum[..., old_height - rows :, :]
-    zeros = jnp.zeros((*spectrum.shape[:-2], height - 2 * rows - 1, columns + 1), spectrum.dtype)
-    spectrum = jnp.concatenate([positive, zeros, negative], axis=-2)
-    # irfft2 takes the columns that are missing for zeros.
-    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width), norm="forward"), -3, -1)
+    if max(height, width, *x.shape[-3:-1]) > MATRIX_SIZE:
+        return _resample_by_fft(x, height, width)
+    rows, columns = (
+        jnp.asarray(_interpolation(*sizes), x.dtype)
+        for sizes in zip(x.shape[-3:-1], (height, width))
+    )
+    x = jnp.einsum("hi,...ijc->...hjc", rows, x, precision="highest")
+    return jnp.einsum("wj,...hjc->...hwc", columns, x, precision="highest")
 
 
 def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
@@ -127,7 +134,7 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
         and channels; both `[bins]`. The power of a ring that holds no frequency is NaN.
 
     Raises:
-        ValueError: A rank below 4, or fewer bins than 1.
+        ValueError: A rank below 4, no pixels, or fewer bins than 1.
 
     References:
         Scanvic, Barthélemy & Tachella 2025, figure 1.
@@ -140,6 +147,8 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
     """
     x = _spatial(x)
     height, width = x.shape[-3:-1]
+    if x.size == 0:
+        raise ValueError(f"x must have pixels; its shape is {x.shape}")
     bins = max(min(height, width) // 2, 1) if bins is None else bins
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, not {bins}")
@@ -159,6 +168,25 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
     total = jnp.zeros(bins, x.dtype).at[ring].add(jnp.asarray(weight, x.dtype) * power)
     frequency = (np.arange(bins) + 0.5) / bins * largest
     return jnp.asarray(frequency, x.dtype), total / jnp.asarray(number, x.dtype)
+
+
+def _resample_by_fft(x: Array, height: int, width: int) -> Array:
+    """Cut the spectrum, or fill it up with zeros."""
+    old_height, old_width = x.shape[-3:-1]
+    rows, columns = (min(old_height, height) - 1) // 2, (min(old_width, width) - 1) // 2
+    spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3), norm="forward")[..., : columns + 1]
+    positive, negative = spectrum[..., : rows + 1, :], spectrum[..., old_height - rows :, :]
+    zeros = jnp.zeros((*spectrum.shape[:-2], height - 2 * rows - 1, columns + 1), spectrum.dtype)
+    spectrum = jnp.concatenate([positive, zeros, negative], axis=-2)
+    # irfft2 takes the columns that are missing for zeros.
+    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width), norm="forward"), -3, -1)
+
+
+def _interpolation(old: int, new: int) -> np.ndarray:
+    """The same along one axis, as a matrix `[new, old]`: the Dirichlet kernel between the two grids."""
+    frequency = np.arange(1, (min(old, new) - 1) // 2 + 1)
+    distance = np.arange(new)[:, None] / new - np.arange(old) / old
+    return (1 + 2 * np.cos(2 * np.pi * distance[..., None] * frequency).sum(axis=-1)) / old
 
 
 def _radial_frequency(height: int, width: int) -> np.ndarray:

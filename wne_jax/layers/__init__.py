@@ -5,6 +5,13 @@ from wne_jax.layers.affine_conv import affine_kernel as affine_kernel
 from wne_jax.layers.affine_conv import affine_weights as affine_weights
 from wne_jax.layers.affine_residual import AffineResidual as AffineResidual
 from wne_jax.layers.affine_residual import affine_residual as affine_residual
+from wne_jax.layers.alias_free import PolynomialActivation as PolynomialActivation
+from wne_jax.layers.alias_free import band_limited_polynomial as band_limited_polynomial
+from wne_jax.layers.alias_free import blur_pool as blur_pool
+from wne_jax.layers.alias_free import filtered_relu as filtered_relu
+from wne_jax.layers.alias_free import ideal_downsample as ideal_downsample
+from wne_jax.layers.alias_free import ideal_upsample as ideal_upsample
+from wne_jax.layers.alias_free import leaky_relu_fit as leaky_relu_fit
 from wne_jax.layers.batch_norm import BiasFreeBatchNorm as BiasFreeBatchNorm
 from wne_jax.layers.batch_norm import channel_std as channel_std
 from wne_jax.layers.conv import Conv as Conv
