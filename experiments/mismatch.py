@@ -171,16 +171,12 @@ def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
     steps = {} if options.steps is None else {"steps": options.steps}
     configs = {}
     for arm in options.arms:
-        changes = dict(ARMS[arm])
         size = {"depth": preset.depth, "features": preset.features}
+        changes = ARMS[arm] | {"options": size | ARMS[arm].get("options", {})}
         own = dict(preset.own_settings.get(arm, {}))
         schedule = own.pop("schedule", preset.schedule)
         configs[arm] = TrainConfig(
-            model=ModelConfig(
-                backbone=options.backbone,
-                options=size | changes.pop("options", {}),
-                **changes,
-            ),
+            model=ModelConfig(backbone=options.backbone, **changes),
             optimizer=OptimizerConfig(learning_rate=preset.learning_rate, schedule=schedule),
             data=options.data or preset.data,
             sigma_255=options.sigma_255,
@@ -374,6 +370,8 @@ def main(options: Options) -> None:
     if not training and not (options.workdir / "config.json").is_file():
         raise FileNotFoundError(f"{options.workdir} holds no run: --stage train makes one")
     configs = arm_configs(options)
+    for config in configs.values():
+        config.model.build()  # refused here, an option that the backbone lacks claims no folder
     with options.joined():
         images = test_images(options)
         corpus = None

@@ -1,5 +1,6 @@
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -143,6 +144,12 @@ def test_float64_stays_float64_and_coarser_types_are_computed_in_float32():
     coarse = jnp.ones((1, 4, 4, 1), jnp.bfloat16)
     for f in (without_nyquist, lambda x: low_pass(x, 0.3), lambda x: resample(x, 2, 3)):
         chex.assert_type(f(coarse), jnp.float32)
+
+
+def test_symbolic_sizes_are_refused():
+    shape = jax.export.symbolic_shape("b, h, w, 1")
+    with pytest.raises(ValueError, match="symbolic"):
+        jax.eval_shape(without_nyquist, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 @pytest.mark.parametrize(

@@ -202,4 +202,9 @@ def _spatial(x: ArrayLike) -> Array:
             f"x must be [B, ..., H, W, C], of rank 4 or more; its shape is {x.shape}"
             " (x[None] adds a batch, x[..., None] adds a channel)"
         )
+    if not all(isinstance(size, int) for size in x.shape[-3:-1]):
+        raise ValueError(
+            f"a spectrum needs sizes that are known: {x.shape} is symbolic (jax.export), which does not "
+            "tell even from odd; export at one size"
+        )
     return x.astype(at_least_float32(x.dtype))
