@@ -59,12 +59,6 @@ class Chain(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(9, 7), (8, 6)])
-def test_sides_that_the_model_would_pad_are_refused():
-    model = wne.WNE(wne.models.DRUNet(features=(4, 4), blocks=1))
-    with pytest.raises(ValueError, match="multiples of 2"):
-        layer_defects(model, {}, jnp.ones((1, 8, 9, 1)), dy=1, dx=1)
-
-
 def test_a_translation_is_lost_where_the_theorem_says_and_nowhere_else(size):
     chain = Chain()
     y = images((2, *size, 3))
@@ -238,3 +232,9 @@ def test_bad_input_is_refused():
         layer_defects(model, variables, y[0], dy=0, dx=0)
     with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
         layer_defects(model, variables, y, dy=jnp.zeros(3), dx=0)
+
+
+def test_sides_that_the_model_would_pad_are_refused():
+    model = wne.WNE(wne.models.DRUNet(features=(4, 4), blocks=1))
+    with pytest.raises(ValueError, match="multiples of 2"):
+        layer_defects(model, {}, jnp.ones((1, 8, 9, 1)), dy=1, dx=1)
