@@ -9,7 +9,6 @@ of other activations and padding, which commutes with sub-pixel translations, to
     WNE_DATA=... python -m experiments.mismatch --preset small         # BSD400; Set12 and BSD68
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _cli
+from experiments._arms import PRESETS, Arm, Size, run_config
 from experiments._compilations import Watched, counted
 from wne_jax import metrics, plotting, results
 from wne_jax._files import write_atomically
@@ -29,115 +29,15 @@ from wne_jax.equivariance import (
     assert_normalization_equivariant,
 )
 from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep
-from wne_jax.training import (
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    finished,
-    fit,
-    is_lead,
-    load_corpus,
-)
+from wne_jax.training import TrainConfig, finished, fit, is_lead, load_corpus
 from wne_jax.training.config import Precision
-
-Arm = Literal[
-    "baseline",
-    "wne",
-    "wne-noise",
-    "wne-highpass",
-    "wne-median",
-    "wne-minmax",
-    "scale",
-    "input-only",
-    "alias-free",
-]
-ARMS: dict[Arm, dict[str, Any]] = {
-    "baseline": {"wrapper": "none"},
-    "wne": {"wrapper": "wne", "statistics": "mean_std"},
-    "wne-noise": {"wrapper": "wne", "statistics": "noise_level"},
-    "wne-highpass": {"wrapper": "wne", "statistics": "high_pass"},
-    "wne-median": {"wrapper": "wne", "statistics": "median_mad"},
-    "wne-minmax": {"wrapper": "wne", "statistics": "min_max"},
-    "scale": {"wrapper": "scale"},
-    "input-only": {"wrapper": "input"},
-    "alias-free": {
-        "wrapper": "wne",
-        "statistics": "mean_std",
-        "options": {"activation": "polynomial", "padding": "circular"},
-    },
-}
-"""The arms, by what they change in `ModelConfig`; `options` are added to those of the backbone."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A size of the experiment."""
-
-    data: str
-    test: tuple[str, ...]
-    depth: int
-    features: int
-    train: dict[str, Any]
-    learning_rate: float
-    schedule: Literal["constant", "halved", "cosine"]
-    test_sigmas_255: tuple[float, ...]
-    repeats: int
-    own_settings: dict[Arm, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-
-LEVELS = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
-
-PRESETS = {
-    "tiny": Preset(
-        data="embedded",
-        test=("embedded",),
-        depth=6,
-        features=32,
-        train={"steps": 750, "batch": 16, "patch": 40},
-        learning_rate=1e-3,
-        schedule="cosine",
-        test_sigmas_255=LEVELS,
-        repeats=1,
-    ),
-    "small": Preset(
-        data="folder:BSD400",
-        test=("folder:Set12", "folder:BSD68"),
-        depth=8,
-        features=48,
-        train={"steps": 5000, "batch": 16, "patch": 40, "save_every": 500},
-        learning_rate=1e-3,
-        schedule="cosine",
-        test_sigmas_255=LEVELS,
-        repeats=1,
-    ),
-    # Protocol of Saied & Fleuret (2026), whose baseline and WNE differ in loss and schedule. Their corpus
-    # is larger: BSD400, Waterloo, DIV2K and Flickr2K.
-    "paper": Preset(
-        data="folder:BSD400",
-        test=("folder:Set12", "folder:BSD68"),
-        depth=20,
-        features=64,
-        train={
-            "steps": 500_000,
-            "batch": 128,
-            "patch": 70,
-            "save_every": 10_000,
-            "log_every": 1000,
-        },
-        learning_rate=1e-4,
-        schedule="halved",
-        test_sigmas_255=tuple(float(s) for s in np.round(np.geomspace(5, 100, 21), 6)),
-        repeats=20,
-        own_settings={"baseline": {"loss": "l1", "schedule": "constant"}},
-    ),
-}
 
 
 @dataclass(frozen=True)
 class Options(_cli.Machine):
     """Options of the command line; what is not given comes from the preset."""
 
-    preset: Literal["tiny", "small", "paper"] = "tiny"
+    preset: Size = "tiny"
     """Size: minutes on 2 cores, under two hours, or the paper's own."""
     sigma_255: tuple[float, ...] = (25.0,)
     """Training noise level in 8-bit units: one number, or the ends of a range."""
@@ -167,24 +67,9 @@ class Options(_cli.Machine):
 
 def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
     """The training run of every arm."""
-    preset = PRESETS[options.preset]
-    steps = {} if options.steps is None else {"steps": options.steps}
-    configs = {}
-    for arm in options.arms:
-        size = {"depth": preset.depth, "features": preset.features}
-        changes = ARMS[arm] | {"options": size | ARMS[arm].get("options", {})}
-        own = dict(preset.own_settings.get(arm, {}))
-        schedule = own.pop("schedule", preset.schedule)
-        configs[arm] = TrainConfig(
-            model=ModelConfig(backbone=options.backbone, **changes),
-            optimizer=OptimizerConfig(learning_rate=preset.learning_rate, schedule=schedule),
-            data=options.data or preset.data,
-            sigma_255=options.sigma_255,
-            precision=options.precision,
-            seed=options.seed,
-            **(preset.train | steps | own),
-        )
-    return configs
+    common = {"data": options.data, "precision": options.precision, "seed": options.seed}
+    common |= {"backbone": options.backbone, "steps": options.steps}
+    return {a: run_config(a, options.preset, options.sigma_255, **common) for a in options.arms}
 
 
 def train(options: Options, corpus: Corpus) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from wne_jax.data import build_corpus, draw_crop, draw_examples, fingerprint, stream_crops
 from wne_jax.data import corpus as corpus_module
-from wne_jax.data.corpus import cut, draw_windows
+from wne_jax.data.corpus import Batch, cut, draw_windows
 from wne_jax.units import to_unit
 
 
@@ -59,7 +59,7 @@ def test_examples_are_keyed_by_their_global_index():
     corpus = build_corpus(numbered_images())
 
     def corrupt(key, clean):
-        return clean + jax.random.normal(key, clean.shape), jnp.float32(1)
+        return Batch(clean + jax.random.normal(key, clean.shape), clean, jnp.float32(1))
 
     draw = jax.jit(lambda key, i: draw_examples(key, corpus, i, size=4, corrupt=corrupt))
     key = jax.random.key(3)

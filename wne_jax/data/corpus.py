@@ -259,7 +259,7 @@ def draw_examples(
     indices: Array,
     *,
     size: int,
-    corrupt: Callable[[Array, Array], tuple[Array, Array]],
+    corrupt: Callable[[Array, Array], Batch],
 ) -> Batch:
     """Noisy and clean crops, keyed for each example by itself.
 
@@ -268,7 +268,8 @@ def draw_examples(
         corpus: Images.
         indices: i32[B], global indices of the wanted examples: a device asks for its own share.
         size: Side of the crops, in pixels.
-        corrupt: `(key, clean f32[H, W, C]) -> (noisy, sigma)`; not called for scenes that are noisy already.
+        corrupt: `(key, clean f32[H, W, C]) -> Batch`, one example; not called for scenes that are noisy
+            already.
 
     Returns:
         The examples, in the order of `indices`.
@@ -283,7 +284,7 @@ def corrupt_crops(
     crops: Array,
     indices: Array,
     *,
-    corrupt: Callable[[Array, Array], tuple[Array, Array]],
+    corrupt: Callable[[Array, Array], Batch],
 ) -> Batch:
     """The second half of `draw_examples`: from crops `[B, S, P, P, C]` of the corpus to examples."""
 
@@ -291,8 +292,7 @@ def corrupt_crops(
         images = _as_unit(crop)
         if len(images) == 2:
             return Batch(images[0], images[1], jnp.float32(jnp.nan))
-        noisy, sigma = corrupt(_example_keys(key, index)[1], images[0])
-        return Batch(noisy, images[0], sigma)
+        return corrupt(_example_keys(key, index)[1], images[0])
 
     return jax.vmap(one)(indices, crops)
 

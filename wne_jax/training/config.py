@@ -14,6 +14,7 @@ from wne_jax._files import write_atomically
 from wne_jax.models import check_denoiser
 from wne_jax.models.config import ModelConfig, from_values
 
+Objective = Literal["supervised", "soft-ne", "noise2noise"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -66,11 +67,12 @@ class TrainConfig:
         optimizer: The optimizer.
         init: Weights to start from, a file or the folder of another run; None for random ones.
         data: Sources of images; see `wne_jax.data`. Of pairs and repeats, whose noise is the camera's own,
-            `noise` and `sigma_255` are not read.
+            `noise`, `sigma_255` and `objective` are not read.
         channels: 1 for gray, 3 for colour.
         noise: Name in `wne_jax.noise.NOISES`.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
             example draws its own.
+        objective: What an example is made of; see `wne_jax.training.objectives`.
         loss: "l1" or "mse".
         steps: Updates.
         batch: Crops an update.
@@ -92,6 +94,7 @@ class TrainConfig:
     channels: int = 1
     noise: str = "gaussian"
     sigma_255: tuple[float, ...] = (25.0,)
+    objective: Objective = "supervised"
     loss: Literal["l1", "mse"] = "mse"
     steps: int = 750
     batch: int = 16
@@ -121,9 +124,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} does not divide batch = {self.batch}")
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"precision must be one of {known}; not {self.precision!r}")
+        for name, kind in (("objective", Objective), ("precision", Precision)):
+            if getattr(self, name) not in (known := get_args(kind)):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; not {getattr(self, name)!r}"
+                )
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (gray) or 3 (colour), not {self.channels}")
 

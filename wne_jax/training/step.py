@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from jax import Array, lax
 
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
 from wne_jax.models import MODELS
-from wne_jax.noise import NOISES, draw_level
+from wne_jax.noise import NOISES
 from wne_jax.training.config import Precision, TrainConfig
+from wne_jax.training.objectives import OBJECTIVES
 from wne_jax.training.optimizer import make_optimizer
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
@@ -100,12 +102,7 @@ def draw_batch(
         step: Number of the step.
         indices: i32[B], the wanted examples (default: the whole batch).
     """
-
-    def corrupt(key: Array, clean: Array) -> tuple[Array, Array]:
-        key_level, key_noise = jax.random.split(key)
-        sigma = draw_level(key_level, config.level)
-        return NOISES[config.noise](key_noise, clean, sigma), sigma
-
+    corrupt = partial(OBJECTIVES[config.objective], noise=NOISES[config.noise], level=config.level)
     key = jax.random.fold_in(data_key(config), step)
     indices = jnp.arange(config.batch) if indices is None else indices
     if isinstance(source, Corpus):

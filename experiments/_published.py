@@ -1,0 +1,134 @@
+"""Published figures of Saied & Fleuret (2026), under the names of our arms.
+
+Tables are here as numbers; the sweeps behind the curves (Set12) and the coverage of the difficulty are files
+of `experiments/published/`.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+_FOLDER = Path(__file__).parent / "published"
+
+_ARMS = {"b": "baseline", "se": "se-arch", "ne": "ne-arch", "wne": "wne", "wnei": "input-only"}
+
+Sweep = Literal[
+    "dncnn_sigma10",
+    "dncnn_sigma25",
+    "dncnn_sigma50",
+    "dncnn_sigma10_in",
+    "swinir_sigma10",
+    "swinir_sigma25",
+    "swinir_sigma50",
+    "uniform_sigma14",
+    "laplace_sigma20",
+    "rayleigh_sigma17",
+    "jpeg_qf_from_uniform",
+]
+
+Record = dict[str, Any]
+
+
+def sweep(name: Sweep) -> list[Record]:
+    """A published curve on Set12, a record for each level and arm.
+
+    Args:
+        name: The sweep: network or noise, and training level.
+
+    Returns:
+        Records with `model` (the arm), `sigma_255` (of `jpeg_...` the quality), `input_psnr` and `psnr`.
+
+    Example:
+        >>> sweep("swinir_sigma25")[0]
+        {'model': 'baseline', 'sigma_255': 5.0, 'input_psnr': 34.142846, 'psnr': 30.970221}
+    """
+    records = []
+    with (_FOLDER / f"{name}_psnr.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            place = {
+                "sigma_255": float(row["sigma_8bit"]),
+                "input_psnr": float(row["input_psnr_db"]),
+            }
+            for column, value in row.items():
+                for part in column.split("_")[:2]:  # an arm, or a noise and an arm
+                    if part in _ARMS:
+                        records.append({"model": _ARMS[part], **place, "psnr": float(value)})
+    return records
+
+
+def at_level(records: list[Record], arm: str, sigma_255: float) -> float | None:
+    """The PSNR of a published curve at one of its levels; None where it has no such point.
+
+    Example:
+        >>> at_level(sweep("dncnn_sigma25"), "wne", 5)
+        35.762589
+    """
+    for record in records:
+        if record["model"] == arm and abs(record["sigma_255"] - sigma_255) < 1e-3:
+            return record["psnr"]
+    return None
+
+
+def coverage() -> dict[tuple[int, int], float]:
+    """Table 3: percent of the difficulty covered, by training and test level."""
+    with (_FOLDER / "delta_coverage.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    levels = [int(name) for name in header[1:] if name.isdigit()]
+    return {
+        (int(row[0]), test): 100 * float(value)
+        for row in rows
+        for test, value in zip(levels, row[1:])
+    }
+
+
+LEVELS = (10, 25, 50)
+
+MATCHED: dict[tuple[str, str, str], dict[str, tuple[float, float, float]]] = {
+    ("Table 1", "dncnn", "baseline"): {"Set12": (34.92, 30.50, 27.17), "BSD68": (33.92, 29.19, 26.18)},
+    ("Table 1", "fdncnn", "se-arch"): {"Set12": (34.41, 30.42, 27.19), "BSD68": (33.51, 29.12, 26.12)},
+    ("Table 1", "fdncnn", "ne-arch"): {"Set12": (34.65, 30.37, 27.20), "BSD68": (33.72, 29.11, 26.18)},
+    ("Table 1", "dncnn", "wne"): {"Set12": (34.77, 30.43, 27.22), "BSD68": (33.80, 29.15, 26.20)},
+    ("Table 1", "swinir", "baseline"): {"Set12": (35.08, 30.79, 27.61), "BSD68": (34.01, 29.38, 26.46)},
+    ("Table 1", "swinir", "wne"): {"Set12": (34.95, 30.65, 27.47), "BSD68": (33.94, 29.30, 26.37)},
+    ("Table 7", "fdncnn", "baseline"): {"Set12": (34.82, 30.51, 27.29), "BSD68": (33.87, 29.21, 26.25)},
+    ("Table 7", "fdncnn", "se-arch"): {"Set12": (34.41, 30.42, 27.20), "BSD68": (33.51, 29.12, 26.12)},
+    ("Table 7", "fdncnn", "ne-arch"): {"Set12": (34.69, 30.42, 27.26), "BSD68": (33.77, 29.13, 26.21)},
+    ("Table 7", "fdncnn", "wne"): {"Set12": (34.62, 30.38, 27.23), "BSD68": (33.72, 29.11, 26.19)},
+    ("Table 8", "restormer", "baseline"): {"Set12": (34.79, 30.76, 27.65), "BSD68": (33.71, 29.29, 26.42)},
+    ("Table 8", "restormer", "wne"): {"Set12": (35.05, 30.79, 27.69), "BSD68": (34.00, 29.38, 26.45)},
+    ("Table 9", "restormer", "baseline"): {"CBSD68": (36.36, 31.60, 28.33)},
+    ("Table 9", "restormer", "wne"): {"CBSD68": (36.51, 31.61, 28.36)},
+}  # fmt: skip
+"""PSNR (dB) at the training level, for sigma 10, 25 and 50, by (table, network, arm) and test set."""
+
+SIDD: dict[str, tuple[float, float]] = {"baseline": (39.27, 0.9150), "wne": (39.26, 0.9156)}
+"""Table 10: PSNR (dB) and SSIM of SwinIR on SIDD's validation blocks."""
+
+OVERHEAD: dict[tuple[str, str], dict[str, float]] = {
+    ("fdncnn", "wne"): {
+        "GPU training": 0.99, "GPU inference": 1.00, "CPU training": 0.99, "CPU inference": 1.01,
+    },
+    ("fdncnn", "ne-arch"): {
+        "GPU training": 1.60, "GPU inference": 1.69, "CPU training": 1.50, "CPU inference": 1.90,
+    },
+    ("swinir", "wne"): {
+        "GPU training": 1.00, "GPU inference": 1.00, "CPU training": 1.12, "CPU inference": 1.08,
+    },
+}  # fmt: skip
+"""Tables 2, 5 and 6: time of a batch, relative to the unwrapped network."""
+
+RESIDUAL_STOPPED: dict[str, dict[str, float]] = {
+    "baseline": {
+        "one pass": 35.07, "best": 34.20, "final": 29.49, "steps to best": 16.7, "steps": 40.1,
+    },
+    "wne": {
+        "one pass": 34.96, "best": 34.89, "final": 34.79, "steps to best": 22.8, "steps": 25.0,
+    },
+}  # fmt: skip
+"""Table 11: residual-stopped denoising on Set12, PSNR (dB) and steps."""
+
+INPAINTING: dict[str, dict[str, float]] = {
+    "baseline": {"one pass": 6.87, "final": 6.08, "SSIM": 0.009, "steps": 96.8},
+    "wne": {"one pass": 14.21, "final": 23.87, "SSIM": 0.716, "steps": 277.6},
+}
+"""Table 12: inpainting from 10 % of the pixels on Set12, PSNR (dB), SSIM and steps."""
