@@ -18,17 +18,15 @@ exactly normalization-equivariant, as any function is.
 The constants below were chosen by PSNR at levels 5 and 10 on crops of five Set12 images, with one network.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.layers.conv import positions
+from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
 from wne_jax.modules import WNE
 from wne_jax.statistics import estimate_sigma, noise_level
 from wne_jax.transforms import Anchor
@@ -84,7 +82,7 @@ def any_level(
     low = stretch > 1
 
     noise = u - backbone(u)
-    base = _blur(u - noise * wiener_gain(noise, level), BASE)
+    base = gaussian_blur(u - noise * wiener_gain(noise, level), BASE)
     base = jnp.where(low, base, location)
     z = stretch * (u - base) + base
     noise = (z - backbone(z)) / stretch
@@ -112,7 +110,7 @@ def wiener_gain(noise: Array, sigma: ArrayLike) -> Array:
         moments, Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", 1980.
     """
     power = jnp.square(jnp.asarray(sigma, noise.dtype))
-    return power / jnp.maximum(_blur(jnp.square(noise), ENERGY), power)
+    return power / jnp.maximum(gaussian_blur(jnp.square(noise), ENERGY), power)
 
 
 class AnyLevel(nn.Module):
@@ -161,7 +159,7 @@ class AnyLevel(nn.Module):
         radius = getattr(self.network, "receptive_radius", None)
         if radius is None:
             return None
-        return 2 * (radius + len(_taps(ENERGY)) // 2) + len(_taps(BASE)) // 2
+        return 2 * (radius + blur_radius(ENERGY)) + blur_radius(BASE)
 
 
 def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
@@ -172,27 +170,3 @@ def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
     if isinstance(model, WNE) and model.statistics is noise_level:
         return "statistics"
     return None
-
-
-def _taps(sigma: float) -> np.ndarray:
-    """A sampled Gaussian that sums to one, cut at four standard deviations."""
-    radius = math.ceil(4 * sigma)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return taps / taps.sum()
-
-
-def _blur(x: Array, sigma: float) -> Array:
-    """Convolve images with a Gaussian, continued by reflection."""
-    taps = _taps(sigma)
-    for axis in (1, 2):
-        x = _along(x, taps.tolist(), axis)
-    return x
-
-
-def _along(x: Array, taps: Sequence[float], axis: int) -> Array:
-    """Correlate along one axis with an odd number of taps."""
-    radius = len(taps) // 2
-    size = x.shape[axis]
-    padded = jnp.take(x, positions(size, radius, "reflect"), axis=axis)
-    moved = [padded[(slice(None),) * axis + (slice(i, i + size),)] for i in range(len(taps))]
-    return sum((tap * part for tap, part in zip(taps[1:], moved[1:])), start=taps[0] * moved[0])

@@ -20,6 +20,8 @@ from wne_jax.layers.conv import conv as conv
 from wne_jax.layers.depthwise import DepthwiseConv as DepthwiseConv
 from wne_jax.layers.depthwise import depthwise_conv as depthwise_conv
 from wne_jax.layers.downsample import pixel_unshuffle as pixel_unshuffle
+from wne_jax.layers.gaussian_blur import blur_radius as blur_radius
+from wne_jax.layers.gaussian_blur import gaussian_blur as gaussian_blur
 from wne_jax.layers.normalization import PRESETS as PRESETS
 from wne_jax.layers.normalization import Normalization as Normalization
 from wne_jax.layers.normalization import dimensions as dimensions

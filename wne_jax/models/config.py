@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
+from wne_jax.detail import Detail
 from wne_jax.frozen import AnyLevel
 from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.statistics import PAIRS
@@ -30,6 +31,8 @@ class ModelConfig:
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
         trained_sigma_255: Noise level, in 8-bit units, that a frozen backbone was trained for: behind a
             wrapper it then serves every level; see `wne_jax.frozen`. None for one that needs no such help.
+        detail: Standard deviation, in pixels, of the blur that goes around the backbone; see
+            `wne_jax.detail`. None for a backbone that sees the whole image.
 
     Example:
         >>> ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne").build().backbone.depth
@@ -42,6 +45,7 @@ class ModelConfig:
     statistics: str = "mean_std"
     anchor: tuple[float, float] = (0.0, 1.0)
     trained_sigma_255: float | None = None
+    detail: float | None = None
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
@@ -52,8 +56,15 @@ class ModelConfig:
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
         if self.wrapper != "none":
             models.check_denoiser(self.backbone)
-        if self.wrapper == "none" and (self.anchor != Anchor() or self.trained_sigma_255):
-            raise ValueError("anchor and trained_sigma_255 need a wrapper, and wrapper is 'none'")
+        inside = (self.trained_sigma_255, self.detail)
+        if self.wrapper == "none" and (self.anchor != Anchor() or any(inside)):
+            raise ValueError(
+                "anchor, trained_sigma_255 and detail need a wrapper, and wrapper is 'none'"
+            )
+        if None not in inside:
+            raise ValueError("trained_sigma_255 and detail exclude each other")
+        if self.detail is not None and not 0 < self.detail < np.inf:
+            raise ValueError(f"detail must be positive, in pixels, not {self.detail}")
         if self.trained_sigma_255 is not None and self.conditioned:
             raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
@@ -69,6 +80,8 @@ class ModelConfig:
         anchor = Anchor(*self.anchor)
         if self.trained_sigma_255 is not None:
             backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
+        if self.detail is not None:
+            backbone = Detail(backbone, self.detail)
         if self.wrapper == "none":
             return backbone
         if self.wrapper not in _WRAPPERS:

@@ -1,0 +1,101 @@
+r"""Denoise the detail: a smooth base goes around the backbone.
+
+The characterization of normalization equivariance leaves location and scale free, and nothing asks the
+location to be a number: an image $b(y)$ with $b(a y + c) = a\,b(y) + c$ will do, such as a blur. Then
+
+$$f(y) = s(y)\, g\!\left(\frac{y - b(y)}{s(y)}\right) + b(y)$$
+
+commutes with contrast and brightness for any g, and what g sees depends on the noise level much less. Behind
+`noise_level` the noise has one strength everywhere, and contrast is what a test level changes: five times as
+much of it at 5 as at 25. Most of an image's contrast lies in its low frequencies, which say little about the
+noise on top of them, and are taken out.
+
+In normalized coordinates this is a module around the backbone, inside of the wrapper: statistics, masks,
+tiles and streams need not know of it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+from jax import Array
+
+from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
+
+
+def on_detail(
+    backbone: Callable[..., Array], z: Array, *args: Any, blur: float, **kwargs: Any
+) -> Array:
+    """Apply a backbone to what a blur leaves, and put the blurred image back.
+
+    Args:
+        backbone: Denoiser of images `[B, H, W, C]`.
+        z: Images `[B, H, W, C]`.
+        *args: Further arguments of the backbone.
+        blur: Standard deviation of the Gaussian, in pixels.
+        **kwargs: Further keyword arguments of the backbone.
+
+    Returns:
+        The estimate, of the shape of `z`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> z = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+        >>> bool(jnp.allclose(on_detail(lambda d: d, z, blur=2.0), z, atol=1e-6))
+        True
+    """
+    base = gaussian_blur(z, blur)
+    return base + backbone(z - base, *args, **kwargs)
+
+
+class Detail(nn.Module):
+    """Linen module of `on_detail`: wrap it by `WNE`. It adds no parameters; the variables are the backbone's.
+
+    Attributes:
+        network: A denoiser.
+        blur: Standard deviation of the Gaussian, in pixels.
+
+    Raises:
+        ValueError: A blur that is not positive.
+
+    Example:
+        >>> import jax, wne_jax as wne
+        >>> model = wne.WNE(Detail(wne.models.DnCNN(depth=3, features=8)), wne.statistics.noise_level)
+        >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+        >>> variables = model.init(jax.random.key(1), y)
+        >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
+        True
+    """
+
+    network: nn.Module
+    blur: float = 4.0
+
+    def __post_init__(self):
+        """Refuse a blur that cannot be meant."""
+        if not 0 < self.blur < float("inf"):
+            raise ValueError(f"blur must be positive, in pixels, not {self.blur}")
+        super().__post_init__()
+
+    def setup(self):
+        """Adopt the backbone's scope in place of one of our own."""
+        nn.share_scope(self, self.network)
+
+    def __call__(self, z: Array, *args: Any, **kwargs: Any) -> Array:
+        """Denoise; see `on_detail`."""
+        return on_detail(self.network, z, *args, blur=self.blur, **kwargs)
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the backbone wants the noise level."""
+        return bool(getattr(self.network, "conditioned", False))
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the backbone's input must be multiples of."""
+        return getattr(self.network, "multiple", 1)
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """That of the backbone and of the blur; None if the backbone's is not bounded."""
+        radius = getattr(self.network, "receptive_radius", None)
+        return None if radius is None else radius + blur_radius(self.blur)
