@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
+from wne_jax.canonical import Factor, Rescaled
 from wne_jax.detail import Detail
 from wne_jax.frozen import AnyLevel
 from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
@@ -33,6 +34,8 @@ class ModelConfig:
             wrapper it then serves every level; see `wne_jax.frozen`. None for one that needs no such help.
         detail: Standard deviation, in pixels, of the blur that goes around the backbone; see
             `wne_jax.detail`. None for a backbone that sees the whole image.
+        rescale: Another scale inside of the wrapper, "blend", "multi_scale" or "learned"; see
+            `wne_jax.canonical`.
 
     Example:
         >>> ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne").build().backbone.depth
@@ -46,6 +49,7 @@ class ModelConfig:
     anchor: tuple[float, float] = (0.0, 1.0)
     trained_sigma_255: float | None = None
     detail: float | None = None
+    rescale: Factor | None = None
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
@@ -56,13 +60,15 @@ class ModelConfig:
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
         if self.wrapper != "none":
             models.check_denoiser(self.backbone)
-        inside = (self.trained_sigma_255, self.detail)
+        inside = (self.trained_sigma_255, self.detail, self.rescale)
         if self.wrapper == "none" and (self.anchor != Anchor() or any(inside)):
             raise ValueError(
-                "anchor, trained_sigma_255 and detail need a wrapper, and wrapper is 'none'"
+                "anchor, trained_sigma_255, detail and rescale need a wrapper, and wrapper is 'none'"
             )
-        if None not in inside:
-            raise ValueError("trained_sigma_255 and detail exclude each other")
+        if inside.count(None) < 2:
+            raise ValueError("trained_sigma_255, detail and rescale exclude each other")
+        if self.rescale is not None and self.conditioned:
+            raise ValueError("rescale is for blind networks; this one is told the level")
         if self.detail is not None and not 0 < self.detail < np.inf:
             raise ValueError(f"detail must be positive, in pixels, not {self.detail}")
         if self.trained_sigma_255 is not None and self.conditioned:
@@ -82,6 +88,8 @@ class ModelConfig:
             backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
         if self.detail is not None:
             backbone = Detail(backbone, self.detail)
+        if self.rescale is not None:
+            backbone = Rescaled(backbone, self.rescale)
         if self.wrapper == "none":
             return backbone
         if self.wrapper not in _WRAPPERS:
