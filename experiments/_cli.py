@@ -62,17 +62,30 @@ def _cache_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def load_sets(specs: Sequence[str], *, data_dir: Path | None = None) -> dict[str, list[NamedImage]]:
-    """Test images of several sources, by the last part of each one's name.
+def set_name(spec: str) -> str:
+    """What a source of test images is called in tables: the last part of its name.
+
+    Example:
+        >>> set_name("folder:data/Set12"), set_name("tfds:bsd68:1.0.0"), set_name("embedded")
+        ('Set12', 'bsd68', 'embedded')
+    """
+    return Path(re.sub(r":[\d.]+$", "", spec).rpartition(":")[2]).name
+
+
+def load_sets(
+    specs: Sequence[str], *, data_dir: Path | None = None, channels: int = 1
+) -> dict[str, list[NamedImage]]:
+    """Test images of several sources, by their names.
 
     Raises:
         ValueError: Two sets of one name.
     """
-    names = [Path(re.sub(r":[\d.]+$", "", spec).rpartition(":")[2]).name for spec in specs]
+    names = [set_name(spec) for spec in specs]
     if len(set(names)) < len(names):
         raise ValueError(f"test sets must have different names, not {', '.join(names)}")
     return {
-        name: load_images(spec, split="test", data_dir=data_dir) for name, spec in zip(names, specs)
+        name: load_images(spec, split="test", data_dir=data_dir, channels=channels)
+        for name, spec in zip(names, specs)
     }
 
 

@@ -71,14 +71,32 @@ def at_level(records: list[Record], arm: str, sigma_255: float) -> float | None:
 
 def coverage() -> dict[tuple[int, int], float]:
     """Table 3: percent of the difficulty covered, by training and test level."""
-    with (_FOLDER / "delta_coverage.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    levels = [int(name) for name in header[1:] if name.isdigit()]
+    header, rows = _difficulty()
+    levels = [int(name) for name in header if name.isdigit()]
     return {
         (int(row[0]), test): 100 * float(value)
         for row in rows
         for test, value in zip(levels, row[1:])
     }
+
+
+def difficulty_intervals() -> dict[int, tuple[float, float]]:
+    """Ends of the central 95 % intervals behind Table 3, by training level.
+
+    Example:
+        >>> difficulty_intervals()[50]
+        (37.5982, 69.9526)
+    """
+    header, rows = _difficulty()
+    ends = [header.index(name) for name in ("q0.025", "q0.975")]
+    return {int(row[0]): (float(row[ends[0]]), float(row[ends[1]])) for row in rows}
+
+
+def _difficulty() -> tuple[list[str], list[list[str]]]:
+    """Names of the columns, and the rows, of the file behind Table 3."""
+    with (_FOLDER / "delta_coverage.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, rows
 
 
 LEVELS = (10, 25, 50)

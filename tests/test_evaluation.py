@@ -1,12 +1,22 @@
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from experiments import _published
 from wne_jax import evaluation
-from wne_jax.data import NamedImage
-from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep, ssim_sweep
+from wne_jax.data import NamedImage, load_images
+from wne_jax.evaluation import (
+    defect_sweep,
+    noisy_and_clean,
+    psnr_sweep,
+    quality_sweep,
+    ssim_sweep,
+)
 from wne_jax.results import mean_over
 
 
@@ -50,6 +60,20 @@ def test_ssim_values_are_scikit_images():
             sigma=1.5, use_sample_covariance=False,
         )  # fmt: skip
         np.testing.assert_allclose(record["ssim"], expected, atol=1e-5)
+
+
+def test_several_measures_at_once_are_those_of_their_own_sweeps_and_denoise_once():
+    calls = []
+
+    def counting(y):
+        calls.append(y.shape)
+        return y / 2
+
+    sweep = ({"half": counting}, images()[:2], (25, 50), KEY)
+    both = quality_sweep(*sweep, progress=False)
+    assert len(calls) == 2
+    alone = zip(*(f(*sweep, progress=False) for f in (psnr_sweep, ssim_sweep)))
+    assert both == [psnr | ssim for psnr, ssim in alone]  # bit for bit
 
 
 def test_noise_is_keyed_by_image_level_and_repeat_and_never_by_the_model():
@@ -109,3 +133,55 @@ def test_the_defect_is_that_of_each_image_whatever_its_neighbours():
 def test_an_unknown_noise_is_named():
     with pytest.raises(ValueError, match="gaussian"):
         psnr_sweep(MODELS, images(), (25,), KEY, noise="pink", progress=False)
+
+
+def test_jpeg_in_a_sweep_is_pillows():
+    colour = NamedImage(
+        "e", np.random.default_rng(1).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    )
+    for image in (images()[0], colour):
+        for record in psnr_sweep(MODELS, [image], (10, 90), KEY, noise="jpeg", progress=False):
+            file = io.BytesIO()
+            quality = int(record["sigma_255"])
+            Image.fromarray(image.pixels.squeeze()).save(file, "JPEG", quality=quality)
+            compressed = np.asarray(Image.open(file)).reshape(image.pixels.shape) / 255
+            clean = image.pixels / 255
+            estimate = MODELS[record["model"]](compressed)
+            expected = [
+                peak_signal_noise_ratio(clean, x, data_range=1) for x in (compressed, estimate)
+            ]
+            np.testing.assert_allclose((record["input_psnr"], record["psnr"]), expected, rtol=1e-5)
+            noisy, _ = noisy_and_clean(image, quality, KEY, noise="jpeg")
+            np.testing.assert_allclose(noisy[0], compressed, atol=1e-7)
+
+
+def test_quantization_error_in_a_sweep_is_that_of_its_step():
+    rng = np.random.default_rng(0)
+    image = NamedImage("f", rng.uniform(size=(64, 64, 1)).astype(np.float32))
+    records = psnr_sweep({"same": MODELS["same"]}, [image], (2, 9), KEY, noise="quantize",
+                         progress=False)  # fmt: skip
+    for record, levels in zip(records, (2, 9)):  # uniform over a step: its square over 12
+        expected = 10 * np.log10(12 * (levels - 1) ** 2)
+        assert record["input_psnr"] == pytest.approx(expected, abs=0.15)
+
+
+def test_degradations_without_a_noise_level_refuse_what_needs_one():
+    def told(y, sigma):
+        return y
+
+    told.conditioned = True
+    with pytest.raises(ValueError, match="'jpeg', which has no noise level"):
+        psnr_sweep({"told": told}, images(), (50,), KEY, noise="jpeg", progress=False)
+    with pytest.raises(ValueError, match=r"levels of 'jpeg' must be whole numbers, not 2\.5"):
+        psnr_sweep(MODELS, images(), (2.5,), KEY, noise="jpeg", progress=False)
+
+
+def test_jpeg_of_set12_is_as_far_from_the_images_as_published(wne_data):
+    published = {r["sigma_255"]: r["input_psnr"] for r in _published.sweep("jpeg_qf_from_uniform")}
+    assert (min(published), max(published)) == (5, 85)
+    set12 = load_images(f"folder:{wne_data / 'Set12'}", split="test")
+    records = psnr_sweep(
+        {"same": lambda y: y}, set12, (5, 45, 85), KEY, noise="jpeg", progress=False
+    )
+    for (quality,), psnr in mean_over(records, "input_psnr", by=["sigma_255"]).items():
+        assert psnr == pytest.approx(published[quality], abs=0.001)

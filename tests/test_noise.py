@@ -59,6 +59,15 @@ def test_distribution_functions(key, name, cdf):
     assert np.abs(cdf(samples.astype(np.float64)) - steps).max() < 2.2 / np.sqrt(samples.size)
 
 
+def test_no_draw_of_rayleigh_noise_is_infinite(key, monkeypatch):
+    """Both ends of U[0, 1): of JAX's own sampler, one number in 2^23 is infinite."""
+    ends = jnp.array([0, 1 - 2.0**-24]).reshape(1, 2, 1)
+    monkeypatch.setattr(jax.random, "uniform", lambda *_: ends)
+    low, high = noise.rayleigh(key, jnp.zeros((1, 2, 1)), 1.0).ravel()
+    assert low == 0  # and at the other, the inverse of the law
+    np.testing.assert_allclose(high, np.sqrt(4 / (4 - np.pi) * 24 * np.log(2)), rtol=1e-6)
+
+
 def test_poisson_counts_photons(key):
     x = jnp.linspace(-0.5, 1.0, N * N).reshape(N, N, 1)
     y = np.asarray(noise.poisson(key, x, 0.25))

@@ -31,6 +31,38 @@ def test_curves_are_the_means_over_the_input_and_marks_are_where_they_belong(tmp
         assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
 
 
+def test_published_curves_are_drawn_behind_those_of_the_same_model_alone():
+    published = [
+        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 50.0}
+        for m in ("wne", "unknown")
+        for s in (5.0, 90.0)
+    ]
+    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    (dashed,) = [x for x in axes.get_lines() if len(x.get_xdata()) and np.all(x.get_ydata() == 50)]
+    assert dashed.get_color() == lines["wne"].get_color() != lines["bare"].get_color()
+    assert dashed.get_zorder() < lines["wne"].get_zorder() and axes.get_ylim()[1] > 50
+    assert "published" in lines
+    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,)).axes[0]
+    assert "published" not in [line.get_label() for line in axes.get_lines()]
+
+
+def test_quantities_over_levels_are_means_and_labels_have_room():
+    rows = [
+        {"model": m, "sigma_255": s, "defect": g * s}
+        for s in (50.0, 5.0, 49.0)
+        for m, g in (("a", 1.0), ("a", 3.0), ("b", 1.0))
+    ]
+    figure = plotting.level_curves(
+        rows, "defect", label="defect", train_sigma_255=(5.0,), logarithmic=True
+    )
+    axes = figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["a"], [[5, 10], [49, 98], [50, 100]])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
+
+
 def test_a_training_range_is_shaded():
     figure = plotting.sweep_curves(records(), train_sigma_255=(0.0, 55.0))
     assert "trained on" in [patch.get_label() for patch in figure.axes[0].patches]

@@ -12,6 +12,7 @@ translations, and where a network loses them.
 
 from wne_jax import (
     actions,
+    analysis,
     equivariance,
     frozen,
     layers,
@@ -19,6 +20,7 @@ from wne_jax import (
     metrics,
     models,
     noise,
+    solvers,
     spectra,
     statistics,
     translation,
@@ -40,6 +42,7 @@ __all__ = [
     "Statistics",
     "__version__",
     "actions",
+    "analysis",
     "denormalize",
     "equivariance",
     "frozen",
@@ -50,6 +53,7 @@ __all__ = [
     "noise",
     "normalize",
     "process",
+    "solvers",
     "spectra",
     "statistics",
     "translation",

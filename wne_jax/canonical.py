@@ -2,8 +2,8 @@ r"""Other scales, as a factor inside of the wrapper.
 
 Behind `mean_std` an image has contrast 1. Any positive $k(z)$ of that normalized image gives another scale,
 $s(y) = \operatorname{std}(y)\, k(T(y))$, and with it the same symmetry: T(y) does not change under a y + b,
-so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are three
-answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
+so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are
+three answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
 """
 
 from typing import Any, Literal, get_args

@@ -5,6 +5,9 @@ is), and returns one record for each image, level, repeat and model. A function 
 `conditioned` is true is called with the level as second argument. Noise is keyed by the image's name,
 the level and the repeat, never by the model, so that all models see the same pixels and a subset of a sweep
 has the numbers of the whole, to rounding. Images of one size go together: each size compiles once.
+
+Two degradations stand where noise does, without a key: "jpeg" and "quantize". Their level, in the same column
+`sigma_255`, is the quality and the number of values.
 """
 
 import zlib
@@ -21,11 +24,15 @@ from tqdm import tqdm
 from wne_jax import metrics
 from wne_jax.data.sources import NamedImage
 from wne_jax.equivariance import normalization_defect
-from wne_jax.noise import NOISES
+from wne_jax.noise import DEGRADATIONS, NOISES
 from wne_jax.units import to_unit
 
 Denoise = Callable[..., Array]
+Measure = Callable[[Array, Array], Array]
 Record = dict[str, Any]
+
+PSNR_AND_SSIM: Mapping[str, Measure] = {"psnr": metrics.psnr, "ssim": metrics.ssim}
+"""What `quality_sweep` measures if nothing else is asked for."""
 
 BATCH_PIXELS = 2**20
 """Images go through a model together up to about this many pixels."""
@@ -57,16 +64,20 @@ def psnr_sweep(
     Args:
         denoisers: Models by name.
         images: Clean images.
-        sigmas_255: Noise levels, in 8-bit units.
+        sigmas_255: Noise levels, in 8-bit units; of "jpeg" and "quantize" whole numbers.
         key: Random key.
         repeats: Noise draws for each image and level.
-        noise: Name in `wne_jax.noise.NOISES`.
+        noise: Name in `wne_jax.noise.NOISES` or `DEGRADATIONS`.
         progress: Show a bar.
 
     Returns:
         Records with `image, sigma_255, repeat, model, input_psnr, psnr` (dB).
+
+    Raises:
+        ValueError: An unknown noise, a level that it cannot have, or a conditioned model where the level is
+            no noise level.
     """
-    return _metric_sweep("psnr", metrics.psnr, denoisers, images, sigmas_255, key,
+    return _metric_sweep({"psnr": metrics.psnr}, denoisers, images, sigmas_255, key,
                          repeats=repeats, noise=noise, progress=progress)  # fmt: skip
 
 
@@ -85,7 +96,39 @@ def ssim_sweep(
     Returns:
         Records with `image, sigma_255, repeat, model, input_ssim, ssim`.
     """
-    return _metric_sweep("ssim", metrics.ssim, denoisers, images, sigmas_255, key,
+    return _metric_sweep({"ssim": metrics.ssim}, denoisers, images, sigmas_255, key,
+                         repeats=repeats, noise=noise, progress=progress)  # fmt: skip
+
+
+def quality_sweep(
+    denoisers: Mapping[str, Denoise],
+    images: Sequence[NamedImage],
+    sigmas_255: Sequence[float],
+    key: Array,
+    *,
+    measures: Mapping[str, Measure] = PSNR_AND_SSIM,
+    repeats: int = 1,
+    noise: str = "gaussian",
+    progress: bool = True,
+) -> list[Record]:
+    """Several measures of the same estimates, each computed once; arguments as `psnr_sweep`.
+
+    Args:
+        denoisers: Models by name.
+        images: Clean images.
+        sigmas_255: Noise levels.
+        key: Random key.
+        measures: By name, functions of estimate and clean image, `f32[B, H, W, C]` each, that can be compiled
+            and return a value an image, `[B]`.
+        repeats: Noise draws for each image and level.
+        noise: What makes the images noisy.
+        progress: Show a bar.
+
+    Returns:
+        Records with `image, sigma_255, repeat, model` and, for each measure, `input_NAME` of the noisy input
+        and `NAME` of the clipped estimate.
+    """
+    return _metric_sweep(measures, denoisers, images, sigmas_255, key,
                          repeats=repeats, noise=noise, progress=progress)  # fmt: skip
 
 
@@ -110,7 +153,7 @@ def defect_sweep(
     records = []
     for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, "defect"):
         for model, denoise in denoisers.items():
-            f = _at_level(denoise, batch.sigma_255)
+            f = _at_level(denoise, batch.sigma_255, noise)
             for i, name in enumerate(batch.names):
                 key_action = jax.random.fold_in(batch.keys[i], 1)
                 value = normalization_defect(f, batch.noisy[i : i + 1], key_action, samples=samples)
@@ -127,13 +170,14 @@ def noisy_and_clean(
         Noisy and clean image, f32[1, H, W, C] each.
     """
     clean = jnp.asarray(to_unit(image.pixels))
+    if noise in DEGRADATIONS:
+        return _degrade(noise, clean[None], sigma_255), clean[None]
     noisy = NOISES[noise](_key(key, image.name, sigma_255, repeat), clean, sigma_255 / 255)
     return noisy[None], clean[None]
 
 
 def _metric_sweep(
-    name: str,
-    metric: Callable[[Array, Array], Array],
+    measures: Mapping[str, Measure],
     denoisers: Mapping[str, Denoise],
     images: Sequence[NamedImage],
     sigmas_255: Sequence[float],
@@ -143,25 +187,37 @@ def _metric_sweep(
     noise: str,
     progress: bool,
 ) -> list[Record]:
-    of_input = jax.jit(metric)
-    of_estimate = jax.jit(lambda estimate, clean: metric(jnp.clip(estimate, 0, 1), clean))
+    of_input = {name: jax.jit(measure) for name, measure in measures.items()}
+    of_estimate = {name: jax.jit(_clipped(measure)) for name, measure in measures.items()}
     records = []
-    for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, name):
-        before = np.asarray(of_input(batch.noisy, batch.clean))
+    label = ", ".join(measures)
+    for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, label):
+        before = {n: np.asarray(f(batch.noisy, batch.clean)) for n, f in of_input.items()}
         for model, denoise in denoisers.items():
-            estimate = _at_level(denoise, batch.sigma_255)(batch.noisy)
-            after = np.asarray(of_estimate(estimate, batch.clean))
-            records += [
-                _place(batch, image)
-                | {"model": model, f"input_{name}": float(before[i]), name: float(after[i])}
-                for i, image in enumerate(batch.names)
-            ]
+            estimate = _at_level(denoise, batch.sigma_255, noise)(batch.noisy)
+            after = {n: np.asarray(f(estimate, batch.clean)) for n, f in of_estimate.items()}
+            for i, image in enumerate(batch.names):
+                record = _place(batch, image) | {"model": model}
+                for name in measures:
+                    record |= {
+                        f"input_{name}": float(before[name][i]),
+                        name: float(after[name][i]),
+                    }
+                records.append(record)
     return records
 
 
-def _at_level(denoise: Denoise, sigma_255: float) -> Callable[[Array], Array]:
+def _clipped(measure: Measure) -> Measure:
+    return lambda estimate, clean: measure(jnp.clip(estimate, 0, 1), clean)
+
+
+def _at_level(denoise: Denoise, sigma_255: float, noise: str) -> Callable[[Array], Array]:
     """The denoiser as a function of the image alone."""
     if getattr(denoise, "conditioned", False):
+        if noise in DEGRADATIONS:
+            raise ValueError(
+                f"noise is {noise!r}, which has no noise level that a conditioned denoiser could be told"
+            )
         return lambda y: denoise(y, sigma_255 / 255)
     return denoise
 
@@ -180,10 +236,8 @@ def _noisy_batches(
     label: str,
 ) -> Iterator[_NoisyBatch]:
     """Noisy images by size, level and repeat, with a progress bar over them."""
-    if noise not in NOISES:
-        raise ValueError(f"noise must be one of {sorted(NOISES)}, not {noise!r}")
     chunks = list(_chunks(images))
-    corrupt = jax.jit(jax.vmap(NOISES[noise], in_axes=(0, 0, None)))
+    corrupt = _corruption(noise)
     with tqdm(
         total=len(chunks) * len(sigmas_255) * repeats,
         desc=label,
@@ -197,9 +251,27 @@ def _noisy_batches(
                     padded = jnp.concatenate(
                         [keys, jnp.repeat(keys[-1:], len(clean) - len(keys), 0)]
                     )
-                    noisy = corrupt(padded, clean, sigma_255 / 255)
+                    noisy = corrupt(padded, clean, sigma_255)
                     yield _NoisyBatch(names, sigma_255, repeat, padded, noisy, clean)
                     bar.update()
+
+
+def _corruption(noise: str) -> Callable[[Array, Array, float], Array]:
+    """What makes noisy images of keys [B], clean images [B, H, W, C] and a level."""
+    if noise in DEGRADATIONS:
+        return lambda _, clean, level: _degrade(noise, clean, level)
+    if noise not in NOISES:
+        known = sorted(NOISES | DEGRADATIONS)
+        raise ValueError(f"noise must be one of {known}, not {noise!r}")
+    draw = jax.jit(jax.vmap(NOISES[noise], in_axes=(0, 0, None)))
+    return lambda keys, clean, level: draw(keys, clean, level / 255)
+
+
+def _degrade(name: str, clean: Array, level: float) -> Array:
+    """Images [B, H, W, C] after a degradation without a key."""
+    if level != int(level):
+        raise ValueError(f"levels of {name!r} must be whole numbers, not {level}")
+    return jnp.stack([jnp.asarray(DEGRADATIONS[name](x, int(level))) for x in np.asarray(clean)])
 
 
 def _key(key: Array, name: str, sigma_255: float, repeat: int) -> Array:

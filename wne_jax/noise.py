@@ -51,8 +51,9 @@ def laplace(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
 def rayleigh(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
     """White Rayleigh noise of standard deviation sigma and, uncentred, mean sigma sqrt(pi / (4 - pi))."""
     x, sigma = _prepare(x, level)
-    unit_variance = math.sqrt(2.0 / (4.0 - math.pi))
-    return x + sigma * jax.random.rayleigh(key, unit_variance, x.shape, x.dtype)
+    # Of 1 - u, which is never 0: jax.random.rayleigh takes the logarithm of u, and one in 2^23 is infinite.
+    u = jax.random.uniform(key, x.shape, x.dtype)
+    return x + sigma * jnp.sqrt(-4.0 / (4.0 - math.pi) * jnp.log1p(-u))
 
 
 def poisson(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
@@ -195,6 +196,13 @@ def jpeg(x: np.ndarray, quality: int) -> np.ndarray:
     )
     with Image.open(encoded, formats=("JPEG",)) as decoded:
         return to_unit(np.asarray(decoded).reshape(pixels.shape))
+
+
+DEGRADATIONS: dict[str, Callable[[np.ndarray, int], ArrayLike]] = {
+    "jpeg": jpeg,
+    "quantize": quantize,
+}
+"""Every degradation without a key, by its name on command lines: of one image and a whole number."""
 
 
 def _prepare(x: ArrayLike, level: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -22,14 +22,16 @@ def sweep_curves(
     *,
     train_sigma_255: Sequence[float],
     value: str = "psnr",
+    published: Sequence[Record] = (),
     title: str = "",
 ) -> Figure:
     """Output over input quality, a curve a model, as in Figure 3 of Saied & Fleuret (2026).
 
     Args:
-        records: Of `psnr_sweep` or `ssim_sweep`.
+        records: Of `psnr_sweep`, `ssim_sweep` or `quality_sweep`.
         train_sigma_255: Training levels, marked where they occur in the sweep (a range is shaded).
         value: "psnr" or "ssim".
+        published: Records of published curves of the same models, drawn thin and dashed behind ours.
         title: Title of the figure.
     """
     figure, axes = _figure(5.6, 4.6)
@@ -37,8 +39,14 @@ def sweep_curves(
     means = mean_over(records, value, by=["model", "sigma_255"])
     sigmas = sorted(sigma for (sigma,) in by_input)
     x = [by_input[(sigma,)] for sigma in sigmas]
+    drawn = [record for record in published if record["model"] in _names(records)]
     for colour, model in zip(_cycle(), _names(records)):
         axes.plot(x, [means[model, s] for s in sigmas], "o-", color=colour, label=model, ms=4)
+        points = sorted((r[f"input_{value}"], r[value]) for r in drawn if r["model"] == model)
+        if points:
+            axes.plot(*zip(*points), "--", color=colour, lw=1, alpha=0.7, zorder=1)
+    if drawn:
+        axes.plot([], [], "--", color="0.4", lw=1, label="published")
     axes.axline((x[0], x[0]), slope=1, color="0.6", lw=1, ls=":", label="output = input")
 
     inside = [by_input[(s,)] for s in sigmas if train_sigma_255[0] <= s <= train_sigma_255[-1]]
@@ -53,15 +61,64 @@ def sweep_curves(
     axes.set(
         xlabel=f"input {value.upper()}{unit}", ylabel=f"output {value.upper()}{unit}", title=title
     )
-    low, high = min(x), max(*means.values(), *x)
+    outputs = [*means.values(), *(record[value] for record in drawn)]
+    low, high = min(x), max(*outputs, *x)
     margin = 0.05 * (high - low)
     axes.set_xlim(x[-1] - margin, x[0] + margin)
-    axes.set_ylim(min(low, *means.values()) - margin, high + margin)
+    axes.set_ylim(min(low, *outputs) - margin, high + margin)
     above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))
-    above.set_xticks(x, [f"{sigma:g}" for sigma in sigmas], fontsize=8)
+    named = _apart(x, 0.05 * (x[0] - x[-1]))
+    above.set_xticks([x[i] for i in named], [f"{sigmas[i]:g}" for i in named], fontsize=8)
     above.set_xlabel("noise level (8-bit units)")
     axes.legend(frameon=False)
     return figure
+
+
+def level_curves(
+    records: Sequence[Record],
+    value: str,
+    *,
+    label: str,
+    train_sigma_255: Sequence[float] = (),
+    logarithmic: bool = False,
+    title: str = "",
+) -> Figure:
+    """A quantity over the noise level, a curve a model.
+
+    Args:
+        records: With `model` and `sigma_255`; those of several images and repeats are averaged.
+        value: Column of the quantity.
+        label: What its axis says.
+        train_sigma_255: Training levels, marked.
+        logarithmic: Whether the quantity, too, has a logarithmic scale.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    means = mean_over(records, value, by=["model", "sigma_255"])
+    for colour, model in zip(_cycle(), _names(records)):
+        points = sorted((sigma, y) for (name, sigma), y in means.items() if name == model)
+        axes.plot(*zip(*points), "o-", color=colour, label=model, ms=4)
+    for sigma in train_sigma_255:
+        axes.axvline(sigma, color="0.6", lw=1, ls="--", label=f"trained at {sigma:g}")
+    axes.set_xscale("log")
+    if logarithmic:
+        axes.set_yscale("log")
+    sigmas = sorted({sigma for _, sigma in means})
+    named = _apart(np.log(sigmas), 0.04 * np.log(sigmas[-1] / sigmas[0]))
+    axes.set_xticks([sigmas[i] for i in named], [f"{sigmas[i]:g}" for i in named])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="noise level (8-bit units)", ylabel=label, title=title)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _apart(places: Sequence[float] | np.ndarray, gap: float) -> list[int]:
+    """From the last of some ordered places on, those that are apart from the one before: room for labels."""
+    named: list[int] = []
+    for i in reversed(range(len(places))):
+        if not named or abs(places[i] - places[named[-1]]) >= gap:
+            named.append(i)
+    return named
 
 
 def image_panel(

@@ -67,6 +67,8 @@ def compare(config, *ways):
 
 
 if __name__ == "__main__":
+    # All that costs time here is to compile what runs twenty times.
+    jax.config.update("jax_disable_most_optimizations", True)
     assert jax.device_count() == 8
     mesh, pmap = ("mesh", Compute("mesh")), ("pmap", Compute("pmap"))
     found = {

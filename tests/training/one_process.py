@@ -3,9 +3,13 @@
 import sys
 from pathlib import Path
 
+import jax
+
 from wne_jax.training import Compute, fit, joined, load_config
 
 if __name__ == "__main__":
+    # All that costs time here is to compile what runs forty times.
+    jax.config.update("jax_disable_most_optimizations", True)
     coordinator, processes, process_id, config, workdir, parallel, corpus = sys.argv[1:]
     with joined(
         None if coordinator == "alone" else coordinator,

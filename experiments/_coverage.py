@@ -1,0 +1,156 @@
+"""Difficulties of patches at some noise levels, and how far those of one level cover another's.
+
+`drawn` is everywhere a dict from noise level, in 8-bit units, to the difficulties f32[N] of N patches.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import _published
+from wne_jax import analysis, noise
+from wne_jax.data import NamedImage
+from wne_jax.statistics import PAIRS
+from wne_jax.units import to_unit
+
+BATCH = 200
+"""Noisy patches that are drawn and measured together."""
+
+Drawn = dict[float, np.ndarray]
+
+_draw = jax.jit(analysis.draw_difficulty, static_argnums=2)
+
+
+def contrasts(
+    images: Sequence[NamedImage], number: int, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Standard deviations of random windows of random gray images, in random order: f32[number], unit range.
+
+    Those of all windows of an image are computed at once, by summed areas.
+    """
+    found = []
+    for image, wanted in zip(images, rng.multinomial(number, [1 / len(images)] * len(images))):
+        x = to_unit(image.pixels).astype(np.float64)[..., 0]
+        x -= x.mean()  # the squares below keep their digits
+        mean, square = (_window_means(part, size) for part in (x, x * x))
+        found.append(rng.choice(np.sqrt(np.maximum(square - mean**2, 0)).ravel(), wanted))
+    return rng.permutation(np.concatenate(found)).astype(np.float32)
+
+
+def _window_means(x: np.ndarray, size: int) -> np.ndarray:
+    """Means over all windows [size, size] of an image [H, W]."""
+    area = np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = area[size:, size:] - area[:-size, size:] - area[size:, :-size] + area[:-size, :-size]
+    return sums / size**2
+
+
+def crops(
+    images: Sequence[NamedImage], number: int, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Random windows of images, of all in turns: f32[number, size, size, C] in unit range."""
+    found = []
+    for i in range(number):
+        pixels = images[i % len(images)].pixels
+        top, left = (rng.integers(side - size + 1) for side in pixels.shape[:2])
+        found.append(to_unit(pixels[top : top + size, left : left + size]))
+    return np.stack(found)
+
+
+def draw_by_law(stds: np.ndarray, levels: Iterable[float], d: int, key: jax.Array) -> Drawn:
+    """Difficulties under mean and standard deviation, of patches of these contrasts (unit range)."""
+    return {
+        level: np.asarray(_draw(jax.random.fold_in(key, i), np.square(255 * stds / level), d))
+        for i, level in enumerate(levels)
+    }
+
+
+def draw_patches(
+    clean: np.ndarray, levels: Iterable[float], statistics: Sequence[str], key: jax.Array
+) -> dict[str, Drawn]:
+    """Difficulties of noisy patches, by the name of the statistics: all see the same noise.
+
+    Args:
+        clean: Patches f32[N, H, W, C], N a multiple of `BATCH`.
+        levels: Noise levels in 8-bit units.
+        statistics: Names in `wne_jax.statistics.PAIRS`.
+        key: Random key.
+    """
+
+    @jax.jit
+    def measure(key: jax.Array, clean: jax.Array, sigma: jax.Array) -> dict[str, jax.Array]:
+        noisy = noise.gaussian(key, clean, sigma)
+        return {n: analysis.difficulty(noisy, clean, statistics=PAIRS[n]) for n in statistics}
+
+    batches = clean.reshape(-1, BATCH, *clean.shape[1:])
+    found: dict[str, Drawn] = {name: {} for name in statistics}
+    for i, level in enumerate(levels):
+        keys = jax.random.split(jax.random.fold_in(key, i), len(batches))
+        parts = [measure(k, batch, level / 255) for k, batch in zip(keys, batches)]
+        for name in statistics:
+            found[name][level] = np.concatenate([part[name] for part in parts])
+    return found
+
+
+def with_flat(drawn: Drawn, flat: Drawn, share: float) -> Drawn:
+    """The same numbers of difficulties, a share of them those of flat patches."""
+    return {
+        level: np.concatenate([flat[level][: round(share * len(of_corpus))],
+                               of_corpus[round(share * len(of_corpus)) :]])
+        for level, of_corpus in drawn.items()
+    }  # fmt: skip
+
+
+def table(drawn: Mapping[float, np.ndarray]) -> list[dict[str, Any]]:
+    """Coverage in percent of every test level by every training level, and the interval of the latter."""
+    records = []
+    for train, seen in drawn.items():
+        low, high = analysis.central_interval(seen)
+        for test, met in drawn.items():
+            records.append({
+                "train_sigma_255": train,
+                "test_sigma_255": test,
+                "coverage": 100 * analysis.coverage(met, seen),
+                "low": low,
+                "high": high,
+                "samples": len(seen),
+            })  # fmt: skip
+    return records
+
+
+def at(records: Iterable[Mapping[str, Any]], train: float, test: float) -> float:
+    """The coverage of a pair of levels."""
+    return next(
+        r["coverage"]
+        for r in records
+        if (r["train_sigma_255"], r["test_sigma_255"]) == (train, test)
+    )
+
+
+def published_contrasts(d: int) -> list[tuple[float, float]]:
+    """What Table 3 tells about the published corpus: contrasts, and the share of patches below.
+
+    An end of an interval is a difficulty, hence at every test level a contrast, std(x)^2 = SNR sigma^2. Above
+    the upper end of the lowest training level are patches of less contrast. So are those above the lower end
+    of the highest, of which the coverage leaves out those above the upper end: at most 2.5 % of them.
+
+    Args:
+        d: Entries of a patch.
+
+    Returns:
+        Standard deviations in 8-bit units, and shares.
+    """
+    covered, ends = _published.coverage(), _published.difficulty_intervals()
+    lowest, highest = min(ends), max(ends)
+    points = []
+    for test in sorted(ends):
+        flat, textured = (
+            test * float(np.sqrt(analysis.snr_at(end, d)))
+            for end in (ends[lowest][1], ends[highest][0])
+        )
+        if test > lowest:
+            points.append((flat, 1 - covered[lowest, test] / 100))
+        if test < highest:
+            points.append((textured, covered[highest, test] / 100))
+    return sorted(points)

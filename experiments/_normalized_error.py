@@ -1,0 +1,77 @@
+"""The error of trained networks in normalized coordinates, over the difficulty of what they are given."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wne_jax import analysis, noise
+from wne_jax.evaluation import Denoise
+from wne_jax.statistics import mean_std
+
+BINS = 16
+"""Intervals of equal width that the difficulty is divided into."""
+
+
+def measure(
+    networks: Mapping[tuple[str, float], Denoise],
+    clean: np.ndarray,
+    levels: Iterable[float],
+    key: jax.Array,
+) -> list[dict[str, Any]]:
+    """Difficulty, scale, normalized error (dB) and PSNR (dB) of every patch, level and network.
+
+    Coordinates are those of mean and standard deviation, for every network; estimates are not clipped.
+
+    Args:
+        networks: Functions by model and training level.
+        clean: Patches f32[N, H, W, C] in unit range.
+        levels: Noise levels in 8-bit units.
+        key: Random key; all networks see the same noise.
+    """
+    difficulty, scale_of = jax.jit(analysis.difficulty), jax.jit(lambda y: mean_std(y).scale)
+    records = []
+    for i, level in enumerate(levels):
+        noisy = noise.gaussian(jax.random.fold_in(key, i), jnp.asarray(clean), level / 255)
+        delta, scale = difficulty(noisy, clean), scale_of(noisy).ravel()
+        for (model, trained), f in networks.items():
+            error = analysis.normalized_error(f, noisy, clean)
+            psnr = analysis.psnr_from_error(error, scale, clean[0].size)
+            columns = (np.asarray(column).tolist() for column in (delta, scale, error, psnr))
+            records += [
+                {
+                    "model": model,
+                    "train_sigma_255": trained,
+                    "sigma_255": level,
+                    "patch": n,
+                    "difficulty": values[0],
+                    "scale": values[1],
+                    "error": values[2],
+                    "psnr": values[3],
+                }
+                for n, values in enumerate(zip(*columns))
+            ]
+    return records
+
+
+def bins_of(records: Sequence[Mapping[str, Any]], d: int) -> np.ndarray:
+    """The interval that the difficulty of each record falls into: there are `BINS` from 0 to sqrt(d)."""
+    delta = np.array([record["difficulty"] for record in records])
+    return np.minimum((BINS * delta / np.sqrt(d)).astype(int), BINS - 1)
+
+
+def excess(records: Sequence[Mapping[str, Any]], d: int) -> float:
+    """What the noise level adds to what the difficulty says about the error, in dB.
+
+    From the error of every instance the median of its interval of difficulty is taken away; what is left
+    is averaged for each test level. Returned is the root mean square of these averages: 0 if patches of
+    one difficulty fare alike whatever the noise level is.
+    """
+    error = np.array([record["error"] for record in records])
+    level = np.array([record["sigma_255"] for record in records])
+    places = bins_of(records, d)
+    for place in np.unique(places):
+        error[places == place] -= np.median(error[places == place])
+    return float(np.sqrt(np.mean([error[level == s].mean() ** 2 for s in np.unique(level)])))

@@ -1,0 +1,199 @@
+"""Problems that a denoiser used as a prior can solve, and how well it does: for `experiments.noise2noise`."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from wne_jax import metrics, solvers
+from wne_jax.data import NamedImage
+from wne_jax.evaluation import BATCH_PIXELS, noisy_and_clean
+from wne_jax.units import to_unit
+
+Problem = Literal["inpainting", "hole", "lowpass", "blocks"]
+
+SHARE = 0.1
+"""Share of the pixels that are known in "inpainting"."""
+
+STOP_DENOISING, STOP_RESTORATION = 1 / 255, 0.01
+"""Published levels to stop at, in unit range."""
+
+PROBLEMS: dict[Problem, str] = {
+    "inpainting": f"{SHARE:.0%} of the pixels known, at random",
+    "hole": "a square of half the sides missing",
+    "lowpass": "frequencies up to 1/8 cycles a pixel known",
+    "blocks": "means of 4x4 pixels known",
+}
+"""What is known of an image in each."""
+
+
+class Outcome(NamedTuple):
+    """What became of one image.
+
+    Attributes:
+        record: The figures of the table.
+        sigma: Level after 0, 1, ... steps.
+        psnr: PSNR (dB) of the clipped estimate, likewise.
+        frames: Estimates [H, W, C] by number of steps, the last one among them; of the first image of a
+            batch alone.
+        observed: What was known, [H, W, C].
+        clean: The image.
+    """
+
+    record: dict[str, Any]
+    sigma: np.ndarray
+    psnr: np.ndarray
+    frames: dict[int, np.ndarray]
+    observed: np.ndarray
+    clean: np.ndarray
+
+
+def kept_steps(max_steps: int, number: int = 64) -> list[int]:
+    """Steps at which histories and estimates are kept: close together at first, then wider apart.
+
+    Example:
+        >>> kept_steps(16, 5)
+        [0, 1, 4, 9, 16]
+    """
+    return sorted({int(t) for t in np.rint(np.linspace(0, max_steps**0.5, number) ** 2)})
+
+
+def projector(problem: Problem, keys: Array, shape: tuple[int, ...]) -> solvers.Projector:
+    """What is known in a problem.
+
+    Args:
+        problem: Its name.
+        keys: One key an image, `[B]`.
+        shape: `(B, H, W, C)`.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 1)
+        >>> int(projector("hole", keys, (1, 8, 8, 1)).mask.sum())
+        48
+    """
+    if problem == "inpainting":
+        return solvers.Pixels(solvers.random_mask(keys, shape, share=SHARE))
+    if problem == "hole":
+        _, height, width, _ = shape
+        mask = np.ones((1, height, width, 1), bool)
+        mask[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+        return solvers.Pixels(mask)
+    if problem == "lowpass":
+        return solvers.LowFrequencies(1 / 8)
+    return solvers.BlockMeans(4)
+
+
+def solve(
+    problem: Problem,
+    denoise: Callable[[Array], Array],
+    images: Sequence[NamedImage],
+    key: Array,
+    *,
+    max_steps: int,
+) -> list[Outcome]:
+    """Restore images from what is known, with the published constants.
+
+    They are s_0 = 1, s_L = 0.01 and h_0 = beta = 0.01. Masks and noise are keyed by the problem and the
+    image's name, never by the denoiser. One pass is x_c + (I - P) D(y_0).
+    """
+    outcomes = []
+    key = jax.random.fold_in(key, zlib.crc32(problem.encode()))
+    for group, clean in _batches(images):
+        named = [jax.random.fold_in(key, zlib.crc32(image.name.encode())) for image in group]
+        of_mask, of_start, of_steps = jnp.stack([jax.random.split(k, 3) for k in named], axis=1)
+        p = projector(problem, of_mask, clean.shape)
+        y = solvers.start(of_start, clean, p)
+        solution = solvers.iterate(
+            denoise, y, of_steps, projector=p, observed=clean, stop_sigma=STOP_RESTORATION,
+            max_steps=max_steps, reference=clean, keep=kept_steps(max_steps),
+        )  # fmt: skip
+        known, one_pass = _one_pass(p, clean, denoise(y))
+        outcomes += _outcomes(group, solution, one_pass, known, clean)
+    return outcomes
+
+
+def denoise_until(
+    denoise: Callable[[Array], Array],
+    images: Sequence[NamedImage],
+    key: Array,
+    *,
+    sigma_255: float,
+    max_steps: int,
+) -> list[Outcome]:
+    """Denoise in small steps, P = 0 and beta = 1, until the residual is at `STOP_DENOISING`.
+
+    The noise is that which a sweep with this key draws.
+    """
+    outcomes = []
+    for group, clean in _batches(images):
+        noisy = jnp.concatenate([noisy_and_clean(image, sigma_255, key)[0] for image in group])
+        solution = solvers.iterate(
+            denoise, noisy, beta=1.0, stop_sigma=STOP_DENOISING,
+            max_steps=max_steps, reference=clean, keep=kept_steps(max_steps),
+        )  # fmt: skip
+        outcomes += _outcomes(group, solution, denoise(noisy), noisy, clean)
+    return outcomes
+
+
+@jax.jit
+def _one_pass(p: solvers.Projector, clean: Array, denoised: Array) -> tuple[Array, Array]:
+    """What is known, and beyond it what was denoised."""
+    known = p(clean)
+    return known, known + (denoised - p(denoised))
+
+
+@jax.jit
+def _quality(one_pass: Array, estimate: Array, clean: Array) -> tuple[Array, Array]:
+    """PSNR of one pass and SSIM of the estimate, both clipped."""
+    clipped = jnp.clip(one_pass, 0, 1), jnp.clip(estimate, 0, 1)
+    return metrics.psnr(clipped[0], clean), metrics.ssim(clipped[1], clean)
+
+
+def _batches(images: Sequence[NamedImage]) -> Iterator[tuple[list[NamedImage], Array]]:
+    """Images of one size, with their pixels `[B, H, W, C]` in unit range."""
+    by_shape: dict[tuple[int, ...], list[NamedImage]] = {}
+    for image in images:
+        by_shape.setdefault(image.pixels.shape, []).append(image)
+    for (height, width, _), group in by_shape.items():
+        size = max(1, BATCH_PIXELS // (height * width))
+        for first in range(0, len(group), size):
+            chunk = group[first : first + size]
+            yield chunk, jnp.asarray(np.stack([to_unit(image.pixels) for image in chunk]))
+
+
+def _outcomes(
+    images: Sequence[NamedImage],
+    solution: solvers.Solution,
+    one_pass: Array,
+    observed: Array,
+    clean: Array,
+) -> list[Outcome]:
+    """The history of a batch, image by image."""
+    first, ssim = map(np.asarray, _quality(one_pass, solution.estimate, clean))
+    outcomes = []
+    for i, image in enumerate(images):
+        last = solution.steps[i]
+        psnr = solution.psnr[: last + 1, i]
+        frames = {}
+        if i == 0:  # a copy, which does not hold the others
+            frames = {t: frame[0].copy() for t, frame in solution.frames.items() if t <= last}
+            frames[int(last)] = np.asarray(solution.estimate[0])
+        record = {
+            "image": image.name,
+            "one_pass": float(first[i]),
+            "best": float(psnr.max()),
+            "final": float(psnr[-1]),
+            "ssim": float(ssim[i]),
+            "steps_to_best": int(psnr.argmax()),
+            "steps": int(last),
+            "converged": bool(solution.converged[i]),
+        }
+        levels = solution.sigma[: last + 1, i]
+        outcomes.append(
+            Outcome(record, levels, psnr, frames, np.asarray(observed[i]), np.asarray(clean[i]))
+        )
+    return outcomes

@@ -1,0 +1,152 @@
+"""Pictures of iterations: curves over the steps, a panel of estimates, an animation."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from experiments._restoration import Outcome
+from wne_jax import plotting
+from wne_jax._files import write_atomically
+
+Trajectories = Mapping[str, Outcome]
+"""Of one image, by model."""
+
+SHADES = 48
+"""Gray levels of an animation: noise does not compress, and more make the file larger."""
+
+
+def curves(outcomes: Mapping[str, Sequence[Outcome]], *, stop_255: float, title: str) -> Figure:
+    """PSNR and level over the steps, means over images; one that has ended stays as it is.
+
+    Args:
+        outcomes: Of every model.
+        stop_255: Level to stop at, in 8-bit units, marked.
+        title: Title of the figure.
+    """
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    quality, level = figure.subplots(1, 2)
+    starts, lengths = [], []
+    for colour, (model, of_model) in zip(plotting.COLOURS, outcomes.items()):
+        longest = max(len(o.psnr) for o in of_model)
+        psnr, sigma = (
+            np.array(
+                [np.pad(getattr(o, part), (0, longest - len(o.psnr)), "edge") for o in of_model]
+            )
+            for part in ("psnr", "sigma")
+        )
+        steps = np.arange(longest)
+        quality.plot(steps, psnr.mean(0), color=colour, label=model)
+        # A geometric mean: of levels that run away, the others stay visible.
+        level.plot(steps, 255 * np.exp(np.log(sigma + 1e-9).mean(0)), color=colour)
+        quality.plot(steps[-1], psnr.mean(0)[-1], "o", color=colour, ms=5)
+        starts.append(255 * sigma[:, 0].max())
+        lengths.append(longest)
+    level.set_yscale("log")
+    level.axhline(stop_255, color="0.6", lw=1, ls=":")
+    level.annotate(
+        "stops here", (1, stop_255), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+        textcoords="offset points", ha="right", fontsize=8, color="0.4",
+    )  # fmt: skip
+    level.set_ylim(stop_255 / 2, 4 * max(starts))
+    for axes, label in ((quality, "PSNR (dB)"), (level, "residual level (8-bit units)")):
+        axes.set(xlabel="steps", ylabel=label)
+        axes.spines[["top", "right"]].set_visible(False)
+        if max(lengths) > 300:
+            axes.set_xscale("symlog", linthresh=10, linscale=0.6)
+            axes.set_xlim(0, 1.1 * max(lengths))
+            ticks = [t for t in (0, 10, 30, 100, 300, 1000) if t <= max(lengths)]
+            axes.set_xticks(ticks, map(str, ticks))
+    figure.legend(loc="outside lower center", ncols=len(outcomes), frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def panel(trajectories: Trajectories, *, title: str, columns: int = 5) -> Figure:
+    """The image, what was observed, and estimates at the same steps: a row a model, which ends where it ends.
+
+    Args:
+        trajectories: Of one image.
+        title: Title of the figure.
+        columns: How many steps are shown.
+    """
+    rows = []
+    for outcome in trajectories.values():
+        row = {"clean": outcome.clean, "observed": outcome.observed}
+        for t in _shown_steps(trajectories, columns):
+            t = _last(outcome, t)
+            row[f"step {t}: {_figures(outcome, t)}"] = outcome.frames[t]
+        rows.append(row)
+    return plotting.image_panel(rows, row_labels=list(trajectories), title=title)
+
+
+def animation(trajectories: Trajectories, path: Path, *, size: int = 128, frames: int = 30) -> None:
+    """Write a GIF of all models side by side, each frame a step; an image that has ended waits.
+
+    Args:
+        trajectories: Of one image.
+        path: Where to; ends in .gif.
+        size: Side in pixels of what is shown of each: the middle of a larger image, a smaller one enlarged.
+        frames: At most so many steps.
+    """
+    pictures = []
+    for step in _shown_steps(trajectories, frames):
+        first = next(iter(trajectories.values()))
+        tiles = [_tile(first.observed, ("observed",), size)]
+        for model, outcome in trajectories.items():
+            t = _last(outcome, step)
+            words = (model, f"step {t}", *_figures(outcome, t).split(", "))
+            tiles.append(_tile(outcome.frames[t], words, size))
+        pictures.append(Image.fromarray(np.concatenate(tiles, axis=1)))
+    pauses = [150] * (len(pictures) - 1) + [2500]
+    gif = io.BytesIO()
+    pictures[0].save(
+        gif,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=pauses,
+        loop=0,
+        optimize=True,
+    )
+    write_atomically(path, gif.getvalue())
+
+
+def _shown_steps(trajectories: Trajectories, number: int) -> list[int]:
+    """Some of the steps that were kept, until all that converge have; in the end the last of all."""
+    ends = [max(o.frames) for o in trajectories.values()]
+    converged = [max(o.frames) for o in trajectories.values() if o.record["converged"]]
+    kept = sorted({t for o in trajectories.values() for t in o.frames})
+    steps = [t for t in kept if t <= 0.9 * max(converged or ends)]
+    chosen = np.unique(np.linspace(0, len(steps) - 1, number - 1).round().astype(int))
+    return [*(steps[i] for i in chosen if steps), max(ends)]
+
+
+def _last(outcome: Outcome, step: int) -> int:
+    """The last step until this one whose estimate was kept."""
+    return max(t for t in outcome.frames if t <= step)
+
+
+def _figures(outcome: Outcome, step: int) -> str:
+    sigma = 255 * outcome.sigma[step]
+    level = f"{sigma:.1f}" if sigma < 1000 else f"{sigma:.0e}"
+    return f"sigma {level}, {outcome.psnr[step]:.1f} dB"
+
+
+def _tile(image: np.ndarray, lines: Sequence[str], size: int, *, gap: int = 6) -> np.ndarray:
+    """A gray image with lines of text below, and white around."""
+    height, width = (min(side, size) for side in image.shape[:2])
+    top, left = ((side - n) // 2 for side, n in zip(image.shape, (height, width)))
+    shown = image[top : top + height, left : left + width].mean(axis=-1)
+    shown = np.rint(np.clip(shown, 0, 1) * (SHADES - 1)) * (255 / (SHADES - 1))
+    enlarge = max(1, size // max(height, width))
+    shown = shown.astype(np.uint8).repeat(enlarge, 0).repeat(enlarge, 1)
+    canvas = Image.new("L", (max(shown.shape[1], size) + gap, shown.shape[0] + 64), 255)
+    canvas.paste(Image.fromarray(shown), (gap // 2, gap // 2))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    for i, line in enumerate(lines):
+        draw.text((gap // 2, shown.shape[0] + 5 + 14 * i), line, fill=0, font=font)
+    return np.asarray(canvas)

@@ -1,0 +1,351 @@
+"""Which statistics? The price of one network for all noise levels, against a specialist for each.
+
+Saied & Fleuret (2026) normalize by mean and standard deviation; their characterization leaves location and
+scale free. Here every choice is trained at one level and tested at all. Its *regret* at a test level is the
+PSNR of a specialist, trained at that level with the same backbone and steps, minus its own; the specialist is
+the better of the arms `--specialists`, each the mean over seeds. A range, `--range-255 0 55`, is one more
+training level.
+
+    python -m experiments.regret                          # 43 small networks: an hour on 2 cores
+    WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-detail
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _cli, _comparison, _published, _regret_figures, _sweeps
+from experiments._arms import Arm
+from wne_jax import metrics, results
+from wne_jax.data import NamedImage
+from wne_jax.denoiser import Denoiser
+from wne_jax.evaluation import noisy_and_clean, psnr_sweep
+from wne_jax.training import TrainConfig
+
+CANDIDATES: tuple[Arm, ...] = (
+    "wne",
+    "wne-noise",
+    "wne-highpass",
+    "wne-median",
+    "wne-minmax",
+    "wne-blend",
+    "wne-multiscale",
+    "wne-learned",
+    "wne-std-detail",
+    "wne-detail",
+)
+
+AFFINE = ((1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.3), (0.25, 0.5))
+"""Changes of contrast and brightness under which a network should do the same."""
+
+
+@dataclass(frozen=True)
+class Options(_sweeps.Sweep):
+    """Options of the command line."""
+
+    arms: tuple[Arm, ...] = CANDIDATES
+    """The candidates."""
+    specialists: tuple[Arm, ...] = ("baseline", "wne-detail")
+    """Arms that are trained at every test level; the better one is the specialist of that level."""
+    train_255: tuple[float, ...] = (10.0, 25.0, 50.0)
+    """Training levels in 8-bit units."""
+    range_255: tuple[float, float] | None = None
+    """The ends of a range of training levels, as one more of them."""
+    seeds: int = 1
+    """Networks of each candidate and specialist."""
+    crop: int = 256
+    """Side of the central crops of the test images, in pixels: one size compiles once."""
+    windows: tuple[int, ...] = (32, 64, 128)
+    """Sides of windows that are denoised one by one, in pixels; divisors of `crop`."""
+    workdir: Path = Path("runs/regret")
+    """Folder for everything that is written."""
+
+    def test_levels(self) -> list[float]:
+        """The levels of the test, single training levels among them."""
+        return sorted(
+            {*(self.test_sigmas_255 or (5, 10, 15, 25, 35, 50, 75, 100)), *self.train_255}
+        )
+
+    def trainings(self) -> list[tuple[float, ...]]:
+        """The training levels, a range last."""
+        levels: list[tuple[float, ...]] = [(level,) for level in self.train_255]
+        return levels + ([] if self.range_255 is None else [self.range_255])
+
+
+class Network(NamedTuple):
+    """One training run of the experiment."""
+
+    arm: Arm
+    level: tuple[float, ...]
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """A name of its own."""
+        return f"{self.arm}, trained at {name_of(self.level)}, seed {self.seed}"
+
+
+def name_of(level: Sequence[float]) -> str:
+    """A training level, or a range of them, in words."""
+    return " to ".join(f"{sigma:g}" for sigma in level)
+
+
+def wanted_networks(options: Options) -> tuple[list[Network], list[Network]]:
+    """The candidates, with the unwrapped network beside them, and the specialists."""
+    seeds = range(options.seed, options.seed + options.seeds)
+    arms = dict.fromkeys(("baseline", *options.arms))
+    candidates = [Network(a, t, s) for t in options.trainings() for a in arms for s in seeds]
+    levels = [(float(level),) for level in options.test_levels()]
+    specialists = [Network(a, t, s) for t in levels for a in options.specialists for s in seeds]
+    return candidates, specialists
+
+
+def measure(
+    options: Options,
+    denoisers: dict[str, Denoiser],
+    images: list[NamedImage],
+    networks: Sequence[Network],
+    *,
+    own_level_only: bool,
+) -> list[dict[str, Any]]:
+    """PSNR of networks over the test levels, or each at its training level: a record a level."""
+    key, records = jax.random.key(options.seed + 1), []
+    for network in networks:
+        if network.label not in denoisers:
+            continue
+        levels = network.level if own_level_only else options.test_levels()
+        function = {network.arm: denoisers[network.label].function}
+        swept = psnr_sweep(
+            function, images, levels, key, repeats=options.sizes.repeats, progress=False
+        )
+        means = results.mean_over(swept, "psnr", by=["sigma_255"])
+        place = {"arm": network.arm, "train": name_of(network.level), "seed": network.seed}
+        records += [place | {"test": sigma, "psnr": psnr} for (sigma,), psnr in means.items()]
+    return records
+
+
+def specialists_at(records: Sequence[dict[str, Any]]) -> dict[float, float]:
+    """The PSNR of the best specialist of every level: of the arms, each the mean over its seeds."""
+    best: dict[float, float] = {}
+    for (_, level), psnr in results.mean_over(records, "psnr", by=["arm", "test"]).items():
+        best[level] = max(psnr, best.get(level, -np.inf))
+    return best
+
+
+def regrets(
+    candidates: Sequence[dict[str, Any]], specialists: dict[float, float]
+) -> list[dict[str, Any]]:
+    """Records of the candidates with what they lack to the specialist, where there is one."""
+    return [
+        r | {"specialist": specialists[r["test"]], "regret": specialists[r["test"]] - r["psnr"]}
+        for r in candidates
+        if r["test"] in specialists
+    ]
+
+
+def published_regret(train: float, test: float) -> float | None:
+    """The regret of the published DnCNN WNE, at pairs of its three training levels; else None."""
+    levels = _published.LEVELS
+    if train not in levels or test not in levels:
+        return None
+    own, there = (_published.sweep(f"dncnn_sigma{level:g}") for level in (train, test))
+    at = [_published.at_level(there, arm, test) for arm in ("baseline", "wne")]
+    here = _sweeps.published_at(own, "wne", test)
+    return None if here is None else max(value for value in at if value is not None) - here
+
+
+def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
+    """How an arm stands to the aims: in words, from the regrets alone."""
+    mean = results.mean_over(records, "regret", by=["arm", "train", "test"])
+    trains = list(dict.fromkeys(r["train"] for r in records))
+    ours = {(t, s): v for (a, t, s), v in mean.items() if a == arm}
+    theirs = {(t, s): v for (a, t, s), v in mean.items() if a == "wne"}
+    bare = {(t, s): v for (a, t, s), v in mean.items() if a == "baseline"}
+    pairs = ours.keys() & theirs.keys()
+    worst = {t: max(v for (u, _), v in ours.items() if u == t) for t in trains}
+    before = {t: max((v for (u, _), v in theirs.items() if u == t), default=np.nan) for t in trains}
+    lost = {
+        t: ours[t, float(t)] - bare[t, float(t)]
+        for t in trains
+        if "to" not in t and (t, float(t)) in bare
+    }
+    return {
+        "pairs below mean_std": f"{sum(ours[p] < theirs[p] for p in pairs)} of {len(pairs)}",
+        "worst regret": ", ".join(f"{worst[t]:.2f} ({before[t]:.2f})" for t in trains),
+        "pairs within 0.3 dB": f"{sum(v <= 0.3 for v in ours.values())} of {len(ours)}",
+        "lost at the training level": ", ".join(f"{value:+.2f}" for value in lost.values()),
+    }
+
+
+def in_windows(
+    options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]
+) -> list[dict[str, Any]]:
+    """PSNR at the training level of images denoised in windows, each with statistics of its own.
+
+    What the unwrapped network loses is due to the borders; what another loses beyond, to its statistics.
+    """
+    key, records = jax.random.key(options.seed + 1), []
+    level = options.train_255[len(options.train_255) // 2]
+    for arm in dict.fromkeys(("baseline", *options.arms)):
+        label = Network(arm, (level,), options.seed).label
+        if label not in denoisers:
+            continue
+        for side in (*options.windows, options.crop):
+            values = []
+            for image in images:
+                noisy, clean = noisy_and_clean(image, level, key)
+                if min(clean.shape[1:3]) < options.crop:
+                    continue
+                parts = denoisers[label].function(cut(noisy, side))
+                estimate = jnp.clip(paste(parts, options.crop), 0, 1)
+                values.append(float(metrics.psnr(estimate, clean)[0]))
+            if values:
+                records.append({"arm": arm, "window": side, "psnr": float(np.mean(values))})
+    return records
+
+
+def cut(image: jax.Array, side: int) -> jax.Array:
+    """The windows `[N, side, side, C]` of one square image `[1, S, S, C]`; `side` divides S."""
+    number, channels = image.shape[1] // side, image.shape[-1]
+    grid = jnp.reshape(image, (number, side, number, side, channels))
+    return jnp.reshape(jnp.swapaxes(grid, 1, 2), (number**2, side, side, channels))
+
+
+def paste(windows: jax.Array, size: int) -> jax.Array:
+    """The image that `cut` has cut."""
+    side, channels = windows.shape[1], windows.shape[-1]
+    grid = jnp.reshape(windows, (size // side, size // side, side, side, channels))
+    return jnp.reshape(jnp.swapaxes(grid, 1, 2), (1, size, size, channels))
+
+
+def under_changes(
+    options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]
+) -> list[dict[str, Any]]:
+    """PSNR of the networks of the last training when contrast and brightness change; noise of level 25."""
+    key, records = jax.random.key(options.seed + 1), []
+    for arm in dict.fromkeys(("baseline", *options.arms)):
+        label = Network(arm, options.trainings()[-1], options.seed).label
+        if label not in denoisers:
+            continue
+        for a, b in AFFINE:
+            for image in images:
+                noisy, clean = noisy_and_clean(image, 25.0, key)
+                back = (denoisers[label].function(a * noisy + b) - b) / a
+                psnr = float(metrics.psnr(jnp.clip(back, 0, 1), clean)[0])
+                change = f"{a:g} y + {b:g}" if b else f"{a:g} y"
+                records.append({"arm": arm, "change": change, "psnr": psnr})
+    return records
+
+
+def main(options: Options) -> None:
+    """Train what is missing, measure, compare, explain."""
+    if bad := [side for side in options.windows if options.crop % side]:
+        raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
+    images = [
+        _sweeps.central(image, options.crop) for part in options.sets().values() for image in part
+    ]
+    candidates, specialists = wanted_networks(options)
+    wanted = {n.label: (n.arm, _config(options, n)) for n in (*candidates, *specialists)}
+    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
+
+    own = measure(options, denoisers, images, specialists, own_level_only=True)
+    swept = measure(options, denoisers, images, candidates, own_level_only=False)
+    records = regrets(swept, specialists_at(own))
+    if not records:
+        raise ValueError(f"{options.runs} holds no candidate, or no specialist of a test level")
+    windows = in_windows(options, denoisers, images)
+    changes = under_changes(options, denoisers, images)
+    named = {"specialists": own, "regret": records, "windows": windows, "changes": changes}
+    for name, rows in named.items():
+        if rows:
+            results.write_csv(rows, options.workdir / f"{name}.csv")
+    cells = compare(options, records)
+    _comparison.write(cells, options.workdir)
+    _regret_figures.write(options, records, images, source)
+    report(options, named, cells, wanted, source)
+
+
+def _config(options: Options, network: Network) -> TrainConfig:
+    return options.config(network.arm, network.level, seed=network.seed)
+
+
+def compare(options: Options, records: Sequence[dict[str, Any]]) -> list[_comparison.Cell]:
+    """Regret by training level, arm and test level, beside the published one of the wrapper."""
+    means = results.mean_over(records, "regret", by=["train", "arm", "test"])
+    cells = []
+    for level in options.trainings():
+        train = name_of(level)
+        for arm in dict.fromkeys(("baseline", *options.arms)):
+            for test in options.test_levels():
+                published = published_regret(level[0], test) if arm == "wne" else None
+                cells.append(
+                    _comparison.cell(
+                        f"Regret (dB), trained at {train}", arm, f"{test:g}",
+                        means.get((train, arm, test)), published if len(level) == 1 else None,
+                    )
+                )  # fmt: skip
+    return cells
+
+
+def report(
+    options: Options,
+    named: dict[str, list[dict[str, Any]]],
+    cells: Sequence[_comparison.Cell],
+    wanted: dict[str, tuple[Arm, TrainConfig]],
+    source: dict[str, Any],
+) -> None:
+    """Write `table.md`, and say who wins."""
+    records = named["regret"]
+    ranking = rank(records)
+    body = [
+        [arm, f"{worst:.2f}", f"{mean:.2f}", *verdicts(records, arm).values()]
+        for arm, (worst, mean) in ranking.items()
+    ]
+    header = [
+        "",
+        "worst regret",
+        "mean regret",
+        *next(iter([verdicts(records, a) for a in ranking])),
+    ]
+    header[4] = "worst by training level (mean_std)"
+    tables = {"All training and test levels (dB)": results.markdown_table(header, body)}
+    tables |= _comparison.tables(cells)
+    specialist = {"row": "PSNR (dB)"}
+    best = [
+        specialist | {"test": t, "psnr": p} for t, p in specialists_at(named["specialists"]).items()
+    ]
+    tables["Specialists"] = results.pivot_table(best, "psnr", rows="row", columns="test")
+    middle = options.train_255[len(options.train_255) // 2]
+    if named["windows"]:
+        title = f"PSNR (dB) at {middle:g}, trained there, denoised in windows of this side"
+        tables[title] = results.pivot_table(named["windows"], "psnr", rows="arm", columns="window")
+    if named["changes"]:
+        trained = name_of(options.trainings()[-1])
+        title = f"PSNR (dB) at 25 under changes of contrast and brightness, trained at {trained}"
+        tables[title] = results.pivot_table(named["changes"], "psnr", rows="arm", columns="change")
+    seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
+    _sweeps.write_table(
+        options.workdir, f"Regret: what one network for all levels lacks ({seeds})", tables,
+        {label: config for label, (_, config) in wanted.items()}, source,
+    )  # fmt: skip
+    lines = ["Worst and mean regret over all training and test levels (dB):"]
+    lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (worst, mean) in ranking.items()]
+    print("\n".join(["", *lines, f"Tables and figures are in {options.workdir}/"]))
+
+
+def rank(records: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Worst and mean regret of every arm, the smallest worst first."""
+    means = results.mean_over(records, "regret", by=["arm", "train", "test"])
+    arms = dict.fromkeys(arm for arm, _, _ in means)
+    found = {arm: [v for (a, _, _), v in means.items() if a == arm] for arm in arms}
+    scores = {arm: (max(values), float(np.mean(values))) for arm, values in found.items()}
+    return dict(sorted(scores.items(), key=lambda item: item[1]))
+
+
+if __name__ == "__main__":
+    _cli.run(main, Options, __doc__)

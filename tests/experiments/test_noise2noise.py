@@ -1,0 +1,148 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import _arms, _comparison, _published, _runs
+from experiments._restoration import denoise_until, kept_steps, projector, solve
+from experiments.noise2noise import Options, main
+from wne_jax import results, solvers
+from wne_jax.data import NamedImage
+from wne_jax.denoiser import Denoiser
+from wne_jax.images import write_image
+
+TASKS = ("denoising", "inpainting")
+
+
+def photograph(shape, seed=0):
+    """Noise that is smooth enough to be told from noise."""
+    x = np.random.default_rng(seed).normal(size=(*shape, 1))
+    for axis in (0, 1):
+        for _ in range(12):
+            x = (x + np.roll(x, 1, axis)) / 2
+    return NamedImage(
+        f"photograph{seed}", np.rint(255 * (x - x.min()) / np.ptp(x)).astype(np.uint8)
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The experiment on two small images, with networks of random weights."""
+    root = tmp_path_factory.mktemp("noise2noise")
+    (root / "Set12").mkdir()
+    for seed in range(2):
+        write_image(root / f"Set12/{seed}.png", photograph((32, 40), seed).pixels)
+    small = {"dncnn": {"depth": 3, "features": 4}}
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = dataclasses.replace(_arms.PRESETS["tiny"], networks=small)
+        patch.setitem(_arms.PRESETS, "tiny", tiny)
+        for arm in ("n2n", "n2n-wne", "baseline"):
+            config = _arms.run_config(arm, "tiny", 10.0)
+            model = config.model.build()
+            variables = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 1)))
+            folder = root / "trained" / _runs.name_of(arm, config)
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+            Denoiser(model, variables, config.model).save(folder / "denoiser.safetensors")
+        options = Options(
+            runs=root / "trained", train=False, test=(f"folder:{root / 'Set12'}",),
+            test_sigmas_255=(10.0, 50.0), problems=TASKS[1:], max_steps=6, denoising_steps=4,
+            workdir=root / "run",
+        )  # fmt: skip
+        main(options)
+    return options.workdir
+
+
+def test_every_result_stands_beside_the_published_one_or_says_not_run(finished):
+    cells = {
+        (c["result"].split(";")[0], c["row"], c["column"]): c for c in _comparison.read(finished)
+    }
+    stopped = "Table 11 (of a SwinIR): residual-stopped denoising from sigma 10, PSNR (dB)"
+    for column, published in _published.RESIDUAL_STOPPED["wne"].items():
+        assert cells[stopped, "n2n-wne", column]["published"] == published
+        assert cells[stopped, "n2n-wne-noise", column]["ours"] == ""
+    inpainting = [c for (result, *_), c in cells.items() if "Table 12" in result]
+    published = {c["column"]: c["published"] for c in inpainting if c["row"] == "n2n"}
+    assert published == _published.INPAINTING["baseline"]
+    table = (finished / "table.md").read_text()
+    assert "| wne | not run" in table and "| n2n-wne-noise | not run |" in table
+    assert "2 images, at most 64x64 each; at most 6 steps" in table and "revision" in table
+
+
+def test_all_arms_start_from_the_same_pixels_and_end_when_told(finished):
+    records = results.read_csv(finished / "iterations.csv")
+    assert {(r["task"], r["model"]) for r in records} == {
+        (task, arm) for task in TASKS for arm in ("n2n", "n2n-wne")
+    }
+    for r in records:
+        assert r["steps_to_best"] <= r["steps"] <= (4 if r["task"] == "denoising" else 6)
+        assert r["final"] <= r["best"]
+    curves = results.read_csv(finished / "trajectories.csv")
+    for task in TASKS:
+        for image in ("0", "1"):
+            start = [
+                c["psnr"] for c in curves if (c["task"], c["image"], c["step"]) == (task, image, 0)
+            ]
+            assert len(start) == 2 and start[0] == start[1]
+
+
+def test_one_pass_of_residual_stopped_denoising_is_that_of_the_sweep(finished):
+    swept = {
+        (r["model"], r["image"]): r["psnr"]
+        for r in results.read_csv(finished / "psnr.csv")
+        if r["sigma_255"] == 10
+    }
+    assert {model for model, _ in swept} == {"n2n", "n2n-wne", "baseline"}
+    for r in results.read_csv(finished / "iterations.csv"):
+        if r["task"] == "denoising":
+            assert r["one_pass"] == pytest.approx(swept[r["model"], r["image"]], abs=1e-4)
+
+
+def test_figures_and_a_small_animation_are_there(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {f"{task}-Set12.png" for task in TASKS} <= names
+    assert {f"trajectories-{task}-Set12.png" for task in TASKS} <= names
+    for task in TASKS[1:]:
+        path = finished / f"trajectories-{task}-Set12.gif"
+        with Image.open(path) as animation:
+            assert animation.is_animated and animation.n_frames == 7
+        assert path.stat().st_size < 1.5e6
+
+
+def test_kept_steps_lie_between_the_start_and_the_last():
+    for last in (0, 1, 7, 1000):
+        steps = kept_steps(last)
+        assert steps[0] == 0 and steps[-1] == last and len(steps) == len(set(steps)) <= 64
+
+
+def test_problems_are_orthogonal_projectors(key):
+    keys = jax.random.split(key, 2)
+    for problem in ("inpainting", "hole", "lowpass", "blocks"):
+        p = projector(problem, keys, (2, 32, 40, 1))
+        solvers.check_projector(p, key, (2, 32, 40, 1))
+
+
+def test_a_denoiser_that_knows_the_image_takes_as_many_steps_as_the_schedule_says(key):
+    images = [photograph((32, 40), seed) for seed in range(2)]
+    clean = jnp.stack([jnp.asarray(image.pixels, jnp.float32) / 255 for image in images])
+
+    def oracle(y):
+        return clean
+
+    # The level falls by 1 - beta h a step, from about 1 to 0.01, up to the chance of the noise.
+    h = np.array([solvers.schedule(t, h0=0.01, beta=0.01)[0] for t in range(1, 1000)])
+    expected = np.argmax(np.cumprod(1 - 0.01 * h) <= 0.01)
+    found = solve("inpainting", oracle, images, key, max_steps=999)
+    for outcome in found:
+        assert outcome.record["steps"] == pytest.approx(expected, rel=0.2)
+        assert outcome.record["converged"] and outcome.sigma[-1] <= 0.01 < outcome.sigma[-2]
+        # What is left of the error is the level: PSNR = -20 log10 s, and more by what is known exactly.
+        assert 0 <= outcome.record["final"] + 20 * np.log10(outcome.sigma[-1]) < 1
+        assert outcome.record["one_pass"] > 90 and outcome.record["ssim"] > 0.9
+    for outcome in denoise_until(oracle, images, key, sigma_255=10.0, max_steps=100):
+        # Without noise it falls by 1 - h, from 10 to 1: the published networks need 22.8 and 25.0.
+        assert outcome.record["steps"] == outcome.record["steps_to_best"] == 22

@@ -1,0 +1,97 @@
+"""Noise that is not Gaussian, on networks that do nothing: their figures are those of the noise."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import _comparison, _published
+from experiments._runs import WEIGHTS, name_of
+from experiments.non_gaussian import Options, main, wanted
+from wne_jax import results
+from wne_jax.denoiser import Denoiser
+from wne_jax.images import write_image
+from wne_jax.training import create_state
+from wne_jax.training.config import save_config
+
+LEVELS = (5.0, 17.0, 50.0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two images that are called Set12, the identity as `baseline`, and nothing else trained."""
+    place = tmp_path_factory.mktemp("non_gaussian")
+    rows, columns = np.mgrid[:96, :96] / 96
+    (place / "Set12").mkdir()
+    for i in (1, 2):
+        wave = 128 + 60 * np.sin(7 * i * rows) * np.cos(9 * columns)
+        write_image(place / f"Set12/{i:02d}.png", np.uint8(wave)[..., None])
+    options = Options(
+        noises=("uniform", "rayleigh", "jpeg"), arms=("baseline", "wne"), train=False,
+        test=(f"folder:{place / 'Set12'}",), test_sigmas_255=LEVELS, qualities=(5, 45, 85),
+        runs=place / "trained", workdir=place / "run",
+    )  # fmt: skip
+    for arm, config in wanted(options).values():
+        if arm == "baseline":
+            folder = options.runs / name_of(arm, config)
+            folder.mkdir(parents=True)
+            save_config(config, folder / "config.json")
+            shapes = jax.eval_shape(lambda config=config: create_state(config).variables())
+            nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+            Denoiser(config.model.build(), nothing, config.model).save(folder / WEIGHTS)
+    main(options)
+    return options
+
+
+def test_a_network_is_trained_on_each_noise_at_the_level_of_the_paper():
+    configs = {label: config for label, (_, config) in wanted(Options(arms=("wne",))).items()}
+    trained = {label: (c.noise, c.sigma_255) for label, c in configs.items()}
+    assert trained == {
+        "uniform wne": ("uniform", (14.0,)),
+        "laplace wne": ("laplace", (20.0,)),
+        "rayleigh wne": ("rayleigh", (17.0,)),
+    }
+
+
+def test_the_identity_leaves_rayleigh_noise_its_mean(run):
+    records = results.read_csv(run.workdir / "rayleigh-Set12.csv")
+    for record in records:
+        mean = record["sigma_255"] * np.sqrt(np.pi / (4 - np.pi))
+        error = 5 * record["sigma_255"] / 96  # five standard errors
+        assert abs(record["input_offset"] - mean) < error
+        if record["sigma_255"] == 5:  # where nothing is clipped
+            assert abs(record["offset"] - mean) < error
+
+
+def test_input_and_published_curves_stand_beside_ours(run):
+    cells = {(c["result"], c["row"], c["column"]): c for c in _comparison.read(run.workdir)}
+    rayleigh = "Figures 20, 21: PSNR (dB), Rayleigh noise, trained at 17, Set12"
+    # E n^2 = sigma^2 + m^2, of any image: ours and the published one.
+    for level in LEVELS:
+        cell = cells[rayleigh, "input", f"{level:g}"]
+        power = (level / 255) ** 2 * (1 + np.pi / (4 - np.pi))
+        np.testing.assert_allclose(
+            [cell["ours"], cell["published"]], -10 * np.log10(power), atol=0.15
+        )
+    jpeg = "Figures 20, 21: PSNR (dB), JPEG, trained on uniform noise at 14, Set12"
+    sweep = _published.sweep("jpeg_qf_from_uniform")
+    assert cells[jpeg, "wne", "45"]["published"] == _published.at_level(sweep, "wne", 45)
+    assert cells[jpeg, "wne", "45"]["ours"] == ""
+    for quality in (5, 45, 85):  # of an image of 8 bits, clipping takes nothing
+        same = [cells[jpeg, row, str(quality)]["ours"] for row in ("input", "baseline")]
+        assert same[0] == pytest.approx(same[1], abs=1e-5)
+
+
+def test_tables_and_figures_say_what_was_run(run):
+    table = (run.workdir / "table.md").read_text()
+    assert "| wne | not run (" in table and "| baseline | **" in table and "revision" in table
+    assert "## Rayleigh noise: mean(estimate - clean) in 8-bit units, Set12" in table
+    assert "uniform baseline" in table and "750 steps" in table
+    for noise in run.noises:
+        with Image.open(run.workdir / f"{noise}-Set12.png") as figure:
+            assert min(figure.size) > 300
+
+
+def test_a_folder_of_results_is_not_overwritten_unasked(run):
+    with pytest.raises(FileExistsError, match="--resume"):
+        main(run)

@@ -1,0 +1,136 @@
+"""SIDD on a made-up copy: two scenes to train on, and twice three blocks to test on."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import io
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from experiments import _comparison
+from experiments._sidd_blocks import CLEAN, NOISY, Blocks, load_blocks
+from experiments.sidd import Options, cells, evaluate, main
+from wne_jax import results
+
+SHAPE = (2, 3, 16, 12, 3)
+
+
+def made_up() -> Blocks:
+    rng = np.random.default_rng(0)
+    clean = rng.integers(40, 216, SHAPE)
+    return Blocks(*(np.uint8(x) for x in (clean + rng.integers(-40, 41, SHAPE), clean)))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sidd")
+    for name, array in zip((NOISY, CLEAN), made_up()):
+        io.savemat(folder / f"{name}.mat", {name: array, "other": np.ones(3)}, do_compression=True)
+    rng = np.random.default_rng(1)
+    for number in ("0001", "0002"):
+        scene = folder / f"SIDD_Medium_Srgb/Data/{number}_001_S6_00100_00060_3200_L"
+        scene.mkdir(parents=True)
+        for kind in ("NOISY", "GT"):
+            pixels = rng.integers(0, 256, (48, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(scene / f"{number}_{kind}_SRGB_010.PNG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    options = Options(
+        data=f"sidd:{place}", blocks=str(place), backbone="dncnn", arms=("wne",), steps=1,
+        runs=place / "trained", workdir=place / "run", batch=2,
+    )  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"):
+        main(options)
+    return options
+
+
+def test_networks_train_on_the_pairs_and_every_block_is_scored_as_scikit_image_does(run):
+    assert (run.runs / "dncnn-wne-0-colour/denoiser.safetensors").is_file()
+    records = results.read_csv(run.workdir / "blocks.csv")
+    names = ["01-01", "01-02", "01-03", "02-01", "02-02", "02-03"]
+    assert [r["image"] for r in records] == names and {r["model"] for r in records} == {"wne"}
+    for record in records:
+        scene, block = (int(part) - 1 for part in record["image"].split("-"))
+        noisy, clean = (x[scene, block] / 255 for x in made_up())
+        psnr = peak_signal_noise_ratio(clean, noisy, data_range=1)
+        ssim = structural_similarity(
+            clean, noisy, data_range=1, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, channel_axis=-1,
+        )  # fmt: skip
+        np.testing.assert_allclose(record["input_psnr"], psnr, rtol=1e-5)
+        np.testing.assert_allclose(record["input_ssim"], ssim, atol=1e-5)
+    table = (run.workdir / "table.md").read_text()
+    assert "6 validation blocks" in table and "1 steps" in table and "revision" in table
+
+
+def test_the_estimate_alone_is_clipped():
+    low = {"low": lambda y: 0 * y - 3, "black": lambda y: 0 * y}
+    records = evaluate(low, made_up(), batch=3)
+    scores = {m: [r["psnr"] for r in records if r["model"] == m] for m in low}
+    assert scores["low"] == scores["black"] and len(scores["low"]) == 6
+
+
+def test_the_published_figures_stand_beside_swinir_alone():
+    shown = {
+        backbone: {c["row"]: c["published"] for c in cells(Options(backbone=backbone), [], "ssim")}
+        for backbone in ("swinir", "dncnn")
+    }
+    assert shown["swinir"] == {"noisy input": "", "baseline": 0.9150, "wne": 0.9156}
+    assert set(shown["dncnn"].values()) == {""}
+
+
+def test_arms_that_are_not_trained_are_rows_that_say_so(run, place):
+    options = Options(
+        data=run.data, blocks=run.blocks, backbone="dncnn", arms=("baseline",), steps=1,
+        runs=run.runs, train=False, workdir=place / "nothing",
+    )  # fmt: skip
+    main(options)
+    assert all(c["ours"] == "" for c in _comparison.read(options.workdir))
+    assert "| baseline | not run |" in (options.workdir / "table.md").read_text()
+
+
+def test_matlabs_hdf5_has_its_axes_backwards(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    for name, array in zip((NOISY, CLEAN), made_up()):
+        with h5py.File(tmp_path / f"{name}.mat", "w", userblock_size=512) as file:
+            file[name] = array.T
+        with (tmp_path / f"{name}.mat").open("r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file")
+    for found, expected in zip(load_blocks(str(tmp_path)), made_up()):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_missing_or_no_block_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("WNE_DATA", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=rf"nowhere: no such folder; .*hold {NOISY}.mat and {CLEAN}"
+    ):
+        load_blocks("nowhere")
+    folder = tmp_path / "SIDD"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"{NOISY}.mat and {CLEAN}.mat, SIDD's validation"):
+        load_blocks("SIDD")
+    noisy, clean = folder / f"{NOISY}.mat", folder / f"{CLEAN}.mat"
+    io.savemat(clean, {CLEAN: made_up().clean})
+    for content, message in (
+        ({"x": np.ones(3)}, f"there is no array {NOISY} in it"),
+        ({NOISY: np.ones((2, 3))}, rf"{NOISY} is double \(2, 3\), not uint8 \[scenes"),
+        ({NOISY: np.array([{}], object)}, f"{NOISY} is cell"),
+        ({NOISY: made_up().noisy[:1]}, r"\(1, 3, 16, 12, 3\) and clean ones \(2, .* differ"),
+    ):
+        io.savemat(noisy, content)
+        with pytest.raises(ValueError, match=message):
+            load_blocks("SIDD")
+    for content in (b"no array", clean.read_bytes()[:300], b"MATLAB 7.3 MAT-file"):
+        noisy.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{NOISY}\.mat: (damaged, or not|there is no)"):
+            load_blocks("SIDD")
+
+
+def test_images_that_are_no_pairs_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match="data must be pairs"):
+        main(Options(data="embedded", workdir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
