@@ -123,7 +123,7 @@ def errors(records: Records, d: int, *, at: float, title: str) -> Figure:
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
     for axes, text in zip(grid[0], ("medians, trained at", f"trained at {at:g}, tested at")):
-        axes.legend(title=text, frameon=False, fontsize=8, ncols=2)
+        axes.legend(title=text, loc="lower left", frameon=False, fontsize=8, ncols=2)
     for axes in grid[-1]:
         axes.set_xlabel("difficulty")
     figure.suptitle(title, fontsize=10)

@@ -39,20 +39,10 @@ def measure(
         for (model, trained), f in networks.items():
             error = analysis.normalized_error(f, noisy, clean)
             psnr = analysis.psnr_from_error(error, scale, clean[0].size)
-            columns = (np.asarray(column).tolist() for column in (delta, scale, error, psnr))
-            records += [
-                {
-                    "model": model,
-                    "train_sigma_255": trained,
-                    "sigma_255": level,
-                    "patch": n,
-                    "difficulty": values[0],
-                    "scale": values[1],
-                    "error": values[2],
-                    "psnr": values[3],
-                }
-                for n, values in enumerate(zip(*columns))
-            ]
+            measured = {"difficulty": delta, "scale": scale, "error": error, "psnr": psnr}
+            columns = (np.asarray(c, float).round(6).tolist() for c in measured.values())
+            place = {"model": model, "train_sigma_255": trained, "sigma_255": level}
+            records += [place | dict(zip(measured, values)) for values in zip(*columns)]
     return records
 
 
