@@ -13,7 +13,7 @@ from experiments import _arms, _cli
 from experiments._arms import Arm, Size
 from wne_jax.data.corpus import Corpus
 from wne_jax.denoiser import Denoiser
-from wne_jax.training import TrainConfig, finished, fit, is_lead, load_config, load_corpus
+from wne_jax.training import TrainConfig, finished, fit, load_config, load_corpus
 from wne_jax.training.config import differences
 
 WEIGHTS = "denoiser.safetensors"
@@ -76,21 +76,24 @@ def networks(options: Runs, wanted: Mapping[str, tuple[Arm, TrainConfig]]) -> di
         Denoisers by label; those that are missing, where nothing is trained, are left out.
 
     Raises:
-        ValueError: A folder holds the run of another configuration.
+        ValueError: A folder holds the run of another configuration, or several processes are wanted.
     """
     corpora: dict[tuple, Corpus] = {}
     found = {}
-    with options.joined():
-        for label, (arm, config) in wanted.items():
-            folder = options.runs / name_of(arm, config)
-            if not _complete(folder, config):
-                if not options.train:
-                    continue
-                source = (config.data, config.channels, config.patch)
-                if source not in corpora:
-                    corpora[source] = load_corpus(config, data_dir=options.data_dir)
-                fit(config, folder, resume=True, corpus=corpora[source], compute=options.compute)
-            found[label] = folder
+    if options.coordinator is not None:
+        raise ValueError(
+            "coordinator: this experiment is one process, on as many devices as it has"
+        )
+    for label, (arm, config) in wanted.items():
+        folder = options.runs / name_of(arm, config)
+        if not _complete(folder, config):
+            if not options.train:
+                continue
+            source = (config.data, config.channels, config.patch)
+            if source not in corpora:
+                corpora[source] = load_corpus(config, data_dir=options.data_dir)
+            fit(config, folder, resume=True, corpus=corpora[source], compute=options.compute)
+        found[label] = folder
     return {label: _load(folder) for label, folder in found.items()}
 
 
@@ -112,6 +115,5 @@ def _load(folder: Path) -> Denoiser:
     if weights.is_file():
         return Denoiser.load(weights)
     denoiser = Denoiser.load(folder)
-    if is_lead():
-        denoiser.save(weights)
+    denoiser.save(weights)
     return denoiser
