@@ -187,7 +187,7 @@ def add_flat(
     results.write_csv(records, options.workdir / "flat.csv")
 
     def cells_with(share: float) -> Cells:
-        name = f"Table 3: coverage (percent), {100 * share:g} % of the patches flat"
+        name = f"Table 3: coverage (percent), {options.images} with {100 * share:g} % of the patches flat"
         return cells_of(name, tables[share], published)
 
     def distance(share: float) -> float:
@@ -280,7 +280,7 @@ def summary(options: Options, drawn: dict[str, Drawn], cells: Cells) -> str:
         )
         lines.append(f"  {name:<12} {there:4.0f} {back:4.0f}")
     published = _published.coverage()
-    if (high, low) in published:
+    if options.patch == 70 and (high, low) in published:
         there, back = published[int(high), int(low)], published[int(low), int(high)]
         lines.append(f"  {'published':<12} {there:4.0f} {back:4.0f}")
     if flat := next((c["result"] for c in cells if c["result"].endswith("patches flat")), None):

@@ -125,7 +125,8 @@ def draw(
 ) -> Figure:
     """Filters below the noisy pixels that they weigh; a column for each level and pixel, a row a network.
 
-    Red weighs positively, blue negatively; every filter has a scale of its own, and its sum above it.
+    Red weighs positively, blue negatively; every filter has a scale of its own, and its sum above it. A
+    median depends on a few pixels only: they show in filters of `wne-noise`, as a block of two by two.
     """
     columns = [(level, name) for level in noisy for name in pixels]
     size = (1.35 * len(columns) + 0.9, 1.6 * (1 + len(denoisers)) + 0.5)
