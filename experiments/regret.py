@@ -38,6 +38,7 @@ CANDIDATES: tuple[Arm, ...] = (
     "wne-learned",
     "wne-std-detail",
     "wne-detail",
+    "wne-capped",
 )
 
 AFFINE = ((1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.3), (0.25, 0.5))

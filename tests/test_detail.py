@@ -15,7 +15,12 @@ from wne_jax.layers import gaussian_blur
 from wne_jax.training import ModelConfig
 
 CONFIG = ModelConfig(
-    "dncnn", {"depth": 3, "features": 8}, wrapper="wne", statistics="noise_level", detail=1.5
+    "dncnn",
+    {"depth": 3, "features": 8},
+    wrapper="wne",
+    statistics="noise_level",
+    detail=1.5,
+    cap=1.3,
 )
 
 
@@ -52,18 +57,33 @@ def test_a_slow_change_of_brightness_does_not_reach_the_backbone(key):
     np.testing.assert_allclose(seen[0][inner], seen[1][inner], atol=1e-5)
 
 
+def test_what_is_removed_beyond_the_energy_of_noise_is_shrunk_by_wieners_factor(key):
+    texture = 3 * jnp.sin(jnp.arange(64.0)).reshape(1, 1, 64, 1) + jnp.zeros((1, 64, 64, 1))
+    energy = 3**2 / 2
+    nothing = lambda d: 0 * d  # noqa: E731
+    removed = texture - on_detail(nothing, texture, blur=4.0, cap=1.3)
+    inner = jnp.mean(jnp.square(removed[:, :, 16:-16]))
+    np.testing.assert_allclose(inner, energy * (1.3 / energy) ** 2, rtol=0.05)
+    noise = jax.random.normal(key, texture.shape)
+    free = on_detail(nothing, noise, blur=4.0)
+    capped = on_detail(nothing, noise, blur=4.0, cap=1.6)
+    assert jnp.mean(jnp.square(capped - free)) < 2e-3  # hardly ever does noise exceed it
+
+
 def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
     bare = wne.models.DnCNN(depth=3, features=8)
     variables = bare.init(jax.random.key(1), jnp.zeros((1, 24, 24, 1)))
     assert jax.tree.structure(variables) == jax.tree.structure(denoiser.variables)
-    assert denoiser.receptive_radius == bare.receptive_radius + 6
+    assert denoiser.receptive_radius == bare.receptive_radius + 6 + 10
     image = np.asarray(jax.random.uniform(key, (64, 50)))
-    np.testing.assert_allclose(denoiser(image, tile=32), denoiser(image), atol=1e-6)
+    np.testing.assert_allclose(denoiser(image, tile=48), denoiser(image), atol=1e-6)
 
 
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="need a wrapper"):
         ModelConfig(detail=4.0)
+    with pytest.raises(ValueError, match="cap needs detail and the statistics noise_level"):
+        ModelConfig(wrapper="wne", detail=4.0, cap=1.3)
     with pytest.raises(ValueError, match="detail must be positive"):
         ModelConfig(wrapper="wne", detail=-1.0)
     with pytest.raises(ValueError, match="exclude each other"):

@@ -10,6 +10,10 @@ commutes with contrast and brightness for any g, and what g sees depends on the 
 much of it at 5 as at 25. Most of an image's contrast lies in its low frequencies, which say little about the
 noise on top of them, and are taken out.
 
+What the backbone then takes for noise can be judged, since noise has variance 1 in these coordinates: where
+its local energy E exceeds a `cap`, it is texture in part, and is shrunk by the factor of Wiener, cap / E. That
+matters far below the training level, and nowhere else.
+
 In normalized coordinates this is a module around the backbone, inside of the wrapper: statistics, masks,
 tiles and streams need not know of it.
 """
@@ -20,11 +24,20 @@ from typing import Any
 import flax.linen as nn
 from jax import Array
 
+from wne_jax.frozen import wiener_gain
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
+
+WINDOW = 2.5
+"""Standard deviation, in pixels, of the window over which the energy of what is removed is averaged."""
 
 
 def on_detail(
-    backbone: Callable[..., Array], z: Array, *args: Any, blur: float, **kwargs: Any
+    backbone: Callable[..., Array],
+    z: Array,
+    *args: Any,
+    blur: float,
+    cap: float | None = None,
+    **kwargs: Any,
 ) -> Array:
     """Apply a backbone to what a blur leaves, and put the blurred image back.
 
@@ -33,6 +46,8 @@ def on_detail(
         z: Images `[B, H, W, C]`.
         *args: Further arguments of the backbone.
         blur: Standard deviation of the Gaussian, in pixels.
+        cap: Local energy beyond which what is removed is shrunk, a little more than 1 where the noise of `z`
+            has variance 1; None for no limit.
         **kwargs: Further keyword arguments of the backbone.
 
     Returns:
@@ -45,7 +60,11 @@ def on_detail(
         True
     """
     base = gaussian_blur(z, blur)
-    return base + backbone(z - base, *args, **kwargs)
+    estimate = base + backbone(z - base, *args, **kwargs)
+    if cap is None:
+        return estimate
+    removed = z - estimate
+    return z - removed * wiener_gain(removed, cap**0.5, window=WINDOW)
 
 
 class Detail(nn.Module):
@@ -54,9 +73,11 @@ class Detail(nn.Module):
     Attributes:
         network: A denoiser.
         blur: Standard deviation of the Gaussian, in pixels.
+        cap: Local energy beyond which what is removed is shrunk, or None; it needs the statistics
+            `noise_level`.
 
     Raises:
-        ValueError: A blur that is not positive.
+        ValueError: A blur or a cap that is not positive.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -69,11 +90,13 @@ class Detail(nn.Module):
 
     network: nn.Module
     blur: float = 4.0
+    cap: float | None = None
 
     def __post_init__(self):
         """Refuse a blur that cannot be meant."""
-        if not 0 < self.blur < float("inf"):
-            raise ValueError(f"blur must be positive, in pixels, not {self.blur}")
+        for name, value in (("blur", self.blur), ("cap", self.cap)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive, not {value}")
         super().__post_init__()
 
     def setup(self):
@@ -82,7 +105,7 @@ class Detail(nn.Module):
 
     def __call__(self, z: Array, *args: Any, **kwargs: Any) -> Array:
         """Denoise; see `on_detail`."""
-        return on_detail(self.network, z, *args, blur=self.blur, **kwargs)
+        return on_detail(self.network, z, *args, blur=self.blur, cap=self.cap, **kwargs)
 
     @property
     def conditioned(self) -> bool:
@@ -98,4 +121,7 @@ class Detail(nn.Module):
     def receptive_radius(self) -> int | None:
         """That of the backbone and of the blur; None if the backbone's is not bounded."""
         radius = getattr(self.network, "receptive_radius", None)
-        return None if radius is None else radius + blur_radius(self.blur)
+        if radius is None:
+            return None
+        window = 0 if self.cap is None else blur_radius(WINDOW)
+        return radius + blur_radius(self.blur) + window

@@ -91,12 +91,13 @@ def any_level(
     return u - noise * gain
 
 
-def wiener_gain(noise: Array, sigma: ArrayLike) -> Array:
+def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Array:
     r"""The share of an estimated noise that is noise: $\min(1, \sigma^2 / \overline{r^2})$.
 
     Args:
         noise: r, images `[B, H, W, C]`; the mean of its square is taken over a Gaussian window.
         sigma: Standard deviation of the true noise, broadcastable to `noise`.
+        window: Standard deviation of the window, in pixels.
 
     Returns:
         Gains in (0, 1], of the shape of `noise`.
@@ -110,7 +111,7 @@ def wiener_gain(noise: Array, sigma: ArrayLike) -> Array:
         moments, Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", 1980.
     """
     power = jnp.square(jnp.asarray(sigma, noise.dtype))
-    return power / jnp.maximum(gaussian_blur(jnp.square(noise), ENERGY), power)
+    return power / jnp.maximum(gaussian_blur(jnp.square(noise), window), power)
 
 
 class AnyLevel(nn.Module):

@@ -34,6 +34,7 @@ class ModelConfig:
             wrapper it then serves every level; see `wne_jax.frozen`. None for one that needs no such help.
         detail: Standard deviation, in pixels, of the blur that goes around the backbone; see
             `wne_jax.detail`. None for a backbone that sees the whole image.
+        cap: Limit on what a network with `detail` and the statistics `noise_level` removes; see there.
         rescale: Another scale inside of the wrapper, "blend", "multi_scale" or "learned"; see
             `wne_jax.canonical`.
 
@@ -49,6 +50,7 @@ class ModelConfig:
     anchor: tuple[float, float] = (0.0, 1.0)
     trained_sigma_255: float | None = None
     detail: float | None = None
+    cap: float | None = None
     rescale: Factor | None = None
 
     def __post_init__(self):
@@ -69,8 +71,12 @@ class ModelConfig:
             raise ValueError("trained_sigma_255, detail and rescale exclude each other")
         if self.rescale is not None and self.conditioned:
             raise ValueError("rescale is for blind networks; this one is told the level")
-        if self.detail is not None and not 0 < self.detail < np.inf:
-            raise ValueError(f"detail must be positive, in pixels, not {self.detail}")
+        for name in ("detail", "cap"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"{name} must be positive, not {value}")
+        if self.cap is not None and (self.detail is None or self.statistics != "noise_level"):
+            raise ValueError("cap needs detail and the statistics noise_level")
         if self.trained_sigma_255 is not None and self.conditioned:
             raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
@@ -87,7 +93,7 @@ class ModelConfig:
         if self.trained_sigma_255 is not None:
             backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
         if self.detail is not None:
-            backbone = Detail(backbone, self.detail)
+            backbone = Detail(backbone, self.detail, self.cap)
         if self.rescale is not None:
             backbone = Rescaled(backbone, self.rescale)
         if self.wrapper == "none":
