@@ -111,7 +111,7 @@ SECTIONS: tuple[Section, ...] = (
         "Table 10",
         "Smartphone photographs with a measured truth: the noise is neither Gaussian nor of one level. "
         "Look at the difference between the rows.",
-        "python -m experiments.sidd --data sidd:SIDD_Medium_Srgb",
+        "WNE_DATA=... python -m experiments.sidd --blocks SIDD --preset paper",
     ),
     Section(
         "regret",
@@ -120,7 +120,7 @@ SECTIONS: tuple[Section, ...] = (
         "Every location and scale that follow the image give the same symmetry; the paper takes mean and "
         "standard deviation. Regret is what a specialist, trained for the level, does better: look at the"
         " worst level of each statistic.",
-        _small("regret"),
+        "python -m experiments.regret",
     ),
     Section(
         "frozen",

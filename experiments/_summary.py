@@ -86,7 +86,7 @@ def sentences(sections: Sections) -> list[str]:
     figures = sum(len(run.figures) for run in runs)
     text = [
         f"**{there} of {len(sections)}** experiments have results: {len(runs)} runs with {figures} figures. "
-        f"**{counts.compared}** numbers of the paper stand beside ours; {counts.absent} cells are {NOT_RUN}."
+        f"**{counts.compared}** numbers stand beside published ones, and {counts.absent} cells are {NOT_RUN}."
     ]
     if counts.gaps:
         typical, worst = np.median(np.abs(counts.gaps)), max(counts.gaps, key=abs)

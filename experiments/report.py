@@ -66,11 +66,8 @@ def main(options: Options) -> None:
     write_atomically(html, page)
     whole = [Heading(1, _TITLE), *opening, *blocks]
     write_atomically(markdown, _document.to_markdown(whole, base.parent))
-    print(
-        f"{_summary.sentences(sections)[0]}\nThe page is {html}, and {markdown} says the same".replace(
-            "**", ""
-        )
-    )
+    print(opening[0].text.replace("**", ""))
+    print(f"The page is {html}, and {markdown} says the same")
 
 
 def assign(runs: Sequence[Run]) -> list[tuple[Section, list[Run]]]:
@@ -82,7 +79,7 @@ def assign(runs: Sequence[Run]) -> list[tuple[Section, list[Run]]]:
         inside = [p for p in (run.folder.name, run.folder.parent.name, run.module) if p in names]
         if inside:
             places[inside[0]].append(run)
-        else:
+        elif not run.empty:
             others.setdefault(run.module, []).append(run)
     known = [(section, places[section.name]) for section in SECTIONS]
     unknown = [
@@ -149,21 +146,17 @@ def budget(section: Section, run: Run) -> str:
     if preset is None:
         return ""
     name = f"**preset {config['preset']}**"
-    if not section.trained:
+    if not section.trained or config.get("networks") is False:
         return f"{name} on {run.source['device']}"
     backbones = config.get("backbones") or [config.get("backbone") or "dncnn"]
     sizes = ", ".join(network(preset.networks[name]) or name for name in backbones)
     data, steps = config.get("data") or preset.data, config.get("steps") or preset.train["steps"]
-    ours = f"{name}: {sizes}, {steps:,} steps, {_crops(preset)} of {data}"
-    published = _arms.PRESETS["paper"]
+    batch, patch = preset.train["batch"], preset.train["patch"]
+    ours = f"{name}: {sizes}, {steps:,} steps, {batch} crops of {patch}x{patch} of {data}"
     if not section.paper:
         return ours
-    return f"{ours}; **published**: {published.train['steps']:,} steps, {_crops(published)}"
-
-
-def _crops(preset: _arms.Preset) -> str:
-    train = preset.train
-    return f"{train['batch']} crops of {train['patch']}x{train['patch']}"
+    published = _arms.PRESETS["paper"].train["steps"]
+    return f"{ours}; **published**: {published:,} steps or more, full-size networks"
 
 
 def network(options: Mapping[str, Any]) -> str:
