@@ -50,19 +50,24 @@ def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
     for axes, train in zip(grid, trains):
         for (colour, line), arm in zip(styles, arms):
             points = sorted((s, v) for (t, a, s), v in means.items() if (t, a) == (train, arm))
+            if not points:  # not trained at this level
+                continue
             axes.plot(*zip(*points), line, marker="o", ms=3, color=colour, label=arm)
         axes.axhline(0, color="0.6", lw=1)
+        levels = sorted({r["test"] for r in records if r["train"] == train})
         for end in train.split(" to "):
-            axes.axvline(float(end) or points[0][0], color="0.6", lw=1, ls=":")
-        levels = [sigma for sigma, _ in points]
+            axes.axvline(max(float(end), levels[0]), color="0.6", lw=1, ls=":")
         axes.set_xscale("log")
         axes.set_xticks(levels, [f"{sigma:g}" for sigma in levels], fontsize=7)
         axes.set_xticks([], minor=True)
         axes.set(xlabel="test level (8-bit units)", title=f"trained at {train}")
         axes.spines[["top", "right"]].set_visible(False)
     grid[0].set_ylabel("regret (dB): specialist minus this one")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    shown = [axes.get_legend_handles_labels() for axes in grid]
+    named = {name: handle for part in shown for handle, name in zip(*part)}
+    figure.legend(
+        [named[arm] for arm in arms], arms, loc="outside right upper", frameon=False, fontsize=8
+    )
     return figure
 
 

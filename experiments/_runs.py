@@ -36,7 +36,7 @@ class Runs(_cli.Machine):
     seed: int = 0
     """Seed of training, and of the noise of the test."""
     resume: bool = False
-    """Go on with what the folder holds."""
+    """Write into a folder that holds results, in place of them."""
 
     @property
     def sizes(self) -> _arms.Preset:
@@ -78,23 +78,28 @@ def networks(options: Runs, wanted: Mapping[str, tuple[Arm, TrainConfig]]) -> di
     Raises:
         ValueError: A folder holds the run of another configuration, or several processes are wanted.
     """
-    corpora: dict[tuple, Corpus] = {}
-    found = {}
     if options.coordinator is not None:
         raise ValueError(
             "coordinator: this experiment is one process, on as many devices as it has"
         )
-    for label, (arm, config) in wanted.items():
-        folder = options.runs / name_of(arm, config)
-        if not _complete(folder, config):
-            if not options.train:
-                continue
-            source = (config.data, config.channels, config.patch)
-            if source not in corpora:
-                corpora[source] = load_corpus(config, data_dir=options.data_dir)
-            fit(config, folder, resume=True, corpus=corpora[source], compute=options.compute)
-        found[label] = folder
-    return {label: _load(folder) for label, folder in found.items()}
+    folders = {label: options.runs / name_of(*run) for label, run in wanted.items()}
+    complete = {label: _complete(folders[label], config) for label, (_, config) in wanted.items()}
+    # Whatever can be refused, images that are not there included, is refused before the first step.
+    missing = {folders[label]: wanted[label][1] for label, done in complete.items() if not done}
+    if not options.train:
+        return {label: _load(folders[label]) for label, done in complete.items() if done}
+    corpora: dict[tuple, Corpus] = {}
+    for config in missing.values():
+        if _source(config) not in corpora:
+            corpora[_source(config)] = load_corpus(config, data_dir=options.data_dir)
+    for folder, config in missing.items():
+        fit(config, folder, resume=True, corpus=corpora[_source(config)], compute=options.compute)
+    return {label: _load(folder) for label, folder in folders.items()}
+
+
+def _source(config: TrainConfig) -> tuple:
+    """What a corpus depends on."""
+    return config.data, config.channels, config.patch
 
 
 def _complete(folder: Path, config: TrainConfig) -> bool:

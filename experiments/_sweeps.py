@@ -48,18 +48,23 @@ class Sweep(_runs.Runs):
 def trained(
     options: _runs.Runs, wanted: Mapping[str, tuple[Arm, TrainConfig]], workdir: Path
 ) -> tuple[dict[str, Denoiser], dict[str, Any]]:
-    """The networks of an experiment, and the provenance of its folder, which is claimed when they are there.
+    """The networks of an experiment, and the provenance of its folder, which is written when they are there.
+
+    A folder of older results gets the new provenance: what is in it is computed anew.
 
     Raises:
         FileExistsError: The folder holds results and `resume` is not set; nothing was trained.
-        ValueError: A folder holds the run of another configuration.
+        ValueError: A folder of `runs` holds the run of another configuration; nothing was trained.
     """
     if (workdir / "config.json").exists() and not options.resume:
         raise FileExistsError(
             f"{workdir} holds results already: --resume replaces them, --workdir names another folder"
         )
     denoisers = _runs.networks(options, wanted)
-    return denoisers, _cli.claim(workdir, options, resume=options.resume)
+    source = results.provenance(options)
+    workdir.mkdir(parents=True, exist_ok=True)
+    results.write_json(source, workdir / "config.json")
+    return denoisers, source
 
 
 def at(model: str, level: float) -> str:
@@ -148,11 +153,11 @@ def against_first(values: Mapping[str, float | str]) -> str:
 
 
 def budgets(configs: Mapping[str, TrainConfig]) -> str:
-    """What networks were trained with: a Markdown list, an item for each kind of training.
+    """What networks are trained with: a Markdown list, an item for each kind of training.
 
     Example:
         >>> text = budgets({arm: _runs.Runs().config(arm, 25) for arm in ("baseline", "wne")})
-        >>> text.split(", mse")[0]
+        >>> text.split(", gaussian")[0]
         '- baseline, wne: dncnn (depth 6, features 32), 750 steps of 16 crops 40x40 of embedded'
     """
     kinds: dict[str, list[str]] = {}
@@ -161,7 +166,8 @@ def budgets(configs: Mapping[str, TrainConfig]) -> str:
         sizes = [f"{name} {value}" for name, value in model.options.items() if name != "mode"]
         text = (
             f"{model.backbone} ({', '.join(sizes) or 'published size'}), {config.steps:,} steps of "
-            f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {config.loss}, "
+            f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {config.noise} noise, "
+            f"{config.objective}, {config.loss}, "
             f"learning rate {config.optimizer.learning_rate:g} {config.optimizer.schedule}, "
             f"seed {config.seed}"
         )
@@ -180,5 +186,10 @@ def write_table(
     sections = [f"# {title}", "Ours in bold; in brackets the published figure and the difference."]
     for name, table in tables.items():
         sections += [f"## {name}", table]
-    sections += ["## Networks", budgets(configs), results.footer(source)]
+    sections += [
+        "## Networks",
+        f"What each is trained with. Cells of networks that are not there say {_comparison.NOT_RUN!r}.",
+        budgets(configs),
+        results.footer(source),
+    ]
     write_atomically(workdir / "table.md", "\n\n".join(sections) + "\n")

@@ -4,12 +4,13 @@ Saied & Fleuret (2026) normalize by mean and standard deviation; their character
 scale free. Here every choice is trained at one level and tested at all. Its *regret* at a test level is the
 PSNR of a specialist, trained at that level with the same backbone and steps, minus its own; the specialist is
 the better of the arms `--specialists`, each the mean over seeds. A range, `--range-255 0 55`, is one more
-training level.
+training level. (In the preset `paper` the unwrapped network has a loss and a schedule of its own.)
 
     python -m experiments.regret                          # 43 small networks: an hour on 2 cores
     WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-detail
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,31 +112,38 @@ def measure(
     denoisers: dict[str, Denoiser],
     images: list[NamedImage],
     networks: Sequence[Network],
-    *,
-    own_level_only: bool,
+    levels: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """PSNR of networks over the test levels, or each at its training level: a record a level."""
-    key, records = jax.random.key(options.seed + 1), []
-    for network in networks:
-        if network.label not in denoisers:
-            continue
-        levels = network.level if own_level_only else options.test_levels()
-        function = {network.arm: denoisers[network.label].function}
-        swept = psnr_sweep(
-            function, images, levels, key, repeats=options.sizes.repeats, progress=False
-        )
-        means = results.mean_over(swept, "psnr", by=["sigma_255"])
-        place = {"arm": network.arm, "train": name_of(network.level), "seed": network.seed}
-        records += [place | {"test": sigma, "psnr": psnr} for (sigma,), psnr in means.items()]
-    return records
+    """PSNR of those networks that there are, a record a network and level: the mean over all images."""
+    functions = {n.label: denoisers[n.label].function for n in networks if n.label in denoisers}
+    key = jax.random.key(options.seed + 1)
+    swept = psnr_sweep(functions, images, levels, key, repeats=options.sizes.repeats)
+    means = results.mean_over(swept, "psnr", by=["model", "sigma_255"])
+    return [
+        {"arm": n.arm, "train": name_of(n.level), "seed": n.seed, "test": level}
+        | {"psnr": means[n.label, level]}
+        for n in networks
+        for level in levels
+        if n.label in functions
+    ]
 
 
-def specialists_at(records: Sequence[dict[str, Any]]) -> dict[float, float]:
-    """The PSNR of the best specialist of every level: of the arms, each the mean over its seeds."""
-    best: dict[float, float] = {}
-    for (_, level), psnr in results.mean_over(records, "psnr", by=["arm", "test"]).items():
-        best[level] = max(psnr, best.get(level, -np.inf))
-    return best
+def with_all_seeds(records: Sequence[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
+    """Records of those arms and trainings of which no seed is missing."""
+    found = {(r["arm"], r["train"], r["seed"]) for r in records}
+    number = Counter((arm, train) for arm, train, _ in found)
+    return [r for r in records if number[r["arm"], r["train"]] == seeds]
+
+
+def specialists_at(records: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[float, float]:
+    """The PSNR of the best specialist of every level: of the arms, each the mean over its seeds.
+
+    A level where one of the arms is missing has no specialist: the rest might not be the best.
+    """
+    means = results.mean_over(records, "psnr", by=["test", "arm"])
+    levels = dict.fromkeys(level for level, _ in means)
+    complete = [level for level in levels if all((level, arm) in means for arm in arms)]
+    return {level: max(means[level, arm] for arm in arms) for level in complete}
 
 
 def regrets(
@@ -168,18 +176,20 @@ def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
     theirs = {(t, s): v for (a, t, s), v in mean.items() if a == "wne"}
     bare = {(t, s): v for (a, t, s), v in mean.items() if a == "baseline"}
     pairs = ours.keys() & theirs.keys()
-    worst = {t: max(v for (u, _), v in ours.items() if u == t) for t in trains}
+    own_trains = [t for t in trains if any(t == u for u, _ in ours)]
+    worst = {t: max(v for (u, _), v in ours.items() if u == t) for t in own_trains}
     before = {t: max((v for (u, _), v in theirs.items() if u == t), default=np.nan) for t in trains}
-    lost = {
-        t: ours[t, float(t)] - bare[t, float(t)]
-        for t in trains
-        if "to" not in t and (t, float(t)) in bare
-    }
+    home = [(t, float(t)) for t in own_trains if " to " not in t]
+    lost = [ours[pair] - bare[pair] for pair in home if pair in ours and pair in bare]
     return {
         "pairs below mean_std": f"{sum(ours[p] < theirs[p] for p in pairs)} of {len(pairs)}",
-        "worst regret": ", ".join(f"{worst[t]:.2f} ({before[t]:.2f})" for t in trains),
+        "worst by training level (mean_std)": ", ".join(
+            f"{t}: {worst[t]:.2f} ({before[t]:.2f})" for t in own_trains
+        ),
         "pairs within 0.3 dB": f"{sum(v <= 0.3 for v in ours.values())} of {len(ours)}",
-        "lost at the training level": ", ".join(f"{value:+.2f}" for value in lost.values()),
+        "more than the baseline at the training level": ", ".join(
+            f"{value:+.2f}" for value in lost
+        ),
     }
 
 
@@ -247,47 +257,62 @@ def main(options: Options) -> None:
     """Train what is missing, measure, compare, explain."""
     if bad := [side for side in options.windows if options.crop % side]:
         raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
-    images = [
-        _sweeps.central(image, options.crop) for part in options.sets().values() for image in part
-    ]
+    if options.crop < _regret_figures.PATCH:
+        raise ValueError(f"crop must be {_regret_figures.PATCH} or more, not {options.crop}")
+    sets = options.sets()
+    if len(sets) > 1:
+        raise ValueError(f"regret takes one test set, not {', '.join(sets)}")
+    ((name, images),) = sets.items()
+    images = [_sweeps.central(image, options.crop) for image in images]
     candidates, specialists = wanted_networks(options)
     wanted = {n.label: (n.arm, _config(options, n)) for n in (*candidates, *specialists)}
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
 
-    own = measure(options, denoisers, images, specialists, own_level_only=True)
-    swept = measure(options, denoisers, images, candidates, own_level_only=False)
-    records = regrets(swept, specialists_at(own))
+    own = [
+        record
+        for level in options.test_levels()
+        for record in measure(
+            options, denoisers, images, [n for n in specialists if n.level == (level,)], [level]
+        )
+    ]
+    swept = measure(options, denoisers, images, candidates, options.test_levels())
+    own, swept = (with_all_seeds(records, options.seeds) for records in (own, swept))
+    records = regrets(swept, specialists_at(own, options.specialists))
     if not records:
         raise ValueError(f"{options.runs} holds no candidate, or no specialist of a test level")
     windows = in_windows(options, denoisers, images)
     changes = under_changes(options, denoisers, images)
     named = {"specialists": own, "regret": records, "windows": windows, "changes": changes}
-    for name, rows in named.items():
+    for file, rows in named.items():
         if rows:
-            results.write_csv(rows, options.workdir / f"{name}.csv")
-    cells = compare(options, records)
+            results.write_csv(rows, options.workdir / f"{file}.csv")
+    where = f"{name}, {len(images)} crops of {options.crop}"
+    cells = compare(options, records, name, where)
     _comparison.write(cells, options.workdir)
     _regret_figures.write(options, records, images, source)
-    report(options, named, cells, wanted, source)
+    report(options, named, cells, wanted, source, where)
 
 
 def _config(options: Options, network: Network) -> TrainConfig:
     return options.config(network.arm, network.level, seed=network.seed)
 
 
-def compare(options: Options, records: Sequence[dict[str, Any]]) -> list[_comparison.Cell]:
-    """Regret by training level, arm and test level, beside the published one of the wrapper."""
+def compare(
+    options: Options, records: Sequence[dict[str, Any]], name: str, where: str
+) -> list[_comparison.Cell]:
+    """Regret by training level, arm and test level, on Set12 beside the published one of the wrapper."""
     means = results.mean_over(records, "regret", by=["train", "arm", "test"])
     cells = []
     for level in options.trainings():
         train = name_of(level)
         for arm in dict.fromkeys(("baseline", *options.arms)):
             for test in options.test_levels():
-                published = published_regret(level[0], test) if arm == "wne" else None
+                comparable = arm == "wne" and name == "Set12" and len(level) == 1
+                published = published_regret(level[0], test) if comparable else None
                 cells.append(
                     _comparison.cell(
-                        f"Regret (dB), trained at {train}", arm, f"{test:g}",
-                        means.get((train, arm, test)), published if len(level) == 1 else None,
+                        f"Regret (dB), trained at {train}, {where}", arm, f"{test:g}",
+                        means.get((train, arm, test)), published,
                     )
                 )  # fmt: skip
     return cells
@@ -299,26 +324,24 @@ def report(
     cells: Sequence[_comparison.Cell],
     wanted: dict[str, tuple[Arm, TrainConfig]],
     source: dict[str, Any],
+    where: str,
 ) -> None:
     """Write `table.md`, and say who wins."""
     records = named["regret"]
     ranking = rank(records)
     body = [
-        [arm, f"{worst:.2f}", f"{mean:.2f}", *verdicts(records, arm).values()]
-        for arm, (worst, mean) in ranking.items()
+        [arm, f"{number}", f"{worst:.2f}", f"{mean:.2f}", *verdicts(records, arm).values()]
+        for arm, (number, worst, mean) in ranking.items()
     ]
-    header = [
-        "",
-        "worst regret",
-        "mean regret",
-        *next(iter([verdicts(records, a) for a in ranking])),
-    ]
-    header[4] = "worst by training level (mean_std)"
-    tables = {"All training and test levels (dB)": results.markdown_table(header, body)}
+    aims = verdicts(records, next(iter(ranking)))
+    header = ["", "pairs", "worst regret", "mean regret", *aims]
+    title = f"All pairs of training and test level (dB), {where}"
+    tables = {title: results.markdown_table(header, body)}
     tables |= _comparison.tables(cells)
     specialist = {"row": "PSNR (dB)"}
     best = [
-        specialist | {"test": t, "psnr": p} for t, p in specialists_at(named["specialists"]).items()
+        specialist | {"test": t, "psnr": p}
+        for t, p in specialists_at(named["specialists"], options.specialists).items()
     ]
     tables["Specialists"] = results.pivot_table(best, "psnr", rows="row", columns="test")
     middle = options.train_255[len(options.train_255) // 2]
@@ -335,17 +358,17 @@ def report(
         {label: config for label, (_, config) in wanted.items()}, source,
     )  # fmt: skip
     lines = ["Worst and mean regret over all training and test levels (dB):"]
-    lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (worst, mean) in ranking.items()]
+    lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]
     print("\n".join(["", *lines, f"Tables and figures are in {options.workdir}/"]))
 
 
-def rank(records: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Worst and mean regret of every arm, the smallest worst first."""
+def rank(records: Sequence[dict[str, Any]]) -> dict[str, tuple[int, float, float]]:
+    """Number of pairs, worst and mean regret of every arm: those with most pairs first, then by the worst."""
     means = results.mean_over(records, "regret", by=["arm", "train", "test"])
     arms = dict.fromkeys(arm for arm, _, _ in means)
     found = {arm: [v for (a, _, _), v in means.items() if a == arm] for arm in arms}
-    scores = {arm: (max(values), float(np.mean(values))) for arm, values in found.items()}
-    return dict(sorted(scores.items(), key=lambda item: item[1]))
+    scores = {arm: (len(v), max(v), float(np.mean(v))) for arm, v in found.items()}
+    return dict(sorted(scores.items(), key=lambda item: (-item[1][0], item[1][1])))
 
 
 if __name__ == "__main__":

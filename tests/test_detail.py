@@ -82,8 +82,10 @@ def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="need a wrapper"):
         ModelConfig(detail=4.0)
-    with pytest.raises(ValueError, match="cap needs detail and the statistics noise_level"):
+    with pytest.raises(ValueError, match="cap needs detail, the statistics noise_level"):
         ModelConfig(wrapper="wne", detail=4.0, cap=1.3)
+    with pytest.raises(ValueError, match="cap needs detail"):
+        ModelConfig(wrapper="scale", statistics="noise_level", detail=4.0, cap=1.3)
     with pytest.raises(ValueError, match="detail must be positive"):
         ModelConfig(wrapper="wne", detail=-1.0)
     with pytest.raises(ValueError, match="exclude each other"):

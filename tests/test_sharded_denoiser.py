@@ -163,4 +163,6 @@ def test_devices_that_cannot_serve_are_refused():
 
 
 if __name__ == "__main__":
+    # All that costs time here is to compile what runs once.
+    jax.config.update("jax_disable_most_optimizations", True)
     print(json.dumps({"compare": compare(), "look": look()}))

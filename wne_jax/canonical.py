@@ -4,6 +4,8 @@ Behind `mean_std` an image has contrast 1. Any positive $k(z)$ of that normalize
 $s(y) = \operatorname{std}(y)\, k(T(y))$, and with it the same symmetry: T(y) does not change under a y + b,
 so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are
 three answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
+
+k is computed of what the backbone is given: of an image that is denoised in tiles, of every tile by itself.
 """
 
 from typing import Any, Literal, get_args

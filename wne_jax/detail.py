@@ -11,8 +11,8 @@ much of it at 5 as at 25. Most of an image's contrast lies in its low frequencie
 noise on top of them, and are taken out.
 
 What the backbone then takes for noise can be judged, since noise has variance 1 in these coordinates: where
-its local energy E exceeds a `cap`, it is texture in part, and is shrunk by the factor of Wiener, cap / E. That
-matters far below the training level, and nowhere else.
+its local energy E exceeds a `cap`, it is texture in part, and is shrunk by the factor of Wiener, cap / E.
+That matters far below the training level, and nowhere else.
 
 In normalized coordinates this is a module around the backbone, inside of the wrapper: statistics, masks,
 tiles and streams need not know of it.

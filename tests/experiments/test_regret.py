@@ -1,3 +1,6 @@
+import dataclasses
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +18,7 @@ from experiments.regret import (
     specialists_at,
     verdicts,
     wanted_networks,
+    with_all_seeds,
 )
 from wne_jax import results
 from wne_jax.denoiser import Denoiser
@@ -48,7 +52,7 @@ def regret(tmp_path_factory):
 
 def test_regret_is_the_specialist_minus_the_candidate(regret):
     rows = results.read_csv(regret.workdir / "regret.csv")
-    own = specialists_at(results.read_csv(regret.workdir / "specialists.csv"))
+    own = specialists_at(results.read_csv(regret.workdir / "specialists.csv"), regret.specialists)
     assert {r["test"] for r in rows} == {5, 25} == set(own)
     for row in rows:
         np.testing.assert_allclose(row["regret"], own[row["test"]] - row["psnr"], atol=1e-9)
@@ -97,9 +101,10 @@ def test_specialists_are_the_better_of_means_over_seeds():
         {"arm": "a", "test": 5.0, "psnr": 34.0},
         {"arm": "b", "test": 5.0, "psnr": 31.0},
     ]
-    assert specialists_at(own) == {5.0: 32.0}
+    assert specialists_at(own, ["a", "b"]) == {5.0: 32.0}
+    assert specialists_at(own, ["a", "b", "c"]) == {}  # the missing one might be the best
     rows = regrets([{"arm": "c", "train": "25", "test": 5.0, "psnr": 31.5}], {5.0: 32.0})
-    assert rows[0]["regret"] == 0.5 and rank(rows) == {"c": (0.5, 0.5)}
+    assert rows[0]["regret"] == 0.5 and rank(rows) == {"c": (1, 0.5, 0.5)}
 
 
 def test_the_aims_are_judged_from_the_regrets():
@@ -110,9 +115,28 @@ def test_the_aims_are_judged_from_the_regrets():
     rows += [row("wne-noise", 25.0, 0.3), row("baseline", 25.0, 0.1)]
     found = verdicts(rows, "wne-noise")
     assert found["pairs below mean_std"] == "1 of 2"
-    assert found["worst regret"] == "1.00 (4.00)"
+    assert found["worst by training level (mean_std)"] == "25: 1.00 (4.00)"
     assert found["pairs within 0.3 dB"] == "1 of 2"
-    assert found["lost at the training level"] == "+0.20"
+    assert found["more than the baseline at the training level"] == "+0.20"
+
+
+def test_what_is_missing_neither_helps_nor_hides(regret, tmp_path, monkeypatch):
+    monkeypatch.setitem(_arms.PRESETS["tiny"].networks, "dncnn", SMALL)
+    trained = tmp_path / "trained"
+    shutil.copytree(regret.runs, trained)
+    shutil.rmtree(trained / "dncnn-wne-noise-25")
+    main(dataclasses.replace(regret, runs=trained, workdir=tmp_path / "out"))
+    cells = {(c["row"], c["column"]): c["ours"] for c in _comparison.read(tmp_path / "out")}
+    assert cells["wne-noise", "5"] == "" and cells["wne", "5"] != ""
+    shutil.rmtree(trained / "dncnn-baseline-5")  # no specialist at 5 any more
+    main(dataclasses.replace(regret, runs=trained, workdir=tmp_path / "out", resume=True))
+    cells = {(c["row"], c["column"]): c["ours"] for c in _comparison.read(tmp_path / "out")}
+    assert cells["wne", "5"] == "" and cells["wne", "25"] != ""
+
+
+def test_a_seed_that_is_missing_takes_its_arm_out():
+    rows = [{"arm": a, "train": "25", "seed": s} for a, s in (("a", 0), ("a", 1), ("b", 0))]
+    assert {r["arm"] for r in with_all_seeds(rows, 2)} == {"a"}
 
 
 def test_windows_are_pasted_where_they_were_cut(key):

@@ -75,8 +75,13 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"{name} must be positive, not {value}")
-        if self.cap is not None and (self.detail is None or self.statistics != "noise_level"):
-            raise ValueError("cap needs detail and the statistics noise_level")
+        noise_of_one = self.statistics == "noise_level" and self.wrapper in ("wne", "input")
+        if self.cap is not None and (
+            self.detail is None or not noise_of_one or self.anchor[1] != 1
+        ):
+            raise ValueError(
+                "cap needs detail, the statistics noise_level, and an anchor of scale 1"
+            )
         if self.trained_sigma_255 is not None and self.conditioned:
             raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
