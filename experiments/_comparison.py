@@ -1,7 +1,8 @@
 """Our figures beside published ones: one record a cell, one Markdown table a result.
 
 Every experiment that recomputes something published writes `comparison.csv`; `experiments.report` gathers
-them. A cell that was not computed (its network is not trained) is empty, and says so in the table.
+them. A cell that was not computed (its network is not trained) is empty, and says so in the table: what a
+run before left of it is removed first.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,20 @@ def cell(
         "published": "" if published is None else published,
         "difference": round(ours - published, 4) if both else "",
     }
+
+
+def clear(workdir: Path, *others: str) -> None:
+    """Remove what a run before left: `comparison.csv`, `table.md`, and other files that it may have written.
+
+    Call it when the folder is claimed. Whatever is not made again would contradict the new tables.
+
+    Args:
+        workdir: Folder of the experiment.
+        others: Further names in it, with `*` for a part that varies.
+    """
+    for pattern in ("comparison.csv", "table.md", *others):
+        for path in workdir.glob(pattern):
+            path.unlink()
 
 
 def write(cells: Sequence[Cell], workdir: Path) -> None:

@@ -46,6 +46,21 @@ def _window_means(x: np.ndarray, size: int) -> np.ndarray:
     return sums / size**2
 
 
+def check_sizes(images: Sequence[NamedImage], patch: int) -> None:
+    """Refuse images that have no patch.
+
+    Raises:
+        ValueError: One is smaller.
+    """
+    for image in images:
+        height, width, _ = image.pixels.shape
+        if min(height, width) < patch:
+            raise ValueError(
+                f"patch is {patch}, but the test image {image.name} is {height}x{width}: "
+                "take smaller patches or other images"
+            )
+
+
 def crops(
     images: Sequence[NamedImage], number: int, size: int, rng: np.random.Generator
 ) -> np.ndarray:

@@ -117,7 +117,11 @@ MATCHED: dict[tuple[str, str, str], dict[str, tuple[float, float, float]]] = {
     ("Table 9", "restormer", "baseline"): {"CBSD68": (36.36, 31.60, 28.33)},
     ("Table 9", "restormer", "wne"): {"CBSD68": (36.51, 31.61, 28.36)},
 }  # fmt: skip
-"""PSNR (dB) at the training level, for sigma 10, 25 and 50, by (table, network, arm) and test set."""
+"""PSNR (dB) at the training level, for sigma 10, 25 and 50, by (table, network, arm) and test set.
+
+The FDnCNNs of "se-arch" and "ne-arch" stand in Tables 1 and 7 with slightly different figures, so at least
+two trainings were published. Ours is one network, and its figure stands beside both.
+"""
 
 SIDD: dict[str, tuple[float, float]] = {"baseline": (39.27, 0.9150), "wne": (39.26, 0.9156)}
 """Table 10: PSNR (dB) and SSIM of SwinIR on SIDD's validation blocks."""

@@ -134,7 +134,13 @@ def coordinate_panels(points: Sequence[dict[str, Any]]) -> Figure:
     grid[0].set_ylabel("standard deviation of the noise")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, frameon=False, title="test level"
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        title="test level",
+        markerscale=3,
     )
     return figure
 

@@ -22,11 +22,14 @@ SHARE = 0.1
 STOP_DENOISING, STOP_RESTORATION = 1 / 255, 0.01
 """Published levels to stop at, in unit range."""
 
+BLOCK = 4
+"""Side of the blocks in "blocks", in pixels."""
+
 PROBLEMS: dict[Problem, str] = {
     "inpainting": f"{SHARE:.0%} of the pixels known, at random",
     "hole": "a square of half the sides missing",
     "lowpass": "frequencies up to 1/8 cycles a pixel known",
-    "blocks": "means of 4x4 pixels known",
+    "blocks": f"means of {BLOCK}x{BLOCK} pixels known, images cut to whole blocks",
 }
 """What is known of an image in each."""
 
@@ -84,7 +87,13 @@ def projector(problem: Problem, keys: Array, shape: tuple[int, ...]) -> solvers.
         return solvers.Pixels(mask)
     if problem == "lowpass":
         return solvers.LowFrequencies(1 / 8)
-    return solvers.BlockMeans(4)
+    return solvers.BlockMeans(BLOCK)
+
+
+def whole_blocks(image: NamedImage) -> NamedImage:
+    """An image without the last rows and columns that fill no block."""
+    height, width, _ = image.pixels.shape
+    return image._replace(pixels=image.pixels[: height - height % BLOCK, : width - width % BLOCK])
 
 
 def solve(
@@ -98,10 +107,13 @@ def solve(
     """Restore images from what is known, with the published constants.
 
     They are s_0 = 1, s_L = 0.01 and h_0 = beta = 0.01. Masks and noise are keyed by the problem and the
-    image's name, never by the denoiser. One pass is x_c + (I - P) D(y_0).
+    image's name, never by the denoiser. One pass is x_c + (I - P) D(y_0). In "blocks", images lose the rows
+    and columns that fill no block.
     """
     outcomes = []
     key = jax.random.fold_in(key, zlib.crc32(problem.encode()))
+    if problem == "blocks":
+        images = [whole_blocks(image) for image in images]
     for group, clean in _batches(images):
         named = [jax.random.fold_in(key, zlib.crc32(image.name.encode())) for image in group]
         of_mask, of_start, of_steps = jnp.stack([jax.random.split(k, 3) for k in named], axis=1)

@@ -19,6 +19,12 @@ from wne_jax.training import TrainConfig
 SHOWN = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0)
 """Test levels of the tables."""
 
+INTERPOLATED = (
+    "Published figures are read off the published sweep; at levels that it lacks they are interpolated, "
+    "linearly in the logarithm of sigma."
+)
+"""What stands below tables with figures of `published_at`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(_runs.Runs):
@@ -65,6 +71,18 @@ def trained(
     workdir.mkdir(parents=True, exist_ok=True)
     results.write_json(source, workdir / "config.json")
     return denoisers, source
+
+
+def folder_of(name: str, backbone: str) -> Path:
+    """The folder of an experiment that compares one backbone: another's is another.
+
+    Example:
+        >>> folder_of("robustness", "dncnn").name
+        'robustness'
+        >>> folder_of("robustness", "swinir").name
+        'robustness-swinir'
+    """
+    return Path("runs", name if backbone == "dncnn" else f"{name}-{backbone}")
 
 
 def at(model: str, level: float) -> str:
@@ -136,6 +154,22 @@ def level_cells(
         for arm in arms
         for level in levels
     ]
+
+
+def notes(cells: Iterable[_comparison.Cell], *texts: str) -> dict[str, str]:
+    """A section of `table.md`: how its tables are to be read.
+
+    Args:
+        cells: Those of the tables; where some are published, that `published_at` interpolates is said.
+        texts: Further notes, a sentence or more each.
+
+    Example:
+        >>> notes([], "Of two."), notes([])
+        ({'Notes': '- Of two.'}, {})
+    """
+    published = any(c["published"] != "" for c in cells)
+    said = [*([INTERPOLATED] if published else []), *texts]
+    return {"Notes": "\n".join(f"- {text}" for text in said)} if said else {}
 
 
 def against_first(values: Mapping[str, float | str]) -> str:

@@ -102,11 +102,15 @@ def main(options: Options) -> None:
     """Draw difficulties, compare, measure networks, report."""
     corpus = load_images(options.images, min_size=options.patch, data_dir=options.data_dir)
     sets = options.sets() if options.networks else {}
+    images = [image for of_set in sets.values() for image in of_set]
+    _coverage.check_sizes(images, options.patch)
     wanted = configs(options)
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
     if not is_lead():
         return
-    key_coverage, key_error = jax.random.split(jax.random.key(options.seed))
+    kinds = ("coverage.csv", "flat.csv", "error.csv", "histograms.png", "flat.png", "error.png")
+    _comparison.clear(options.workdir, *kinds)
+    key_coverage, key_error = jax.random.split(jax.random.key(options.seed + 1))
     drawn, cells = cover(options, corpus, key_coverage, source)
     if options.networks:
         functions = {
@@ -115,7 +119,6 @@ def main(options: Options) -> None:
             for level in options.train_levels_255
             if _sweeps.at(arm, level) in denoisers
         }
-        images = [image for images in sets.values() for image in images]
         cells += measure_networks(options, functions, images, key_error, source)
     _comparison.write(cells, options.workdir)
     title = f"Difficulty of {options.patch}x{options.patch} patches of {options.images}"

@@ -181,18 +181,26 @@ def compare(options: Options, records: list[dict[str, Any]]) -> list[_comparison
 
 def main(options: Options) -> None:
     """Take an image, measure, draw."""
-    if options.window % 2 == 0 or options.window >= options.size:
-        raise ValueError(f"window must be odd and below size, not {options.window}")
+    if options.window % 2 == 0 or not 3 <= options.window < options.size:
+        raise ValueError(
+            f"window must be odd, at least 3 and below size ({options.size}), not {options.window}"
+        )
     spec = options.test or options.sizes.test[0]
     name = _cli.set_name(spec)
     image = _cli.load_sets([spec], data_dir=options.data_dir)[name][0]
     image = image._replace(name=f"{name}/{image.name}")
+    height, width, _ = image.pixels.shape
+    if min(height, width) < options.size:
+        raise ValueError(
+            f"size is {options.size}, but {image.name} is {height}x{width}: take a smaller square or another image"
+        )
     crop = _sweeps.central(image, options.size)
     wanted = configs(options)
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
     if not is_lead():
         return
-    key = jax.random.key(options.seed)
+    _comparison.clear(options.workdir, "filters.csv", "filters-*.png")
+    key = jax.random.key(options.seed + 1)
     noisy = {level: noisy_and_clean(crop, level, key)[0] for level in options.levels_255}
     clean = noisy_and_clean(crop, 0.0, key)[1][0, ..., 0]
     pixels = choose_pixels(np.asarray(clean), options.window // 2)

@@ -104,6 +104,8 @@ def main(options: Options) -> None:
     level, levels = options.level_255, options.levels(options.level_255)
     wanted = {arm: (arm, options.config(arm, level)) for arm in ARMS}
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
+    figures = [f"{kind}-*.png" for kind in ("psnr", "errors", "gain", "panel")]
+    _comparison.clear(options.workdir, "quality.csv", *figures)
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
     measures = {"psnr": metrics.psnr, **ERRORS, "gain": gain}
 
@@ -126,7 +128,7 @@ def main(options: Options) -> None:
     _sweeps.write_table(
         options.workdir,
         f"Input-only normalization, trained at {level:g} (columns: test levels, in 8-bit units)",
-        _comparison.tables(cells),
+        _comparison.tables(cells) | _sweeps.notes(cells),
         {arm: config for arm, (_, config) in wanted.items()},
         source,
     )

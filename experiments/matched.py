@@ -26,6 +26,11 @@ from wne_jax.training import TrainConfig
 
 Table = Literal["1", "7", "8", "9"]
 
+TWICE = (
+    "The FDnCNNs se-arch and ne-arch stand in Tables 1 and 7 with different published figures; ours is one "
+    "network in both."
+)
+
 
 @dataclass(frozen=True)
 class Options(_runs.Runs):
@@ -104,6 +109,7 @@ def networks(options: Options) -> tuple[dict[str, Denoiser], dict[str, Any]]:
     others = {k: run for k, run in wanted.items() if k not in may_train}
     found = _runs.networks(dataclasses.replace(options, train=False), others)
     made, source = _sweeps.trained(options, may_train, options.workdir)
+    _comparison.clear(options.workdir, "psnr.csv")
     return found | made, source
 
 
@@ -170,7 +176,7 @@ def main(options: Options) -> None:
     _sweeps.write_table(
         options.workdir,
         "PSNR at the training level (columns, in 8-bit units)",
-        _comparison.tables(cells),
+        _comparison.tables(cells) | {"Notes": f"- {TWICE}"},
         configs,
         source,
     )

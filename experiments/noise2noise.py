@@ -79,8 +79,13 @@ class Options(_sweeps.Sweep):
     """Steps after which a restoration ends anyway."""
     denoising_steps: int = 200
     """Steps after which residual-stopped denoising ends anyway."""
-    workdir: Path = Path("runs/noise2noise")
-    """Folder for everything that is written."""
+    workdir: Path | None = None
+    """Folder for everything that is written; by default runs/noise2noise, of SwinIR runs/noise2noise-swinir."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self.workdir or _sweeps.folder_of("noise2noise", self.backbone)
 
     def extent(self, task: str) -> Extent:
         """What of a test set an iteration goes through; "denoising" or a problem."""
@@ -168,10 +173,10 @@ def draw(options: Options, found: Outcomes, name: str, source: dict[str, Any]) -
         title = f"{task}, {name}, {options.backbone} trained from noisy pairs at {SIGMA_255:g}"
         stop = STOP_DENOISING if task == "denoising" else STOP_RESTORATION
         figure = _trajectories.curves(by_model, stop_255=255 * stop, title=title)
-        plotting.save(figure, options.workdir / f"{task}-{name}.png", source)
+        plotting.save(figure, options.folder / f"{task}-{name}.png", source)
         of_image = {model: outcomes[0] for model, outcomes in by_model.items()}
         image = next(iter(of_image.values())).record["image"]
-        path = options.workdir / f"trajectories-{task}-{name}.png"
+        path = options.folder / f"trajectories-{task}-{name}.png"
         plotting.save(
             _trajectories.panel(of_image, title=f"{title}: image {image}"), path, source, dpi=120
         )
@@ -194,7 +199,7 @@ def sweep(
         )
         title = f"{name}, {options.backbone} trained at {SIGMA_255:g}, one pass"
         figure = plotting.sweep_curves(records, train_sigma_255=(SIGMA_255,), title=title)
-        plotting.save(figure, options.workdir / f"psnr-{name}.png", source)
+        plotting.save(figure, options.folder / f"psnr-{name}.png", source)
     cells = _sweeps.level_cells(
         f"One pass: PSNR (dB), {name}, trained at {SIGMA_255:g}",
         records,
@@ -214,12 +219,17 @@ def main(options: Options) -> None:
         for arms in (options.arms, options.supervised)
     )
     supervised = _runs.networks(dataclasses.replace(options, train=False), others)
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
+    denoisers, source = _sweeps.trained(options, wanted, options.folder)
+    _comparison.clear(
+        options.folder, "psnr.csv", "iterations.csv", "trajectories.csv", "psnr-*.png", "trajectories-*.*",
+        *(f"{task}-*.png" for task in ("denoising", *PROBLEMS)),
+    )  # fmt: skip
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
     with_others = functions | {arm: denoiser.function for arm, denoiser in supervised.items()}
 
     records: dict[str, list[dict[str, Any]]] = {"psnr": [], "iterations": [], "trajectories": []}
     cells: list[_comparison.Cell] = []
+    passes: list[_comparison.Cell] = []
     tables: dict[str, str] = {}
     for name, images in sets.items():
         swept, of_levels = sweep(options, with_others, images, name, source)
@@ -233,16 +243,19 @@ def main(options: Options) -> None:
         tables |= _comparison.tables([*of_levels, *(c for c in of_tasks if c not in with_ssim)])
         tables |= _comparison.tables(with_ssim, form=".3f")
         cells += [*of_levels, *of_tasks]
+        passes += of_levels
     for file, rows in records.items():
         if rows:
-            results.write_csv(rows, options.workdir / f"{file}.csv")
-    _comparison.write(cells, options.workdir)
+            results.write_csv(rows, options.folder / f"{file}.csv")
+    _comparison.write(cells, options.folder)
     title = "Trained from noisy pairs at one level: one pass at others, and iterations"
     configs = {arm: config for arm, (_, config) in (wanted | others).items()}
     shown = {
         arm: config for arm, config in configs.items() if arm not in others or arm in supervised
     }
-    _sweeps.write_table(options.workdir, title, tables, shown, source)
+    _sweeps.write_table(
+        options.folder, title, tables | _sweeps.notes(passes), shown, source
+    )
     print("\n" + _summary(options, records["iterations"]))
 
 
@@ -286,7 +299,7 @@ def _summary(options: Options, solved: Sequence[Mapping[str, Any]]) -> str:
                 f"  {arm}: one pass {one:.2f}, in the end {final:.2f} after {steps:.0f} steps; "
                 f"{ended} of {len(rows)} reached the level to stop at"
             )
-    lines.append(f"Tables, figures and records are in {options.workdir}/")
+    lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 

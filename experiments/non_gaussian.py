@@ -100,7 +100,7 @@ def sweep(
         functions,
         images,
         options.qualities if noise == "jpeg" else options.levels(sigma),
-        jax.random.key(options.seed),
+        jax.random.key(options.seed + 1),
         measures={"psnr": metrics.psnr, "offset": offset_255},
         repeats=1 if noise == "jpeg" else options.sizes.repeats,
         noise=noise,
@@ -205,11 +205,16 @@ def summary(options: Options, records: Mapping[tuple[Noise, str], Sequence[Recor
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, report."""
+    if not options.qualities or not all(1 <= quality <= 100 for quality in options.qualities):
+        given = ", ".join(map(str, options.qualities)) or "nothing"
+        raise ValueError(f"qualities must be from 1 to 100, not {given}")
     sets = options.sets()
     configs = wanted(options)
     denoisers, source = _sweeps.trained(options, configs, options.workdir)
     if not is_lead():
         return
+    names = [f"{noise}-*.{kind}" for noise in TRAINED for kind in ("csv", "png")]
+    _comparison.clear(options.workdir, *names)
     found, compared, tables = {}, [], {}
     for noise in options.noises:
         for name, images in sets.items():
@@ -227,7 +232,8 @@ def main(options: Options) -> None:
     _comparison.write(compared, options.workdir)
     shown = {label: config for label, (_, config) in configs.items()}
     _sweeps.write_table(options.workdir, "Noise that is not Gaussian, and JPEG",
-                        _comparison.tables(compared) | tables, shown, source)  # fmt: skip
+                        _comparison.tables(compared) | tables | _sweeps.notes(compared),
+                        shown, source)  # fmt: skip
     print("\n" + summary(options, found))
 
 

@@ -187,9 +187,7 @@ def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
             f"{t}: {worst[t]:.2f} ({before[t]:.2f})" for t in own_trains
         ),
         "pairs within 0.3 dB": f"{sum(v <= 0.3 for v in ours.values())} of {len(ours)}",
-        "more than the baseline at the training level": ", ".join(
-            f"{value:+.2f}" for value in lost
-        ),
+        "lost to the baseline at the training level": ", ".join(f"{value:+.2f}" for value in lost),
     }
 
 
@@ -355,7 +353,7 @@ def report(
     seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
     _sweeps.write_table(
         options.workdir, f"Regret: what one network for all levels lacks ({seeds})", tables,
-        {label: config for label, (_, config) in wanted.items()}, source,
+        {arm: config for arm, config in reversed(wanted.values())}, source,
     )  # fmt: skip
     lines = ["Worst and mean regret over all training and test levels (dB):"]
     lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]

@@ -39,8 +39,13 @@ class Options(_sweeps.Sweep):
     """The network inside."""
     arms: tuple[Arm, ...] | None = None
     """What is trained and compared; by default those of the figures."""
-    workdir: Path = Path("runs/robustness")
-    """Folder for everything that is written."""
+    workdir: Path | None = None
+    """Folder for everything that is written; by default runs/robustness, of SwinIR runs/robustness-swinir."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self.workdir or _sweeps.folder_of("robustness", self.backbone)
 
     @property
     def compared(self) -> tuple[Arm, ...]:
@@ -74,7 +79,7 @@ def draw(options: Options, records: list[dict[str, Any]], source: dict[str, Any]
                 published=published,
                 title=f"{name}, {options.backbone} trained at {level:g}",
             )
-            path = options.workdir / f"{value}-{name}-{options.backbone}-{level:g}.png"
+            path = options.folder / f"{value}-{name}-{options.backbone}-{level:g}.png"
             plotting.save(figure, path, source)
 
 
@@ -86,7 +91,8 @@ def main(options: Options) -> None:
         for level in options.levels_255
         for arm in options.compared
     }
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
+    denoisers, source = _sweeps.trained(options, wanted, options.folder)
+    _comparison.clear(options.folder, "quality.csv", "psnr-*.png", "ssim-*.png")
 
     records: list[dict[str, Any]] = []
     for level in options.levels_255:
@@ -97,17 +103,17 @@ def main(options: Options) -> None:
             )
             records += [{"set": name, "trained_255": level} | record for record in swept]
     if records:
-        results.write_csv(records, options.workdir / "quality.csv")
+        results.write_csv(records, options.folder / "quality.csv")
     cells = [cell for name in sets for cell in compare(options, records, name)]
-    _comparison.write(cells, options.workdir)
+    _comparison.write(cells, options.folder)
     draw(options, records, source)
 
     psnr, ssim = ([c for c in cells if c["result"].startswith(v)] for v in ("PSNR", "SSIM"))
     tables = _comparison.tables(psnr) | _comparison.tables(ssim, form=".3f")
     _sweeps.write_table(
-        options.workdir,
+        options.folder,
         "Trained at one noise level, tested at all (columns, in 8-bit units)",
-        tables,
+        tables | _sweeps.notes(cells),
         dict(wanted.values()),
         source,
     )
@@ -123,7 +129,7 @@ def _summary(options: Options, cells: list[_comparison.Cell]) -> str:
         for column in (of_result[0]["column"], of_result[-1]["column"]):
             ours = {c["row"]: c["ours"] for c in of_result if c["column"] == column}
             lines.append(f"    sigma {column}: {_sweeps.against_first(ours)}")
-    lines.append(f"Tables, figures and records are in {options.workdir}/")
+    lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 

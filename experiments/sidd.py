@@ -127,6 +127,7 @@ def main(options: Options) -> None:
     denoisers, source = _sweeps.trained(options, configs, options.workdir)
     if not is_lead():
         return
+    _comparison.clear(options.workdir, "blocks.csv")
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
     records = evaluate(functions, blocks, batch=options.batch) if functions else []
     if records:

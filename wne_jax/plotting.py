@@ -61,7 +61,10 @@ def sweep_curves(
     axes.set(
         xlabel=f"input {value.upper()}{unit}", ylabel=f"output {value.upper()}{unit}", title=title
     )
-    outputs = [*means.values(), *(record[value] for record in drawn)]
+    ours = [*means.values(), *x]
+    beside = 0.05 * (max(ours) - min(ours))
+    outputs = [r[value] for r in drawn if x[-1] - beside <= r[f"input_{value}"] <= x[0] + beside]
+    outputs += means.values()
     low, high = min(x), max(*outputs, *x)
     margin = 0.05 * (high - low)
     axes.set_xlim(x[-1] - margin, x[0] + margin)

@@ -117,7 +117,7 @@ def test_the_aims_are_judged_from_the_regrets():
     assert found["pairs below mean_std"] == "1 of 2"
     assert found["worst by training level (mean_std)"] == "25: 1.00 (4.00)"
     assert found["pairs within 0.3 dB"] == "1 of 2"
-    assert found["more than the baseline at the training level"] == "+0.20"
+    assert found["lost to the baseline at the training level"] == "+0.20"
 
 
 def test_what_is_missing_neither_helps_nor_hides(regret, tmp_path, monkeypatch):
