@@ -353,7 +353,7 @@ def report(
     seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
     _sweeps.write_table(
         options.workdir, f"Regret: what one network for all levels lacks ({seeds})", tables,
-        {arm: config for arm, config in reversed(wanted.values())}, source,
+        dict(reversed(wanted.values())), source,
     )  # fmt: skip
     lines = ["Worst and mean regret over all training and test levels (dB):"]
     lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]
