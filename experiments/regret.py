@@ -171,23 +171,21 @@ def published_regret(train: float, test: float) -> float | None:
 def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
     """How an arm stands to the aims: in words, from the regrets alone."""
     mean = results.mean_over(records, "regret", by=["arm", "train", "test"])
-    trains = list(dict.fromkeys(r["train"] for r in records))
-    ours = {(t, s): v for (a, t, s), v in mean.items() if a == arm}
-    theirs = {(t, s): v for (a, t, s), v in mean.items() if a == "wne"}
-    bare = {(t, s): v for (a, t, s), v in mean.items() if a == "baseline"}
-    pairs = ours.keys() & theirs.keys()
-    own_trains = [t for t in trains if any(t == u for u, _ in ours)]
-    worst = {t: max(v for (u, _), v in ours.items() if u == t) for t in own_trains}
-    before = {t: max((v for (u, _), v in theirs.items() if u == t), default=np.nan) for t in trains}
-    home = [(t, float(t)) for t in own_trains if " to " not in t]
-    lost = [ours[pair] - bare[pair] for pair in home if pair in ours and pair in bare]
+    of = {
+        name: {(train, test): value for (a, train, test), value in mean.items() if a == name}
+        for name in (arm, "wne", "baseline")
+    }
+    ours = of[arm]
+    pairs = sorted(ours.keys() & of["wne"].keys())
+    worst = [max(of[name][pair] for pair in pairs) for name in (arm, "wne") if pairs]
+    home = [p for p in ours if p in of["baseline"] and p[0] == f"{p[1]:g}"]
     return {
-        "pairs below mean_std": f"{sum(ours[p] < theirs[p] for p in pairs)} of {len(pairs)}",
-        "worst by training level (mean_std)": ", ".join(
-            f"{t}: {worst[t]:.2f} ({before[t]:.2f})" for t in own_trains
+        "worst, of mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs else "",
+        "below mean_std": f"{sum(ours[p] < of['wne'][p] for p in pairs)} of {len(pairs)}",
+        "within 0.3 dB": f"{sum(value <= 0.3 for value in ours.values())} of {len(ours)}",
+        "lost to the baseline at its level": ", ".join(
+            f"{ours[pair] - of['baseline'][pair]:+.2f}" for pair in home
         ),
-        "pairs within 0.3 dB": f"{sum(v <= 0.3 for v in ours.values())} of {len(ours)}",
-        "lost to the baseline at the training level": ", ".join(f"{value:+.2f}" for value in lost),
     }
 
 

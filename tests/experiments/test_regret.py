@@ -114,10 +114,10 @@ def test_the_aims_are_judged_from_the_regrets():
     rows = [row("wne", 5.0, 4.0), row("wne", 25.0, 0.2), row("wne-noise", 5.0, 1.0)]
     rows += [row("wne-noise", 25.0, 0.3), row("baseline", 25.0, 0.1)]
     found = verdicts(rows, "wne-noise")
-    assert found["pairs below mean_std"] == "1 of 2"
-    assert found["worst by training level (mean_std)"] == "25: 1.00 (4.00)"
-    assert found["pairs within 0.3 dB"] == "1 of 2"
-    assert found["lost to the baseline at the training level"] == "+0.20"
+    assert found["below mean_std"] == "1 of 2"
+    assert found["worst, of mean_std's"] == "0.25"
+    assert found["within 0.3 dB"] == "1 of 2"
+    assert found["lost to the baseline at its level"] == "+0.20"
 
 
 def test_what_is_missing_neither_helps_nor_hides(regret, tmp_path, monkeypatch):
