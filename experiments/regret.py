@@ -180,7 +180,7 @@ def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
     worst = [max(of[name][pair] for pair in pairs) for name in (arm, "wne") if pairs]
     home = [p for p in ours if p in of["baseline"] and p[0] == f"{p[1]:g}"]
     return {
-        "worst, of mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs else "",
+        "worst, of mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs and worst[1] > 0 else "",
         "below mean_std": f"{sum(ours[p] < of['wne'][p] for p in pairs)} of {len(pairs)}",
         "within 0.3 dB": f"{sum(value <= 0.3 for value in ours.values())} of {len(ours)}",
         "lost to the baseline at its level": ", ".join(
