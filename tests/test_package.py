@@ -23,6 +23,7 @@ TABLES = {
     "frozen/table.md": "## PSNR",
     "large_images/table.md": "",
     "translation/tables.md": "## Table 2",
+    "regret/table.md": "## All pairs",
 }
 """Files of results, and the heading of the section whose rows the README has."""
 
