@@ -192,7 +192,7 @@ def main(options: Options) -> None:
     height, width, _ = image.pixels.shape
     if min(height, width) < options.size:
         raise ValueError(
-            f"size is {options.size}, but {image.name} is {height}x{width}: take a smaller square or another image"
+            f"size is {options.size}, but {image.name} is {height}x{width}: take a smaller square"
         )
     crop = _sweeps.central(image, options.size)
     wanted = configs(options)

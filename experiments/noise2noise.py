@@ -80,7 +80,7 @@ class Options(_sweeps.Sweep):
     denoising_steps: int = 200
     """Steps after which residual-stopped denoising ends anyway."""
     workdir: Path | None = None
-    """Folder for everything that is written; by default runs/noise2noise, of SwinIR runs/noise2noise-swinir."""
+    """Folder for everything that is written; by default runs/noise2noise, for SwinIR with -swinir added."""
 
     @property
     def folder(self) -> Path:
@@ -253,9 +253,7 @@ def main(options: Options) -> None:
     shown = {
         arm: config for arm, config in configs.items() if arm not in others or arm in supervised
     }
-    _sweeps.write_table(
-        options.folder, title, tables | _sweeps.notes(passes), shown, source
-    )
+    _sweeps.write_table(options.folder, title, tables | _sweeps.notes(passes), shown, source)
     print("\n" + _summary(options, records["iterations"]))
 
 

@@ -40,7 +40,7 @@ class Options(_sweeps.Sweep):
     arms: tuple[Arm, ...] | None = None
     """What is trained and compared; by default those of the figures."""
     workdir: Path | None = None
-    """Folder for everything that is written; by default runs/robustness, of SwinIR runs/robustness-swinir."""
+    """Folder for everything that is written; by default runs/robustness, for SwinIR with -swinir added."""
 
     @property
     def folder(self) -> Path:

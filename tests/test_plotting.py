@@ -47,6 +47,17 @@ def test_published_curves_are_drawn_behind_those_of_the_same_model_alone():
     assert "published" not in [line.get_label() for line in axes.get_lines()]
 
 
+def test_published_points_beyond_our_levels_do_not_stretch_the_axes():
+    def axes(published):
+        return plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[
+            0
+        ]
+
+    beyond = [{"model": "wne", "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": p}
+              for s, p in ((1.0, 80.0), (25.0, 30.0), (255.0, -20.0))]  # fmt: skip
+    assert axes(beyond).get_ylim() == axes([]).get_ylim()
+
+
 def test_quantities_over_levels_are_means_and_labels_have_room():
     rows = [
         {"model": m, "sigma_255": s, "defect": g * s}

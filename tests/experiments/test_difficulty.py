@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -181,7 +182,30 @@ def test_filters_of_the_wrapped_network_alone_sum_to_one(ran):
     assert "| dncnn ne-arch | not run | not run |" in (ran / "filters/table.md").read_text()
 
 
-def test_an_even_window_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="window must be odd"):
-        filters.main(filters.Options(window=4, workdir=tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images/small.png", np.zeros((96, 60, 1), np.uint8))
+    small = f"folder:{tmp_path / 'images'}"
+    folders = {"runs": tmp_path / "trained", "workdir": tmp_path / "run"}
+    for options, message in (
+        ({"window": 4}, "window must be odd"),
+        ({"window": 1}, r"at least 3 and below size \(128\), not 1"),
+        ({"window": 129}, "window must be odd, at least 3 and below size"),
+        ({"test": small}, "size is 128, but images/small is 96x60"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            filters.main(filters.Options(**options, **folders))
+    with pytest.raises(ValueError, match="patch is 70, but the test image small is 96x60"):
+        difficulty.main(difficulty.Options(networks=True, test=(small,), **folders))
+    assert not any(folder.exists() for folder in folders.values())
+
+
+def test_filters_of_networks_that_are_gone_go_too(ran, tmp_path):
+    source = json.loads((ran / "filters/config.json").read_text())["config"]
+    shutil.copytree(ran / "filters", tmp_path / "filters")
+    filters.main(filters.Options(
+        data=source["data"], test=source["test"], size=48, window=17, resume=True, train=False,
+        runs=tmp_path / "nothing", workdir=tmp_path / "filters",
+    ))  # fmt: skip
+    left = {path.name for path in (tmp_path / "filters").iterdir()}
+    assert left == {"config.json", "comparison.csv", "table.md"}

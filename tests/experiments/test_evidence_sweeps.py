@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,14 @@ from PIL import Image
 from experiments import (
     _arms,
     _comparison,
+    _gather,
     _published,
     _runs,
     _sweeps,
     defects,
     input_only,
     matched,
+    report,
     robustness,
 )
 from wne_jax import metrics, results
@@ -225,3 +228,38 @@ def test_tables_say_what_the_networks_were_trained_with(done):
         text = (done / folder / "table.md").read_text()
         assert "dncnn (depth 3, features 4), 3 steps of 2 crops 16x16 of folder:" in text
         assert "seed 0" in text and "revision" in text
+
+
+def test_results_of_networks_that_are_gone_go_too_and_other_files_stay(done, tmp_path):
+    set12 = f"folder:{done / 'Set12'}"
+    common = {"test": (set12,), "resume": True, "train": False, "runs": tmp_path / "none"}
+    for script in (robustness, defects, input_only, matched):
+        workdir = tmp_path / script.__name__.rpartition(".")[2]
+        shutil.copytree(done / workdir.name, workdir)
+        (workdir / "mine.txt").touch()
+        script.main(script.Options(workdir=workdir, **common))
+        left = {path.name for path in workdir.iterdir()}
+        assert left == {"config.json", "comparison.csv", "table.md", "mine.txt"}
+        assert all(c["ours"] == "" for c in _comparison.read(workdir))
+
+
+def test_tables_say_how_published_figures_are_to_be_read(done):
+    for folder in ("robustness", "defects"):
+        assert _sweeps.INTERPOLATED in (done / folder / "table.md").read_text()
+    assert f"- {matched.TWICE}" in (done / "matched/table.md").read_text()
+    twice = {key[1:] for key in _published.MATCHED if key[0] == "Table 1"} & {
+        key[1:] for key in _published.MATCHED if key[0] == "Table 7"
+    }
+    assert twice == {("fdncnn", "se-arch"), ("fdncnn", "ne-arch")}  # whom it names
+
+
+def test_each_backbone_has_its_folder_and_the_report_finds_both(tmp_path):
+    runs = []
+    for backbone in ("dncnn", "swinir"):
+        folder = tmp_path / robustness.Options(backbone=backbone).folder
+        command = f"python -m experiments.robustness --backbone {backbone}"
+        source = {"command": command, "config": {"backbone": backbone}}
+        runs.append(_gather.Run(folder, source, [], {"table.md": ""}, ()))
+    assert [run.folder.name for run in runs] == ["robustness", "robustness-swinir"]
+    found = {section.name: of for section, of in report.assign(runs)}
+    assert found["robustness"] == runs

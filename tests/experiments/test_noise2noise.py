@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ def photograph(shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def options(tmp_path_factory):
     """The experiment on two small images, with networks of random weights."""
     root = tmp_path_factory.mktemp("noise2noise")
     (root / "Set12").mkdir()
@@ -54,6 +56,11 @@ def finished(tmp_path_factory):
             workdir=root / "run",
         )  # fmt: skip
         main(options)
+    return options
+
+
+@pytest.fixture(scope="module")
+def finished(options):
     return options.workdir
 
 
@@ -146,3 +153,27 @@ def test_a_denoiser_that_knows_the_image_takes_as_many_steps_as_the_schedule_say
     for outcome in denoise_until(oracle, images, key, sigma_255=10.0, max_steps=100):
         # Without noise it falls by 1 - h, from 10 to 1: the published networks need 22.8 and 25.0.
         assert outcome.record["steps"] == outcome.record["steps_to_best"] == 22
+
+
+def test_blocks_are_whole_in_images_of_any_size(key):
+    image = photograph((34, 43))
+    (found,) = solve("blocks", lambda y: 0.9 * y, [image], key, max_steps=1)
+    clean = image.pixels[:32, :40] / 255
+    np.testing.assert_allclose(found.clean, clean, atol=1e-6)
+    means = clean.reshape(8, 4, 10, 4, 1).mean(axis=(1, 3))
+    np.testing.assert_allclose(found.observed[::4, ::4], means, atol=1e-6)
+
+
+def test_each_backbone_has_its_folder():
+    assert Options().folder == Path("runs/noise2noise")
+    assert Options(backbone="swinir").folder == Path("runs/noise2noise-swinir")
+    assert Options(backbone="swinir", workdir=Path("mine")).folder == Path("mine")
+
+
+def test_results_of_networks_that_are_gone_go_too(options, tmp_path):
+    shutil.copytree(options.workdir, tmp_path / "run")
+    main(dataclasses.replace(
+        options, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"
+    ))  # fmt: skip
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.json", "comparison.csv", "table.md"}

@@ -1,5 +1,8 @@
 """Noise that is not Gaussian, on networks that do nothing: their figures are those of the noise."""
 
+import dataclasses
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -95,3 +98,18 @@ def test_tables_and_figures_say_what_was_run(run):
 def test_a_folder_of_results_is_not_overwritten_unasked(run):
     with pytest.raises(FileExistsError, match="--resume"):
         main(run)
+
+
+def test_results_of_networks_that_are_gone_go_too(run, tmp_path):
+    shutil.copytree(run.workdir, tmp_path / "run")
+    main(dataclasses.replace(run, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"))
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.json", "comparison.csv", "table.md"}
+
+
+def test_qualities_that_jpeg_has_not_are_refused_before_anything_is_trained(tmp_path):
+    for qualities, given in (((0, 5), "0, 5"), ((101,), "101"), ((), "nothing")):
+        options = Options(qualities=qualities, runs=tmp_path / "trained", workdir=tmp_path / "run")
+        with pytest.raises(ValueError, match=f"qualities must be from 1 to 100, not {given}"):
+            main(options)
+    assert not any(tmp_path.iterdir())

@@ -47,23 +47,30 @@ def run(place):
     return options
 
 
-def test_networks_train_on_the_pairs_and_every_block_is_scored_as_scikit_image_does(run):
+def test_networks_train_on_the_pairs_and_every_block_is_scored(run):
     assert (run.runs / "dncnn-wne-0-colour/denoiser.safetensors").is_file()
     records = results.read_csv(run.workdir / "blocks.csv")
     names = ["01-01", "01-02", "01-03", "02-01", "02-02", "02-03"]
     assert [r["image"] for r in records] == names and {r["model"] for r in records} == {"wne"}
+    table = (run.workdir / "table.md").read_text()
+    assert "6 validation blocks" in table and "1 steps" in table and "revision" in table
+
+
+def test_input_and_estimate_of_every_block_are_scored_as_scikit_image_does():
+    # Batches of two: the last of a scene is filled up.
+    records = evaluate({"darker": lambda y: 0.8 * y + 0.01}, made_up(), batch=2)
+    assert len(records) == 6
     for record in records:
         scene, block = (int(part) - 1 for part in record["image"].split("-"))
         noisy, clean = (x[scene, block] / 255 for x in made_up())
-        psnr = peak_signal_noise_ratio(clean, noisy, data_range=1)
-        ssim = structural_similarity(
-            clean, noisy, data_range=1, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, channel_axis=-1,
-        )  # fmt: skip
-        np.testing.assert_allclose(record["input_psnr"], psnr, rtol=1e-5)
-        np.testing.assert_allclose(record["input_ssim"], ssim, atol=1e-5)
-    table = (run.workdir / "table.md").read_text()
-    assert "6 validation blocks" in table and "1 steps" in table and "revision" in table
+        for before, image in (("input_", noisy), ("", 0.8 * noisy + 0.01)):
+            psnr = peak_signal_noise_ratio(clean, image, data_range=1)
+            ssim = structural_similarity(
+                clean, image, data_range=1, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False, channel_axis=-1,
+            )  # fmt: skip
+            np.testing.assert_allclose(record[f"{before}psnr"], psnr, rtol=1e-5)
+            np.testing.assert_allclose(record[f"{before}ssim"], ssim, atol=1e-5)
 
 
 def test_the_estimate_alone_is_clipped():
