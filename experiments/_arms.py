@@ -37,7 +37,7 @@ Arm = Literal[
     "soft-ne",
     "n2n",
     "n2n-wne",
-    "n2n-wne-noise",
+    "n2n-wne-capped",
 ]
 
 _NOISE = {"wrapper": "wne", "statistics": "noise_level"}
@@ -67,7 +67,7 @@ ARMS: dict[Arm, dict[str, Any]] = {
     "soft-ne": {"train": {"objective": "soft-ne"}},
     "n2n": {"train": {"objective": "noise2noise"}},
     "n2n-wne": {"wrapper": "wne", "train": {"objective": "noise2noise"}},
-    "n2n-wne-noise": _NOISE | {"train": {"objective": "noise2noise"}},
+    "n2n-wne-capped": _NOISE | {"detail": 4.0, "cap": 1.3, "train": {"objective": "noise2noise"}},
 }
 """The arms, by what they change in `ModelConfig`, and under `train` in `TrainConfig`; `options` are added to
 those of the backbone."""

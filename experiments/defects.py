@@ -22,7 +22,7 @@ from wne_jax import plotting, results
 from wne_jax.evaluation import defect_sweep, psnr_sweep
 from wne_jax.training import TrainConfig
 
-ARMS: tuple[Arm, ...] = ("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-noise")
+ARMS: tuple[Arm, ...] = ("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-capped")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """PSNR at the noise level that a network was trained for: what equivariance costs where nothing is gained.
 
 Saied & Fleuret (2026), Tables 1, 7, 8 and 9: wrapped networks and equivariant architectures beside ordinary
-ones. `wne-noise`, whose statistic is the noise level, is ours and has no published figure. Rows of a table
+ones. `wne-capped`, whose statistic is the noise level, is ours and has no published figure. Rows of a table
 that is not chosen, and of a network that is not trained, are empty and say so.
 
     python -m experiments.matched                                  # Table 1 without SwinIR, 2 cores
@@ -77,7 +77,7 @@ def rows() -> list[Row]:
     for key in _published.MATCHED:
         found.append(Row(*key))
         if found[-1] == ("Table 1", "dncnn", "wne"):
-            found.append(Row("Table 1", "dncnn", "wne-noise"))
+            found.append(Row("Table 1", "dncnn", "wne-capped"))
     return found
 
 

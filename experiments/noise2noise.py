@@ -67,7 +67,7 @@ EXTENTS: dict[Size, dict[str, Extent]] = {
 class Options(_sweeps.Sweep):
     """Options of the command line."""
 
-    arms: tuple[Arm, ...] = ("n2n", "n2n-wne", "n2n-wne-noise")
+    arms: tuple[Arm, ...] = ("n2n", "n2n-wne", "n2n-wne-capped")
     """What is trained and compared."""
     supervised: tuple[Arm, ...] = ("baseline", "wne")
     """Arms that were trained from clean images; they are shown if --runs has them, and never trained here."""

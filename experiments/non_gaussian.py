@@ -56,7 +56,7 @@ class Options(_sweeps.Sweep):
 
     noises: tuple[Noise, ...] = ("uniform", "laplace", "rayleigh", "jpeg")
     """What to test on; jpeg takes the networks of uniform noise."""
-    arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-noise")
+    arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-capped")
     """What to train and compare."""
     qualities: tuple[int, ...] = tuple(range(5, 90, 10))
     """Qualities of JPEG, 1 (worst) to 100; the published ones are 5, 10, ..., 85."""

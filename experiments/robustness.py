@@ -2,7 +2,7 @@
 
 Saied & Fleuret (2026), Figures 3, 4, 10 and 12 to 16. On Set12 their PSNR is drawn behind ours, and stands
 beside it in the tables; where their sweep lacks a level it is interpolated (`_sweeps.published_at`). SSIM is
-published as curves alone. `wne-noise` is ours.
+published as curves alone. `wne-capped` is ours.
 
     python -m experiments.robustness
     WNE_DATA=... python -m experiments.robustness --preset small --runs runs/evidence --no-train
@@ -23,7 +23,7 @@ from wne_jax.evaluation import quality_sweep
 Network = Literal["dncnn", "swinir"]
 
 ARMS: dict[Network, tuple[Arm, ...]] = {
-    "dncnn": ("baseline", "se-arch", "ne-arch", "wne", "wne-noise"),
+    "dncnn": ("baseline", "se-arch", "ne-arch", "wne", "wne-capped"),
     "swinir": ("baseline", "wne"),
 }
 """What is compared if nothing else is asked for; the equivariant architectures bring a FDnCNN."""

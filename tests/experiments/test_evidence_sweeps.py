@@ -64,12 +64,12 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_arms.PRESETS, "tiny", preset)
         patch.setattr(_runs, "_load", functools.cache(_runs._load))  # each compiles once
-        for arm in ("baseline", "se-arch", "ne-arch", "wne", "wne-noise", "input-only"):
+        for arm in ("baseline", "se-arch", "ne-arch", "wne", "wne-capped", "input-only"):
             write_network(_runs.Runs(runs=root / "trained", data=set12), arm)
         robustness.main(robustness.Options(
             levels_255=(25.0,), test_sigmas_255=LEVELS, workdir=root / "robustness", **common,
         ))  # fmt: skip
-        arms = ("baseline", "wne", "wne-noise", "ne-arch")
+        arms = ("baseline", "wne", "wne-capped", "ne-arch")
         defects.main(defects.Options(arms=arms, workdir=root / "defects", **at_25))
         input_only.main(input_only.Options(workdir=root / "input_only", **at_25))
         matched.main(matched.Options(
@@ -125,7 +125,7 @@ def test_what_is_not_trained_is_an_empty_labelled_cell(done):
     found = cells(done / "matched")
     trained = {row for (_, row, _), c in found.items() if c["ours"] != ""}
     assert trained == {
-        *(f"dncnn {arm}" for arm in ("baseline", "wne", "wne-noise")),
+        *(f"dncnn {arm}" for arm in ("baseline", "wne", "wne-capped")),
         *(f"fdncnn {arm}" for arm in ("se-arch", "ne-arch")),
     }
     for (_, _, level), cell in found.items():
@@ -169,7 +169,7 @@ def test_the_defect_of_what_is_equivariant_is_rounding_and_no_other(done):
     records = results.read_csv(done / "defects/defect.csv")
     assert {r["sigma_255"] for r in records} == set(LEVELS)
     for record in records:
-        exact = record["model"] in ("wne", "wne-noise", "ne-arch")
+        exact = record["model"] in ("wne", "wne-capped", "ne-arch")
         assert (record["defect"] < 1e-5) if exact else (record["defect"] > 1e-4), record
 
 

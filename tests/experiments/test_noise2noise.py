@@ -71,12 +71,12 @@ def test_every_result_stands_beside_the_published_one_or_says_not_run(finished):
     stopped = "Table 11 (of a SwinIR): residual-stopped denoising from sigma 10, PSNR (dB)"
     for column, published in _published.RESIDUAL_STOPPED["wne"].items():
         assert cells[stopped, "n2n-wne", column]["published"] == published
-        assert cells[stopped, "n2n-wne-noise", column]["ours"] == ""
+        assert cells[stopped, "n2n-wne-capped", column]["ours"] == ""
     inpainting = [c for (result, *_), c in cells.items() if "Table 12" in result]
     published = {c["column"]: c["published"] for c in inpainting if c["row"] == "n2n"}
     assert published == _published.INPAINTING["baseline"]
     table = (finished / "table.md").read_text()
-    assert "| wne | not run" in table and "| n2n-wne-noise | not run |" in table
+    assert "| wne | not run" in table and "| n2n-wne-capped | not run |" in table
     assert "2 images, at most 64x64 each; at most 6 steps" in table and "revision" in table
 
 
