@@ -263,6 +263,7 @@ def main(options: Options) -> None:
     candidates, specialists = wanted_networks(options)
     wanted = {n.label: (n.arm, _config(options, n)) for n in (*candidates, *specialists)}
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
+    _comparison.clear(options.workdir, "*.csv", "regret.png", "coordinates.png")
 
     own = [
         record
