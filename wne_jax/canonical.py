@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from wne_jax.modules import Around
 from wne_jax.statistics import high_pass, noise_level
 
 Factor = Literal["blend", "multi_scale", "learned"]
@@ -89,7 +90,7 @@ class LearnedFactor(nn.Module):
         return jnp.exp(bound * jnp.tanh(h / bound))
 
 
-class Rescaled(nn.Module):
+class Rescaled(Around):
     """A backbone that works on z / k(z): wrap it by `WNE` with `mean_std`.
 
     Attributes:
@@ -108,7 +109,6 @@ class Rescaled(nn.Module):
         True
     """
 
-    network: nn.Module
     factor: Factor
 
     def __post_init__(self):
@@ -121,7 +121,7 @@ class Rescaled(nn.Module):
 
     def setup(self):
         """Adopt the backbone's scope in place of one of our own."""
-        nn.share_scope(self, self.network)
+        super().setup()
         if self.factor == "learned":
             self.canonical = LearnedFactor()
 
@@ -132,8 +132,3 @@ class Rescaled(nn.Module):
         else:
             k = blend(z) if self.factor == "blend" else multi_scale(z)
         return k * self.network(z / k, **kwargs)
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of the backbone's input must be multiples of."""
-        return getattr(self.network, "multiple", 1)

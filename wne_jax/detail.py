@@ -21,11 +21,11 @@ tiles and streams need not know of it.
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 from jax import Array
 
 from wne_jax.frozen import wiener_gain
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
+from wne_jax.modules import Around
 
 WINDOW = 2.5
 """Standard deviation, in pixels, of the window over which the energy of what is removed is averaged."""
@@ -67,7 +67,7 @@ def on_detail(
     return z - removed * wiener_gain(removed, cap**0.5, window=WINDOW)
 
 
-class Detail(nn.Module):
+class Detail(Around):
     """Linen module of `on_detail`: wrap it by `WNE`. It adds no parameters; the variables are the backbone's.
 
     Attributes:
@@ -88,7 +88,6 @@ class Detail(nn.Module):
         True
     """
 
-    network: nn.Module
     blur: float = 4.0
     cap: float | None = None
 
@@ -99,10 +98,6 @@ class Detail(nn.Module):
                 raise ValueError(f"{name} must be positive, not {value}")
         super().__post_init__()
 
-    def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
-        nn.share_scope(self, self.network)
-
     def __call__(self, z: Array, *args: Any, **kwargs: Any) -> Array:
         """Denoise; see `on_detail`."""
         return on_detail(self.network, z, *args, blur=self.blur, cap=self.cap, **kwargs)
@@ -111,11 +106,6 @@ class Detail(nn.Module):
     def conditioned(self) -> bool:
         """Whether the backbone wants the noise level."""
         return bool(getattr(self.network, "conditioned", False))
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of the backbone's input must be multiples of."""
-        return getattr(self.network, "multiple", 1)
 
     @property
     def receptive_radius(self) -> int | None:

@@ -27,7 +27,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
-from wne_jax.modules import WNE
+from wne_jax.modules import WNE, Around
 from wne_jax.statistics import estimate_sigma, noise_level
 from wne_jax.transforms import Anchor
 
@@ -114,7 +114,7 @@ def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Ar
     return power / jnp.maximum(gaussian_blur(jnp.square(noise), window), power)
 
 
-class AnyLevel(nn.Module):
+class AnyLevel(Around):
     """Linen module of `any_level`: wrap it by `WNE` with `mean_std` and the backbone's own anchor.
 
     It adds no parameters: the tree of variables is the backbone's.
@@ -134,13 +134,8 @@ class AnyLevel(nn.Module):
         True
     """
 
-    network: nn.Module
     trained: float
     location: float = ANCHOR.location
-
-    def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
-        nn.share_scope(self, self.network)
 
     def __call__(self, u: Array, sigma: ArrayLike | None = None, **kwargs: Any) -> Array:
         """Denoise; see `any_level`."""
@@ -148,11 +143,6 @@ class AnyLevel(nn.Module):
             lambda x: self.network(x, **kwargs), u,
             trained=self.trained, location=self.location, sigma=sigma,
         )  # fmt: skip
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of the backbone's input must be multiples of."""
-        return getattr(self.network, "multiple", 1)
 
     @property
     def receptive_radius(self) -> int | None:

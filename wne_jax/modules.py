@@ -158,6 +158,25 @@ class NNXWNE(nnx.Module):
         return wrap(self.backbone, **self.options)(y, *args, **kwargs)
 
 
+class Around(nn.Module):
+    """Base of modules that stand between a wrapper and its backbone, and share the backbone's variables.
+
+    Attributes:
+        network: The backbone.
+    """
+
+    network: nn.Module
+
+    def setup(self):
+        """Adopt the backbone's scope in place of one of our own."""
+        nn.share_scope(self, self.network)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the backbone's input must be multiples of."""
+        return getattr(self.network, "multiple", 1)
+
+
 def padding_multiple(model: nn.Module) -> int:
     """What the sides of images are padded to a multiple of: as the wrapper says, or its backbone, or 1."""
     own = getattr(model, "multiple", None)
