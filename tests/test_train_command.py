@@ -104,12 +104,15 @@ def test_options_reach_the_configuration(monkeypatch):
     assert train(
         "--data", "embedded", "-o", "run", "--data-dir", "sets", "--resume", "--loss", "l1",
         "--optimizer", "adamw", "--learning-rate", 0.01, "--schedule", "constant", "--ema", 0.9,
-        "--clip", 1, "--accumulate", 2, "--precision", "bfloat16", "--seed", 5, "--anchor", 0.5, 2,
+        "--clip", 1, "--accumulate", 2, "--precision", "bfloat16", "--seed", 5, "--anchor", 0.5, 1,
         "--log-every", 7, "--save-every", 8, "--noise", "poisson", "--parallel", "pmap",
-        "--corpus", "host",
+        "--corpus", "host", "--statistics", "noise_level", "--detail", 4, "--cap", 1.3,
     ) == 0  # fmt: skip
     assert seen.pop("config") == TrainConfig(
-        model=ModelConfig(wrapper="wne", anchor=(0.5, 2)), loss="l1", steps=2000, accumulate=2,
+        model=ModelConfig(
+            wrapper="wne", statistics="noise_level", anchor=(0.5, 1), detail=4, cap=1.3
+        ),
+        loss="l1", steps=2000, accumulate=2,
         optimizer=OptimizerConfig("adamw", 0.01, "constant", ema=0.9, clip=1.0), seed=5,
         precision="bfloat16", log_every=7, save_every=8, noise="poisson",
     )  # fmt: skip
@@ -165,6 +168,9 @@ def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
         ({"wrapper": "none"}, ModelConfig("dncnn", BARE.options, statistics="high_pass")),
     ]:
         assert Network(**options).model(wrapped) == expected
+    capped = ModelConfig(wrapper="wne", statistics="noise_level", detail=4.0, cap=1.3)
+    assert Network().model(capped) == capped
+    assert Network(wrapper="none").model(capped) == ModelConfig(statistics="noise_level")
     assert Network().model(BARE).wrapper == "wne"
     given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
     run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))
@@ -202,6 +208,9 @@ def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsy
         (("--data", clean, "--statistics", "mode"), "statistics must be one of"),
         (("--data", clean, "--statistics", "mean_std", "--wrapper", "scale"), "leave it out"),
         (("--data", clean, "--anchor", 0, 2, "--wrapper", "none"), "anchor"),
+        (("--data", clean, "--detail", 4, "--wrapper", "none"), "need a wrapper"),
+        (("--data", clean, "--detail", 4, "--cap", 1.3), "cap needs detail, the statistics"),
+        (("--data", clean, "--detail", 0), "detail must be positive"),
         (("--data", clean, "--anchor", 0, 0), "anchor must be a location and a positive scale"),
         (("--data", clean, "--noise", "loud"), "noise must be one of"),
         (("--data", clean, "--sigma-255", 50, 5), "sigma_255 must be one number or a low"),

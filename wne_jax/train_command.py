@@ -65,6 +65,11 @@ class Network(ForeignWeights):
     statistics: str | None = None
     """What the wrapper removes: mean_std, noise_level, high_pass, median_mad or min_max (default: mean_std,
     or those of --init)."""
+    detail: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
+    """Standard deviation of a blur that goes around the backbone, which sees the rest (see wne_jax.detail);
+    with --statistics noise_level, 4 serves levels below those of the training best."""
+    cap: float | None = None
+    """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --detail."""
     anchor: tuple[float, float] | None = None
     """Location and scale that the backbone works in (default: 0 1; measured where the network of --init is
     wrapped anew)."""
@@ -97,11 +102,11 @@ class Network(ForeignWeights):
             raise ValueError(f"--statistics: the wrapper {wrapper!r} takes none; leave it out")
         changes: dict[str, Any] = {"wrapper": wrapper}
         if wrapper == "none":
-            changes |= {"anchor": Anchor(), "trained_sigma_255": None}
-        if self.statistics:
-            changes["statistics"] = self.statistics
-        if self.anchor:
-            changes["anchor"] = self.anchor
+            inside = ("trained_sigma_255", "detail", "cap", "rescale")
+            changes |= {"anchor": Anchor()} | dict.fromkeys(inside)
+        for name in ("statistics", "detail", "cap", "anchor"):
+            if getattr(self, name) is not None:
+                changes[name] = getattr(self, name)
         return dataclasses.replace(given, **changes)
 
 
