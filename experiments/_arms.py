@@ -41,14 +41,16 @@ Arm = Literal[
 ]
 
 _NOISE = {"wrapper": "wne", "statistics": "noise_level"}
+_DETAIL = {"detail": None}  # as wide as the size says
+_CAPPED = _NOISE | _DETAIL | {"cap": 1.3}
 
 ARMS: dict[Arm, dict[str, Any]] = {
     "baseline": {},
     "wne": {"wrapper": "wne"},
     "wne-noise": _NOISE,
-    "wne-detail": _NOISE | {"detail": 4.0},
-    "wne-capped": _NOISE | {"detail": 4.0, "cap": 1.3},
-    "wne-std-detail": {"wrapper": "wne", "detail": 4.0},
+    "wne-detail": _NOISE | _DETAIL,
+    "wne-capped": _CAPPED,
+    "wne-std-detail": {"wrapper": "wne"} | _DETAIL,
     "wne-blend": {"wrapper": "wne", "rescale": "blend"},
     "wne-multiscale": {"wrapper": "wne", "rescale": "multi_scale"},
     "wne-learned": {"wrapper": "wne", "rescale": "learned"},
@@ -67,7 +69,7 @@ ARMS: dict[Arm, dict[str, Any]] = {
     "soft-ne": {"train": {"objective": "soft-ne"}},
     "n2n": {"train": {"objective": "noise2noise"}},
     "n2n-wne": {"wrapper": "wne", "train": {"objective": "noise2noise"}},
-    "n2n-wne-capped": _NOISE | {"detail": 4.0, "cap": 1.3, "train": {"objective": "noise2noise"}},
+    "n2n-wne-capped": _CAPPED | {"train": {"objective": "noise2noise"}},
 }
 """The arms, by what they change in `ModelConfig`, and under `train` in `TrainConfig`; `options` are added to
 those of the backbone."""
@@ -85,6 +87,9 @@ class Preset:
     schedule: Literal["constant", "halved", "cosine"]
     test_sigmas_255: tuple[float, ...]
     repeats: int
+    detail: float
+    """Blur of the arms with a base, in pixels: what it leaves of the noise, a network that sees farther could
+    have removed."""
     own_settings: dict[tuple[Backbone, Arm | None], dict[str, Any]] = dataclasses.field(
         default_factory=dict
     )
@@ -111,6 +116,7 @@ PRESETS: dict[Size, Preset] = {
         schedule="cosine",
         test_sigmas_255=LEVELS,
         repeats=1,
+        detail=4.0,
     ),
     "small": Preset(
         data="folder:BSD400",
@@ -126,6 +132,7 @@ PRESETS: dict[Size, Preset] = {
         schedule="cosine",
         test_sigmas_255=LEVELS,
         repeats=1,
+        detail=8.0,
     ),
     # Protocol of Saied & Fleuret (2026), whose arms differ in loss, schedule and steps. Their corpus is
     # larger: BSD400, Waterloo, DIV2K and Flickr2K.
@@ -149,6 +156,7 @@ PRESETS: dict[Size, Preset] = {
         schedule="halved",
         test_sigmas_255=tuple(float(s) for s in np.round(np.geomspace(5, 100, 21), 6)),
         repeats=20,
+        detail=16.0,
         own_settings={
             ("dncnn", "baseline"): {"loss": "l1", "schedule": "constant"},
             # Controls of the baseline, with its settings; the paper does not say theirs.
@@ -189,6 +197,8 @@ def run_config(
     preset, own = PRESETS[size], dict(ARMS[arm])
     backbone = own.pop("backbone", backbone)
     options = preset.networks[backbone] | own.pop("options", {})
+    if "detail" in own:
+        own["detail"] = preset.detail
     noise = changes.get("noise", TrainConfig.noise)
     settings = {
         "schedule": preset.schedule,

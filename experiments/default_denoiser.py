@@ -1,8 +1,9 @@
 """Train and measure the small denoiser that comes with the package.
 
-The backbone and the images of `mismatch --preset small`, wrapped as the arm "wne-capped", which wins in
-`experiments.regret`, and every crop at a level of its own: to the backbone, a range of levels is one of
-contrasts. The loss is L1, which weighs the low levels more than squares would.
+The backbone and the images of `mismatch --preset small`, with the noise level in place of the standard
+deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
+loss is L1, which weighs the low levels more than squares would. A base (`wne_jax.detail`), which helps below a
+single training level, was tried here and lost at every level.
 
     WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
     cp runs/default/package/* wne_jax/weights/default/
@@ -27,8 +28,6 @@ CONFIG = TrainConfig(
         options={"depth": 8, "features": 48},
         wrapper="wne",
         statistics="noise_level",
-        detail=4.0,
-        cap=1.3,
     ),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
     data="folder:BSD400",
