@@ -45,8 +45,8 @@ def on_detail(
         backbone: Denoiser of images `[B, H, W, C]`.
         z: Images `[B, H, W, C]`.
         *args: Further arguments of the backbone.
-        blur: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise pass it, and stay:
-            about as far as the backbone sees, its receptive radius, little is lost.
+        blur: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise pass it, and
+            stay; where it reaches as far as the backbone sees, its receptive radius, that is little.
         cap: Local energy beyond which what is removed is shrunk, a little more than 1 where the noise of `z`
             has variance 1; None for no limit.
         **kwargs: Further keyword arguments of the backbone.

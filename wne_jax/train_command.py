@@ -66,8 +66,8 @@ class Network(ForeignWeights):
     """What the wrapper removes: mean_std, noise_level, high_pass, median_mad or min_max (default: mean_std,
     or those of --init)."""
     detail: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
-    """Standard deviation of a blur that goes around the backbone, which sees the rest (see wne_jax.detail): for
-    levels below a single one of training, with --statistics noise_level, about as far as the backbone sees."""
+    """Standard deviation of a blur that goes around the backbone (see wne_jax.detail): about as far as that
+    sees, with --statistics noise_level, to serve levels below a single one of training."""
     cap: float | None = None
     """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --detail."""
     anchor: tuple[float, float] | None = None
