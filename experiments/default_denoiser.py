@@ -2,8 +2,8 @@
 
 The backbone and the images of `mismatch --preset small`, with the noise level in place of the standard
 deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
-loss is L1, which weighs the low levels more than squares would. A base (`wne_jax.detail`), which helps away
-from a single training level, was tried here and lost at every level.
+loss is L1, which weighs the low levels more than squares would. A base of 4 pixels (`wne_jax.detail`),
+which helps away from a single training level, was tried here and lost at every level.
 
     WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
     cp runs/default/package/* wne_jax/weights/default/
