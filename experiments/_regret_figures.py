@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _arms
 from experiments._arms import Arm
 from wne_jax import plotting, results
 from wne_jax.canonical import blend, multi_scale
@@ -78,7 +77,7 @@ def coordinates(options: "Options", images: Sequence[NamedImage]) -> list[dict[s
     levels = sorted({min(options.test_levels()), middle, max(options.test_levels())})
     key = jax.random.key(options.seed + 1)
     for arm in EXPLAINED:
-        config = ModelConfig(**{"options": {}} | _arms.ARMS[arm])
+        config = options.config(arm, middle).model
         see = jax.jit(lambda y, x, config=config: _seen(config, y, x))
         for level in levels:
             for image in images:

@@ -14,9 +14,10 @@ import pytest
 # Thousands of small programs run once here: machine code is made quickly, in place of well. What tests start
 # as processes of their own, commands and notebooks, compiles as it does for users.
 _before = os.environ.get("XLA_FLAGS", "")
-_flags = f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {_before}"
-if jax.__version_info__ < (0, 11):  # later ones do not know it; its other way takes twice the time
-    _flags = f"--xla_cpu_use_fusion_emitters=false {_flags}"
+_quick = "--xla_backend_optimization_level=0"
+if jax.__version_info__ < (0, 11):  # later ones have no such choice
+    _quick = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+_flags = f"{_quick} --xla_llvm_disable_expensive_passes=true {_before}"
 os.environ["XLA_FLAGS"] = _flags
 jax.devices()  # reads them
 os.environ["XLA_FLAGS"] = _before
