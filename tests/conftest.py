@@ -16,7 +16,7 @@ import pytest
 _before = os.environ.get("XLA_FLAGS", "")
 _quick = "--xla_backend_optimization_level=0"
 if jax.__version_info__ < (0, 11):  # later ones have no such choice
-    _quick = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    _quick += " --xla_cpu_use_fusion_emitters=false"
 _flags = f"{_quick} --xla_llvm_disable_expensive_passes=true {_before}"
 os.environ["XLA_FLAGS"] = _flags
 jax.devices()  # reads them

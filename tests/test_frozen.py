@@ -100,6 +100,25 @@ def test_wrapped_it_is_exactly_equivariant(sigma, key):
     np.testing.assert_array_equal(f(constant), constant)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ >= (0, 11) or jax.default_backend() != "cpu",
+    reason="the compiler has no such options",
+)
+def test_the_noise_level_does_not_depend_on_how_it_is_compiled():
+    # Compiled so, the details of the image were computed twice, and rounded in two ways: the median was found
+    # in one, and compared with the other.
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
+    model, variables = frozen()
+    y = images(0.3)
+    f = jax.jit(lambda y: model.apply(variables, y)).lower(y).compile(compiler_options=options)
+    gain, offset = np.float32(0.012424299493432045), np.float32(-5.1684965001186356e-05)
+    np.testing.assert_allclose((f(gain * y + offset) - offset) / gain, f(y), atol=2e-6)
+
+
 def test_it_adds_no_parameter_and_takes_the_level():
     model, variables = frozen()
     bare = DnCNN(depth=3, features=4, batch_norm=False)

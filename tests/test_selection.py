@@ -47,10 +47,24 @@ def test_double_precision():
         np.testing.assert_array_equal(result, np.median(x, axis=1, keepdims=True))
 
 
-def test_gradient_goes_to_the_middle_entries_in_equal_parts():
+def test_gradient_goes_to_the_middle_entries():
     gradient = jax.jit(jax.grad(lambda x: median(x[None], axes=(1,))[0, 0]))
-    np.testing.assert_allclose(gradient(jnp.array([3.0, 1.0, 2.0])), [0, 0, 1])
-    np.testing.assert_allclose(gradient(jnp.array([4.0, 1.0, 3.0, 2.0])), [0, 0, 0.5, 0.5])
-    np.testing.assert_allclose(
-        gradient(jnp.array([2.0, 1.0, 2.0, 2.0, 9.0])), [1 / 3, 0, 1 / 3, 1 / 3, 0]
-    )
+    np.testing.assert_array_equal(gradient(jnp.array([3.0, 1.0, 2.0])), [0, 0, 1])
+    np.testing.assert_array_equal(gradient(jnp.array([4.0, 1.0, 3.0, 2.0])), [0, 0, 0.5, 0.5])
+    ties = jnp.array([2.0, 1.0, 2.0, 2.0, 9.0])
+    np.testing.assert_array_equal(gradient(ties), [1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(gradient(jnp.array([1.0, jnp.inf, jnp.inf])), [0, 1, 0])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradient_over_several_axes_is_that_of_the_sort(masked):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 4, 3, 5)), jnp.float32)
+    where = jnp.asarray(rng.random(x.shape) < 0.6) if masked else None
+    valid = jnp.ones(x.shape, bool) if where is None else where
+    weights = jnp.arange(1.0, 7).reshape(2, 1, 3, 1)
+    ours = jax.grad(lambda x: jnp.sum(weights * median(x, axes=(1, 3), where=where)))(x)
+    sort = lambda x: jnp.nanmedian(jnp.where(valid, x, jnp.nan), axis=(1, 3), keepdims=True)  # noqa: E731
+    np.testing.assert_array_equal(ours, jax.grad(lambda x: jnp.sum(weights * sort(x)))(x))
+    nothing = jax.grad(lambda x: median(x, axes=(0, 1, 2, 3), where=x > 99).sum())(x)
+    np.testing.assert_array_equal(nothing, 0)
