@@ -154,7 +154,7 @@ PRESETS: dict[Size, Preset] = {
         },
         learning_rate=1e-4,
         schedule="halved",
-        test_sigmas_255=tuple(float(s) for s in np.round(np.geomspace(5, 100, 21), 6)),
+        test_sigmas_255=tuple(float(s) for s in np.round(np.geomspace(5, 100, 20), 6)),
         repeats=20,
         detail=16.0,
         own_settings={

@@ -1,6 +1,7 @@
 """The figures of `experiments.regret`: regret over test levels, and where each choice puts the difficulty."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -45,9 +46,9 @@ def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
     means = results.mean_over(records, "regret", by=["train", "arm", "test"])
     figure = Figure(figsize=(3.2 * len(trains) + 1.8, 3.8), layout="constrained")
     grid = figure.subplots(1, len(trains), squeeze=False, sharey=True)[0]
-    styles = [(colour, line) for line in ("-", "--") for colour in plotting.COLOURS[1:]]
+    styles = [(colour, line) for line in ("-", "--", ":") for colour in plotting.COLOURS[1:]]
     for axes, train in zip(grid, trains):
-        for (colour, line), arm in zip(styles, arms):
+        for (colour, line), arm in zip(cycle(styles), arms):
             points = sorted((s, v) for (t, a, s), v in means.items() if (t, a) == (train, arm))
             if not points:  # not trained at this level
                 continue

@@ -8,10 +8,12 @@ from typing import Any, get_args
 import numpy as np
 
 from experiments import _cli, _comparison, _published, _runs
-from experiments._arms import Arm
+from experiments._arms import ARMS, Arm
 from wne_jax import results
 from wne_jax._files import write_atomically
 from wne_jax.data import NamedImage
+from wne_jax.data.mixtures import parse_mixture
+from wne_jax.data.sources import kind_of
 from wne_jax.denoiser import Denoiser
 from wne_jax.evaluation import Denoise
 from wne_jax.training import TrainConfig
@@ -60,12 +62,15 @@ def trained(
 
     Raises:
         FileExistsError: The folder holds results and `resume` is not set; nothing was trained.
+        FileNotFoundError: Nothing is to be trained, and there is no folder of trained networks.
         ValueError: A folder of `runs` holds the run of another configuration; nothing was trained.
     """
     if (workdir / "config.json").exists() and not options.resume:
         raise FileExistsError(
             f"{workdir} holds results already: --resume replaces them, --workdir names another folder"
         )
+    if wanted and not options.train and not options.runs.is_dir():
+        raise FileNotFoundError(f"there is no folder {options.runs} of trained networks")
     denoisers = _runs.networks(options, wanted)
     source = results.provenance(options)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -125,8 +130,6 @@ def published_at(curve: Sequence[_published.Record], arm: str, sigma_255: float)
         The PSNR; None outside of the curve, or where the arm has none.
 
     Example:
-        The paper's own reading is 34.16.
-
         >>> round(published_at(_published.sweep("dncnn_sigma25"), "wne", 10), 2)
         34.15
     """
@@ -153,6 +156,22 @@ def level_cells(
         )
         for arm in arms
         for level in levels
+    ]
+
+
+def other_trainings(arms: Iterable[Arm]) -> list[str]:
+    """What titles do not say: arms that are trained at levels of their own.
+
+    Example:
+        >>> other_trainings(["wne", "multi-noise"])
+        ['multi-noise is trained at 0 to 55, whatever the title says.']
+    """
+    own = {arm: ARMS[arm].get("train", {}).get("sigma_255") for arm in arms}
+    return [
+        f"{arm} is trained at {' to '.join(f'{sigma:g}' for sigma in levels)}, "
+        "whatever the title says."
+        for arm, levels in own.items()
+        if levels
     ]
 
 
@@ -193,15 +212,21 @@ def budgets(configs: Mapping[str, TrainConfig]) -> str:
         >>> text = budgets({arm: _runs.Runs().config(arm, 25) for arm in ("baseline", "wne")})
         >>> text.split(", gaussian")[0]
         '- baseline, wne: dncnn (depth 6, features 32), 750 steps of 16 crops 40x40 of embedded'
+        >>> budgets({"wne-capped": _runs.Runs().config("wne-capped", 25)}).split(", 750")[0]
+        '- wne-capped: dncnn (depth 6, features 32, base of 4 pixels, cap 1.3)'
     """
     kinds: dict[str, list[str]] = {}
     for label, config in configs.items():
-        model = config.model
+        model, levels = config.model, config.sigma_255
         sizes = [f"{name} {value}" for name, value in model.options.items() if name != "mode"]
+        sizes += [f"base of {model.detail:g} pixels"] if model.detail is not None else []
+        sizes += [f"cap {model.cap:g}"] if model.cap is not None else []
+        clean = all(kind_of(part.spec) == "clean" for part in parse_mixture(config.data))
+        span = f" from {levels[0]:g} to {levels[-1]:g}" if len(levels) > 1 else ""
+        noise = f"{config.noise} noise{span}, {config.objective}, " if clean else ""
         text = (
             f"{model.backbone} ({', '.join(sizes) or 'published size'}), {config.steps:,} steps of "
-            f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {config.noise} noise, "
-            f"{config.objective}, {config.loss}, "
+            f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {noise}{config.loss}, "
             f"learning rate {config.optimizer.learning_rate:g} {config.optimizer.schedule}, "
             f"seed {config.seed}"
         )

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def curves(outcomes: Mapping[str, Sequence[Outcome]], *, stop_255: float, title:
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     quality, level = figure.subplots(1, 2)
     starts, lengths = [], []
-    for colour, (model, of_model) in zip(plotting.COLOURS, outcomes.items()):
+    for colour, (model, of_model) in zip(cycle(plotting.COLOURS), outcomes.items()):
         longest = max(len(o.psnr) for o in of_model)
         psnr, sigma = (
             np.array(

@@ -6,10 +6,9 @@ images and eight draws of a in (0.5, 1.5), b in (-0.25, 0.25); of what is equiva
 the same networks, on whole images, stands beside it.
 
     python -m experiments.defects
-    WNE_DATA=... python -m experiments.defects --preset small --runs runs/evidence --no-train
+    WNE_DATA=... python -m experiments.defects --preset small --runs experiments/results/trained
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from experiments import _cli, _comparison, _sweeps
 from experiments._arms import Arm
 from wne_jax import plotting, results
 from wne_jax.evaluation import defect_sweep, psnr_sweep
-from wne_jax.training import TrainConfig
 
 ARMS: tuple[Arm, ...] = ("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-capped")
 
@@ -75,26 +73,11 @@ def main(options: Options) -> None:
         "Normalization-equivariance defect and PSNR over test levels (columns, in 8-bit units)",
         _comparison.tables(defect, form=".1e")
         | _comparison.tables(psnr)
-        | _sweeps.notes(cells, *other_trainings(wanted, level)),
+        | _sweeps.notes(cells, *_sweeps.other_trainings(options.arms)),
         {arm: config for arm, (_, config) in wanted.items()},
         source,
     )
     print("\n" + _summary(options, measured))
-
-
-def other_trainings(wanted: Mapping[str, tuple[Arm, TrainConfig]], level_255: float) -> list[str]:
-    """What titles do not say: arms that are trained elsewhere than at the level.
-
-    Example:
-        >>> other_trainings({"multi-noise": ("multi-noise", Options().config("multi-noise", 25))}, 25)
-        ['multi-noise is trained at 0 to 55, all others at 25.']
-    """
-    return [
-        f"{label} is trained at {' to '.join(f'{sigma:g}' for sigma in config.sigma_255)}, "
-        f"all others at {level_255:g}."
-        for label, (_, config) in wanted.items()
-        if config.sigma_255 != (level_255,)
-    ]
 
 
 def _draw(

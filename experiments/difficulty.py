@@ -100,6 +100,8 @@ def configs(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
 
 def main(options: Options) -> None:
     """Draw difficulties, compare, measure networks, report."""
+    if min(options.test_patches, options.number, options.batches) < 1:
+        raise ValueError("samples, batches and test_patches must be 1 or more")
     corpus = load_images(options.images, min_size=options.patch, data_dir=options.data_dir)
     sets = options.sets() if options.networks else {}
     images = [image for of_set in sets.values() for image in of_set]

@@ -12,7 +12,7 @@ of the wrapped network. But a convolutional network guesses place by place, from
 sees: where structure falls, too, the guess is uneven over the image.
 
     python -m experiments.input_only
-    WNE_DATA=... python -m experiments.input_only --preset small --runs runs/evidence --no-train
+    WNE_DATA=... python -m experiments.input_only --preset small --runs experiments/results/trained
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """PSNR at the noise level that a network was trained for: what equivariance costs where nothing is gained.
 
 Saied & Fleuret (2026), Tables 1, 7, 8 and 9: wrapped networks and equivariant architectures beside ordinary
-ones. `wne-capped`, whose statistic is the noise level, is ours and has no published figure. Rows of a table
-that is not chosen, and of a network that is not trained, are empty and say so.
+ones. `wne-capped`, whose statistic is the noise level, is ours and has no published figure. Rows of networks
+that were not run are empty and say so.
 
     python -m experiments.matched                                  # Table 1 without SwinIR, 2 cores
     WNE_DATA=... python -m experiments.matched --preset small --tables 1 7
@@ -148,7 +148,7 @@ def compare(
         for name in names[row.colour]:
             published = dict(zip(_published.LEVELS, figures.get(name, ())))
             for level in options.levels_255:
-                ours = means.get((name, row.model, level)) if row in chosen(options) else None
+                ours = means.get((name, row.model, level))
                 result = f"{row.table}: PSNR (dB) at the training level, {name}"
                 cells.append(
                     _comparison.cell(result, row.model, f"{level:g}", ours, published.get(level))

@@ -7,7 +7,7 @@ of the pixels (Table 12), and problems without a published counterpart. Both ite
 `wne_jax.solvers.iterate`, with the published constants; the published network is a SwinIR.
 
     python -m experiments.noise2noise
-    WNE_DATA=... python -m experiments.noise2noise --preset small --runs runs/evidence --no-train
+    WNE_DATA=... python -m experiments.noise2noise --preset small --runs experiments/results/trained
     WNE_DATA=... python -m experiments.noise2noise --preset paper --backbone swinir --arms n2n n2n-wne
 """
 
@@ -213,6 +213,8 @@ def sweep(
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, iterate, compare, draw."""
+    if min(options.max_steps, options.denoising_steps) < 1:
+        raise ValueError("max_steps and denoising_steps must be 1 or more")
     sets = options.sets()
     wanted, others = (
         {arm: (arm, options.config(arm, SIGMA_255, backbone=options.backbone)) for arm in arms}

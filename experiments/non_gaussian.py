@@ -17,6 +17,7 @@ it is, and leave 1.91 (sigma - sigma_train). The table of offsets shows what eac
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -143,7 +144,7 @@ def quality_curves(records: Sequence[Record], published: Sequence[Record], *, ti
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    for colour, model in zip(plotting.COLOURS, dict.fromkeys(r["model"] for r in records)):
+    for colour, model in zip(cycle(plotting.COLOURS), dict.fromkeys(r["model"] for r in records)):
         axes.plot(*_points(records, model), "o-", color=colour, label=model, ms=4)
         if theirs := _points(published, model):
             axes.plot(*theirs, "--", color=colour, lw=1, alpha=0.7, zorder=1)
@@ -231,9 +232,11 @@ def main(options: Options) -> None:
                 tables[title] = offset_table(options, records)
     _comparison.write(compared, options.workdir)
     shown = {label: config for label, (_, config) in configs.items()}
-    _sweeps.write_table(options.workdir, "Noise that is not Gaussian, and JPEG",
-                        _comparison.tables(compared) | tables | _sweeps.notes(compared),
-                        shown, source)  # fmt: skip
+    tables |= _sweeps.notes(compared, *_sweeps.other_trainings(options.arms))
+    _sweeps.write_table(
+        options.workdir, "Noise that is not Gaussian, and JPEG",
+        _comparison.tables(compared) | tables, shown, source,
+    )  # fmt: skip
     print("\n" + summary(options, found))
 
 

@@ -6,7 +6,7 @@ PSNR of a specialist, trained at that level with the same backbone and steps, mi
 the better of the arms `--specialists`, each the mean over seeds. A range, `--range-255 0 55`, is one more
 training level. (In the preset `paper` the unwrapped network has a loss and a schedule of its own.)
 
-    python -m experiments.regret                          # 43 small networks: an hour on 2 cores
+    python -m experiments.regret                          # 46 small networks: an hour on 2 cores
     WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-detail
 """
 
@@ -58,6 +58,8 @@ class Options(_sweeps.Sweep):
     """Training levels in 8-bit units."""
     range_255: tuple[float, float] | None = None
     """The ends of a range of training levels, as one more of them."""
+    test_sigmas_255: tuple[float, ...] | None = None
+    """Test noise levels in 8-bit units; by default 5, 10, 15, 25, 35, 50, 75, 100 and those of training."""
     seeds: int = 1
     """Networks of each candidate and specialist."""
     crop: int = 256
@@ -251,10 +253,12 @@ def under_changes(
 
 def main(options: Options) -> None:
     """Train what is missing, measure, compare, explain."""
-    if bad := [side for side in options.windows if options.crop % side]:
+    if bad := [side for side in options.windows if side < 1 or options.crop % side]:
         raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
     if options.crop < _regret_figures.PATCH:
         raise ValueError(f"crop must be {_regret_figures.PATCH} or more, not {options.crop}")
+    if own := [*_sweeps.other_trainings((*options.arms, *options.specialists))]:
+        raise ValueError(f"arms must be trained at the levels of this experiment: {own[0]}")
     sets = options.sets()
     if len(sets) > 1:
         raise ValueError(f"regret takes one test set, not {', '.join(sets)}")
@@ -263,7 +267,6 @@ def main(options: Options) -> None:
     candidates, specialists = wanted_networks(options)
     wanted = {n.label: (n.arm, _config(options, n)) for n in (*candidates, *specialists)}
     denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-    _comparison.clear(options.workdir, "*.csv", "regret.png", "coordinates.png")
 
     own = [
         record
@@ -277,6 +280,7 @@ def main(options: Options) -> None:
     records = regrets(swept, specialists_at(own, options.specialists))
     if not records:
         raise ValueError(f"{options.runs} holds no candidate, or no specialist of a test level")
+    _comparison.clear(options.workdir, "*.csv", "regret.png", "coordinates.png")
     windows = in_windows(options, denoisers, images)
     changes = under_changes(options, denoisers, images)
     named = {"specialists": own, "regret": records, "windows": windows, "changes": changes}
@@ -350,9 +354,13 @@ def report(
         title = f"PSNR (dB) at 25 under changes of contrast and brightness, trained at {trained}"
         tables[title] = results.pivot_table(named["changes"], "psnr", rows="arm", columns="change")
     seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
+    trained = {
+        arm if options.seeds == 1 else f"{arm} ({config.seed})": config
+        for arm, config in reversed(wanted.values())
+    }
     _sweeps.write_table(
         options.workdir, f"Regret: what one network for all levels lacks ({seeds})", tables,
-        dict(reversed(wanted.values())), source,
+        trained, source,
     )  # fmt: skip
     lines = ["Worst and mean regret over all training and test levels (dB):"]
     lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]

@@ -8,7 +8,7 @@ shows the figures where they lie. What was not run says so, with the command tha
     python -m experiments.report --runs experiments/results
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,15 +148,28 @@ def budget(section: Section, run: Run) -> str:
     name = f"**preset {config['preset']}**"
     if not section.trained or config.get("networks") is False:
         return f"{name} on {run.source['device']}"
-    backbones = config.get("backbones") or [config.get("backbone") or "dncnn"]
-    sizes = ", ".join(network(preset.networks[name]) or name for name in backbones)
-    data, steps = config.get("data") or preset.data, config.get("steps") or preset.train["steps"]
-    batch, patch = preset.train["batch"], preset.train["patch"]
-    ours = f"{name}: {sizes}, {steps:,} steps, {batch} crops of {patch}x{patch} of {data}"
+    ours = f"{name}: {'; '.join(dict.fromkeys(_trainings(run)))}"
     if not section.paper:
         return ours
     published = _arms.PRESETS["paper"].train["steps"]
     return f"{ours}; **published**: {published:,} steps or more, full-size networks"
+
+
+def _trainings(run: Run) -> Iterator[str]:
+    """How each network of a run was trained: those that its rows name, else its arms."""
+    config = run.source["config"]
+    networks = _arms.PRESETS[config["preset"]].networks
+    rows = [c["row"].split() for c in run.cells if c["ours"] != ""]
+    pairs = [(words[0], words[-1]) for words in rows if words[0] in networks]
+    arms = [arm for arm in config.get("arms") or () if arm in _arms.ARMS] or ["baseline"]
+    for backbone, arm in pairs or [(config.get("backbone") or "dncnn", arm) for arm in arms]:
+        settings = {name: config.get(name) for name in ("data", "steps")}
+        training = _arms.run_config(arm, config["preset"], 25.0, backbone=backbone, **settings)
+        size = network(networks[training.model.backbone]) or training.model.backbone
+        yield (
+            f"{size}, {training.steps:,} steps, {training.batch} crops of "
+            f"{training.patch}x{training.patch} of {training.data}"
+        )
 
 
 def network(options: Mapping[str, Any]) -> str:
@@ -214,7 +227,9 @@ def _comparison_table(cells: Sequence[Record]) -> Table:
 
 
 def _form(cells: Sequence[Record]) -> str:
-    """How the numbers of a column are written: with two digits after the point, unless they are small."""
+    """How the numbers of a column are written: dB with two digits, others with more where they are small."""
+    if all(map(_summary.in_decibels, cells)):
+        return ".2f"
     sizes = [
         abs(c[name]) for c in cells for name in ("ours", "published") if c[name] not in ("", 0)
     ]

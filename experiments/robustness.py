@@ -5,7 +5,7 @@ beside it in the tables; where their sweep lacks a level it is interpolated (`_s
 published as curves alone. `wne-capped` is ours.
 
     python -m experiments.robustness
-    WNE_DATA=... python -m experiments.robustness --preset small --runs runs/evidence --no-train
+    WNE_DATA=... python -m experiments.robustness --preset small --runs experiments/results/trained
     WNE_DATA=... python -m experiments.robustness --preset paper --backbone swinir
 """
 
@@ -113,7 +113,7 @@ def main(options: Options) -> None:
     _sweeps.write_table(
         options.folder,
         "Trained at one noise level, tested at all (columns, in 8-bit units)",
-        tables | _sweeps.notes(cells),
+        tables | _sweeps.notes(cells, *_sweeps.other_trainings(options.compared)),
         dict(wanted.values()),
         source,
     )

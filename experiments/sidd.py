@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _comparison, _published, _runs, _sweeps
-from experiments._arms import Arm
+from experiments._arms import ARMS, Arm
 from experiments._sidd_blocks import Blocks, load_blocks
 from wne_jax import results
 from wne_jax.data.mixtures import parse_mixture
@@ -57,10 +57,14 @@ def wanted(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
     """The networks, by arm.
 
     Raises:
-        ValueError: The training images are no pairs.
+        ValueError: The training images are no pairs, or an arm is a way to train without them.
     """
     if any(kind_of(part.spec) != "pairs" for part in parse_mixture(options.data)):
         raise ValueError(f"data must be pairs, sidd:DIR or pairs:NOISY:CLEAN, not {options.data!r}")
+    if objectives := [arm for arm in options.arms if "train" in ARMS[arm]]:
+        raise ValueError(
+            f"arms: {', '.join(objectives)} choose their noise or target, and pairs have both"
+        )
     # At level 0, since no noise is added to that of the cameras.
     changes: dict[str, Any] = {"backbone": options.backbone, "channels": 3}
     return {arm: (arm, options.config(arm, 0.0, **changes)) for arm in options.arms}
@@ -122,6 +126,8 @@ def cells(
 
 def main(options: Options) -> None:
     """Train what is missing, evaluate, report."""
+    if options.batch < 1:
+        raise ValueError(f"batch must be 1 or more, not {options.batch}")
     configs = wanted(options)
     blocks = load_blocks(options.blocks)
     denoisers, source = _sweeps.trained(options, configs, options.workdir)

@@ -178,3 +178,23 @@ def test_the_euler_ratio_is_what_a_bias_leaves():
 def test_mistakes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((2, 4, 4, 1)))
+
+
+def test_what_is_odd_is_still_right(key):
+    y = jax.random.normal(key, (2, 4, 4, 1))
+    np.testing.assert_array_equal(analysis.euler_ratio(lambda y: 0 * y, y), 0)
+    assert analysis.filters(blur, y[:1], []).shape == (0, 4, 4, 1)
+    spoilt = analysis.normalized_error(lambda y: y.at[0].set(jnp.nan), y, 0 * y)
+    assert jnp.isnan(spoilt).tolist() == [True, False]  # an estimate may have diverged
+    bytes_ = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
+    down = lambda y: y - 10  # noqa: E731
+    np.testing.assert_array_equal(
+        analysis.normalized_error(down, bytes_, bytes_),
+        analysis.normalized_error(down, bytes_.astype(jnp.float32), bytes_),
+    )
+    as_int, as_float = (
+        analysis.psnr_from_error(0.0, 1.0, 2**16, data_range=r) for r in (255, 255.0)
+    )
+    assert as_int == as_float
+    with jax.enable_x64(True):
+        assert analysis.draw_difficulty(key, [3.0], 100).dtype == jnp.float32

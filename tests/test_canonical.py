@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.canonical import blend, multi_scale
+from wne_jax import models
+from wne_jax.canonical import Rescaled, blend, multi_scale
 from wne_jax.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
@@ -43,8 +44,22 @@ def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(res
     assert ("canonical" in variables["params"]) == (rescale == "learned")
 
 
+def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
+    # Averaged over 2 x 2 pixels nothing is left of a checkerboard, or of one with faint noise little.
+    board = jnp.asarray((-1.0) ** np.add.outer(range(64), range(64)), jnp.float32)[None, ..., None]
+    noise = jax.random.normal(key, board.shape)
+    factors = [multi_scale(normalize(board + eps * noise)[0]).item() for eps in (0.0, 1e-5)]
+    np.testing.assert_allclose(factors[0], factors[1], rtol=1e-3)
+    assert factors[0] > 0.02
+
+
 def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(ValueError, match="rescale must be one of blend"):
+    for change in ({"statistics": "noise_level"}, {"anchor": (0.5, 0.2)}, {"wrapper": "scale"}):
+        with pytest.raises(ValueError, match="rescale needs the wrapper wne, statistics mean_std"):
+            ModelConfig(**{"wrapper": "wne", "rescale": "blend"} | change)
+    with pytest.raises(ValueError, match="must be blind"):
+        Rescaled(models.DnCNN(conditioned=True), "blend")
+    with pytest.raises(ValueError, match="factor must be one of blend"):
         ModelConfig(wrapper="wne", rescale="cubic").build()
     with pytest.raises(ValueError, match="exclude each other"):
         ModelConfig(wrapper="wne", rescale="blend", detail=4.0)

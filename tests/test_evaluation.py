@@ -116,6 +116,8 @@ def test_a_conditioned_function_is_told_the_level():
     f.conditioned = True
     psnr_sweep({"f": f}, images()[:1], (51, 102), KEY, progress=False)
     assert told == [0.2, 0.4]
+    with pytest.raises(ValueError, match="the defect is of blind denoisers; f is told"):
+        defect_sweep({"f": f}, images()[:1], (51,), KEY, progress=False)
 
 
 def test_the_defect_is_that_of_each_image_whatever_its_neighbours():
@@ -130,7 +132,24 @@ def test_the_defect_is_that_of_each_image_whatever_its_neighbours():
         assert (record["defect"] < 1e-6) == (record["model"] == "blur")
 
 
+def test_all_models_see_the_same_pixels():
+    seen = {"one": [], "two": []}
+    models = {name: lambda y, of=of: of.append(y) or y for name, of in seen.items()}
+    psnr_sweep(models, images()[:1], (5, 25), KEY, repeats=2, progress=False)
+    assert len(seen["one"]) == 4
+    for one, two in zip(*seen.values()):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_levels_that_cannot_be_are_refused():
+    for level in (-25.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="levels must be 0 or more"):
+            psnr_sweep(MODELS, images(), (level,), KEY, progress=False)
+
+
 def test_an_unknown_noise_is_named():
+    with pytest.raises(ValueError, match="gaussian"):
+        noisy_and_clean(images()[0], 25.0, KEY, noise="pink")
     with pytest.raises(ValueError, match="gaussian"):
         psnr_sweep(MODELS, images(), (25,), KEY, noise="pink", progress=False)
 

@@ -68,3 +68,17 @@ def test_gradient_over_several_axes_is_that_of_the_sort(masked):
     np.testing.assert_array_equal(ours, jax.grad(lambda x: jnp.sum(weights * sort(x)))(x))
     nothing = jax.grad(lambda x: median(x, axes=(0, 1, 2, 3), where=x > 99).sum())(x)
     np.testing.assert_array_equal(nothing, 0)
+
+
+def test_second_derivatives_see_the_entries():
+    x = jnp.array([3.0, 1.0, 2.0])
+    square = lambda x: median(x[None], axes=(1,))[0, 0] ** 2  # noqa: E731
+    np.testing.assert_array_equal(jax.hessian(square)(x), np.diag([0, 0, 2.0]))
+
+
+def test_nan_of_either_sign_is_the_largest_and_has_no_gradient():
+    for nan in (np.float32(np.nan), -np.float32(np.nan)):
+        x = jnp.array([[nan, 1.0, 2.0]])
+        assert median(x, axes=(1,)) == 2
+        gradient = jax.grad(lambda x: median(x, axes=(1,))[0, 0])(x)
+        np.testing.assert_array_equal(gradient, [[0, 0, 1]])

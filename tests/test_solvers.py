@@ -267,6 +267,16 @@ def test_any_function_serves_as_projector():
     np.testing.assert_array_equal(found.estimate[:, 1:], 0)
 
 
+def test_a_projector_of_ones_own_need_not_be_a_pytree():
+    class Rows(solvers.Projector):
+        def __call__(self, y):
+            return y.at[:, 1:].set(0)
+
+    x = normal(*SHAPE)
+    found = iterate(lambda y: 0 * y, 0 * x, projector=Rows(), observed=x, beta=1.0)
+    np.testing.assert_array_equal(found.estimate[:, 0], x[:, 0])
+
+
 def conditioned(y, sigma):
     return y
 

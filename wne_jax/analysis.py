@@ -37,8 +37,8 @@ from jax.typing import ArrayLike
 
 from wne_jax._dtypes import at_least_float32
 from wne_jax.equivariance import Map, euler_residual
-from wne_jax.statistics import Pair, Statistics, given, mean_std
-from wne_jax.transforms import normalize
+from wne_jax.statistics import Pair, Statistics, mean_std
+from wne_jax.transforms import in_coordinates, normalize
 
 
 class Problem(NamedTuple):
@@ -76,7 +76,7 @@ def normalized_problem(
             f"noisy and clean must have one shape, not {jnp.shape(noisy)} and {jnp.shape(clean)}"
         )
     z, stats = normalize(noisy, statistics=statistics)
-    return Problem(z, _in_coordinates(clean, stats), stats)
+    return Problem(z, in_coordinates(jnp.asarray(clean).astype(z.dtype), stats), stats)
 
 
 def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std) -> Array:
@@ -88,7 +88,7 @@ def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_st
         statistics: The pair that is removed.
 
     Returns:
-        One value an instance, `[B]`.
+        One value an instance, `[B]`; 0 for a constant noisy image, which has no coordinates.
 
     Example:
         Noise on a constant is all that there is to see, so that the difficulty is the square root of d:
@@ -151,8 +151,8 @@ def draw_difficulty(key: Array, snr: ArrayLike, d: int) -> Array:
     """
     snr = jnp.asarray(snr, jnp.float32)
     key_mean, key_along, key_rest = jax.random.split(key, 3)
-    mean, along = (jax.random.normal(k, snr.shape) for k in (key_mean, key_along))
-    rest = 2 * jax.random.gamma(key_rest, d / 2 - 1, snr.shape)
+    mean, along = (jax.random.normal(k, snr.shape, snr.dtype) for k in (key_mean, key_along))
+    rest = 2 * jax.random.gamma(key_rest, d / 2 - 1, snr.shape, snr.dtype)
     noise = jnp.square(mean) + jnp.square(along) + rest
     return jnp.sqrt(d * noise / (jnp.square(jnp.sqrt(d * snr) + along) + rest))
 
@@ -199,10 +199,11 @@ def normalized_error(
         statistics: The pair that makes the coordinates.
 
     Returns:
-        Decibels, `[B]`: more is better.
+        Decibels, `[B]`: more is better; infinite for a constant noisy image, which has no coordinates.
     """
     _, target, stats = normalized_problem(noisy, clean, statistics=statistics)
-    estimate = _in_coordinates(f(jnp.asarray(noisy)), stats)
+    noisy = jnp.asarray(noisy)
+    estimate = in_coordinates(f(noisy.astype(at_least_float32(noisy.dtype))), stats)
     return -10 * jnp.log10(_energy(estimate - target))
 
 
@@ -222,7 +223,7 @@ def psnr_from_error(
     Returns:
         Decibels, `[B]`.
     """
-    peak = 10 * jnp.log10(d * data_range**2)
+    peak = 10 * jnp.log10(float(d) * data_range**2)
     return peak + jnp.asarray(error) - 20 * jnp.log10(jnp.asarray(scale))
 
 
@@ -261,7 +262,7 @@ def filters(f: Map, y: ArrayLike, pixels: Sequence[tuple[int, int]], *, channel:
             raise ValueError(
                 f"pixel ({row}, {column}) of channel {channel} is outside of {value.shape[1:]}"
             )
-    rows, columns = jnp.asarray(pixels).T
+    rows, columns = jnp.asarray(pixels, jnp.int32).reshape(-1, 2).T
     number = jnp.arange(len(pixels))
     chosen = jnp.zeros((len(pixels), *value.shape), value.dtype)
     chosen = chosen.at[number, 0, rows, columns, channel].set(1)
@@ -284,12 +285,8 @@ def euler_ratio(f: Map, y: ArrayLike) -> Array:
     """
     y = jnp.asarray(y)
     y = y.astype(at_least_float32(y.dtype))
-    return jnp.sqrt(_energy(euler_residual(f, y)) / _energy(f(y)))
-
-
-def _in_coordinates(x: ArrayLike, stats: Statistics) -> Array:
-    """An image in the normalized coordinates of another."""
-    return normalize(x, statistics=given(stats))[0]
+    missed, whole = _energy(euler_residual(f, y)), _energy(f(y))
+    return jnp.sqrt(jnp.where(missed > 0, missed / whole, 0))
 
 
 def _energy(x: Array) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from wne_jax.modules import Around
-from wne_jax.statistics import high_pass, noise_level
+from wne_jax.statistics import FLOOR, high_pass, noise_level
 
 Factor = Literal["blend", "multi_scale", "learned"]
 
@@ -55,16 +55,16 @@ def multi_scale(z: Array) -> Array:
     """
     logs, gain, octave = [], 1.0, z
     for _ in range(4):
-        level = high_pass(octave).scale
-        varies = level > 0
-        logs.append(jnp.where(varies, jnp.log(gain * jnp.where(varies, level, 1)), 0))
+        level = gain * high_pass(octave).scale
+        logs.append(jnp.log(jnp.maximum(level, FLOOR)))  # an octave may be empty
         height, width = octave.shape[1] // 2, octave.shape[2] // 2
         if min(height, width) < 4:
             break
         even = octave[:, : 2 * height, : 2 * width]
         pooled = jnp.reshape(even, (even.shape[0], height, 2, width, 2, even.shape[3]))
         octave, gain = jnp.mean(pooled, axis=(2, 4)), 2 * gain
-    return jnp.exp(sum(logs[1:], start=logs[0]) / len(logs))
+    constant = jnp.all(z == 0, axis=(1, 2, 3), keepdims=True)
+    return jnp.where(constant, 1, jnp.exp(sum(logs[1:], start=logs[0]) / len(logs)))
 
 
 class LearnedFactor(nn.Module):
@@ -98,7 +98,7 @@ class Rescaled(Around):
         factor: What k is: "blend", "multi_scale", or "learned", which adds parameters under `canonical`.
 
     Raises:
-        ValueError: An unknown factor.
+        ValueError: An unknown factor, or a network that is told the noise level.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -112,11 +112,13 @@ class Rescaled(Around):
     factor: Factor
 
     def __post_init__(self):
-        """Refuse an unknown factor."""
+        """Refuse an unknown factor, and levels that would have to be divided by it."""
         if self.factor not in get_args(Factor):
             raise ValueError(
-                f"rescale must be one of {', '.join(get_args(Factor))}; not {self.factor!r}"
+                f"factor must be one of {', '.join(get_args(Factor))}; not {self.factor!r}"
             )
+        if self.conditioned:
+            raise ValueError("a rescaled network must be blind; this one is told the noise level")
         super().__post_init__()
 
     def setup(self):
@@ -131,4 +133,5 @@ class Rescaled(Around):
             k = self.canonical(z)
         else:
             k = blend(z) if self.factor == "blend" else multi_scale(z)
+        k = k.astype(z.dtype)
         return k * self.network(z / k, **kwargs)

@@ -71,6 +71,8 @@ def on_detail(
 class Detail(Around):
     """Linen module of `on_detail`: wrap it by `WNE`. It adds no parameters; the variables are the backbone's.
 
+    For low precision give the backbone a `dtype`, not the wrapper: that would round the base, too.
+
     Attributes:
         network: A denoiser.
         blur: Standard deviation of the Gaussian, in pixels.
@@ -102,11 +104,6 @@ class Detail(Around):
     def __call__(self, z: Array, *args: Any, **kwargs: Any) -> Array:
         """Denoise; see `on_detail`."""
         return on_detail(self.network, z, *args, blur=self.blur, cap=self.cap, **kwargs)
-
-    @property
-    def conditioned(self) -> bool:
-        """Whether the backbone wants the noise level."""
-        return bool(getattr(self.network, "conditioned", False))
 
     @property
     def receptive_radius(self) -> int | None:

@@ -13,6 +13,7 @@ Two degradations stand where noise does, without a key: "jpeg" and "quantize". T
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -149,7 +150,12 @@ def defect_sweep(
 
     Returns:
         Records with `image, sigma_255, repeat, model, defect`, the mean over `samples` draws of a and b.
+
+    Raises:
+        ValueError: What `psnr_sweep` refuses, and conditioned models: their level would change with a.
     """
+    if told := [name for name, f in denoisers.items() if getattr(f, "conditioned", False)]:
+        raise ValueError(f"the defect is of blind denoisers; {', '.join(told)} is told the level")
     records = []
     for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, "defect"):
         for model, denoise in denoisers.items():
@@ -166,14 +172,22 @@ def noisy_and_clean(
 ) -> tuple[Array, Array]:
     """One image of a sweep by itself: the noise that the sweep with this key draws for it.
 
+    Args:
+        image: Clean image.
+        sigma_255: Noise level, in 8-bit units.
+        key: Random key of the sweep.
+        repeat: Which draw.
+        noise: Name in `wne_jax.noise.NOISES` or `DEGRADATIONS`.
+
     Returns:
         Noisy and clean image, f32[1, H, W, C] each.
+
+    Raises:
+        ValueError: An unknown noise, or a level that it cannot have.
     """
-    clean = jnp.asarray(to_unit(image.pixels))
-    if noise in DEGRADATIONS:
-        return _degrade(noise, clean[None], sigma_255), clean[None]
-    noisy = NOISES[noise](_key(key, image.name, sigma_255, repeat), clean, sigma_255 / 255)
-    return noisy[None], clean[None]
+    clean = jnp.asarray(to_unit(image.pixels))[None]
+    corrupt = _corruption(noise, [sigma_255])
+    return corrupt(_key(key, image.name, sigma_255, repeat)[None], clean, sigma_255), clean
 
 
 def _metric_sweep(
@@ -237,7 +251,7 @@ def _noisy_batches(
 ) -> Iterator[_NoisyBatch]:
     """Noisy images by size, level and repeat, with a progress bar over them."""
     chunks = list(_chunks(images))
-    corrupt = _corruption(noise)
+    corrupt = _corruption(noise, sigmas_255)
     with tqdm(
         total=len(chunks) * len(sigmas_255) * repeats,
         desc=label,
@@ -256,15 +270,21 @@ def _noisy_batches(
                     bar.update()
 
 
-def _corruption(noise: str) -> Callable[[Array, Array, float], Array]:
-    """What makes noisy images of keys [B], clean images [B, H, W, C] and a level."""
+def _corruption(noise: str, sigmas_255: Sequence[float]) -> Callable[[Array, Array, float], Array]:
+    """What makes noisy images of keys [B], clean images [B, H, W, C] and a level, one of those given."""
+    if bad := [level for level in sigmas_255 if not 0 <= level < np.inf]:
+        raise ValueError(f"levels must be 0 or more and finite, not {bad[0]}")
     if noise in DEGRADATIONS:
         return lambda _, clean, level: _degrade(noise, clean, level)
     if noise not in NOISES:
         known = sorted(NOISES | DEGRADATIONS)
         raise ValueError(f"noise must be one of {known}, not {noise!r}")
-    draw = jax.jit(jax.vmap(NOISES[noise], in_axes=(0, 0, None)))
-    return lambda keys, clean, level: draw(keys, clean, level / 255)
+    return lambda keys, clean, level: _draw(noise)(keys, clean, level / 255)
+
+
+@cache
+def _draw(noise: str) -> Callable[[Array, Array, float], Array]:
+    return jax.jit(jax.vmap(NOISES[noise], in_axes=(0, 0, None)))
 
 
 def _degrade(name: str, clean: Array, level: float) -> Array:

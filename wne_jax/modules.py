@@ -176,6 +176,11 @@ class Around(nn.Module):
         """What the sides of the backbone's input must be multiples of."""
         return getattr(self.network, "multiple", 1)
 
+    @property
+    def conditioned(self) -> bool:
+        """Whether the backbone wants the noise level."""
+        return bool(getattr(self.network, "conditioned", False))
+
 
 def padding_multiple(model: nn.Module) -> int:
     """What the sides of images are padded to a multiple of: as the wrapper says, or its backbone, or 1."""

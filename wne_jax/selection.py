@@ -18,10 +18,10 @@ from jax import Array, lax
 
 
 def _ordered_bits(x: Array) -> Array:
-    """Unsigned integers in the order of the floats `x` (f32 -> u32, f64 -> u64)."""
+    """Unsigned integers in the order of the floats `x` (f32 -> u32, f64 -> u64), NaN of any sign last."""
     width = x.dtype.itemsize * 8
     unsigned = jnp.dtype(f"uint{width}")
-    bits = lax.bitcast_convert_type(x, unsigned)
+    bits = lax.bitcast_convert_type(jnp.where(jnp.isnan(x), jnp.nan, x), unsigned)
     sign = jnp.array(1 << (width - 1), unsigned)
     return jnp.where(bits >= sign, ~bits, bits | sign)
 
@@ -55,6 +55,7 @@ def _select(
     return [_floats(entry, x.dtype) for entry in lax.fori_loop(0, highest + 1, set_next_bit, start)]
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _middle(x: Array, axes: tuple[int, ...], where: Array | None) -> list[Array]:
     """The middle entries over `axes`: one where their number is known to be odd, else two."""
     if where is not None:
@@ -64,34 +65,22 @@ def _middle(x: Array, axes: tuple[int, ...], where: Array | None) -> list[Array]
     return _select(x, sorted({(number - 1) // 2, number // 2}), axes, where)
 
 
-def _mean(middle: list[Array], axes: tuple[int, ...], where: Array | None) -> Array:
-    mean = jnp.stack(middle).mean(axis=0)
-    return mean if where is None else jnp.where(where.any(axes, keepdims=True), mean, 0)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _median(x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
-    return _mean(_middle(x, axes, where), axes, where)
-
-
-@_median.defjvp
-def _median_jvp(axes, primals, tangents):
+@_middle.defjvp
+def _middle_jvp(axes, primals, tangents):
     (x, where), (dx, _) = primals, tangents
     middle = _middle(x, axes, where)
 
     def flat(x):
-        ends = tuple(range(-len(axes), 0))
-        moved = jnp.moveaxis(x, axes, ends)
+        moved = jnp.moveaxis(x, axes, range(-len(axes), 0))
         return moved.reshape(*moved.shape[: -len(axes)], -1)
 
     def tangent(entry):
-        distance = jnp.abs(x - entry)
-        if where is not None:
-            distance = jnp.where(where, distance, jnp.inf)
-        nearest = jnp.argmin(flat(distance), axis=-1, keepdims=True)
+        distance = jnp.where(x == entry, 0, jnp.abs(x - entry))
+        known = ~jnp.isnan(distance) if where is None else ~jnp.isnan(distance) & where
+        nearest = jnp.argmin(flat(jnp.where(known, distance, jnp.inf)), axis=-1, keepdims=True)
         return jnp.take_along_axis(flat(dx), nearest, axis=-1).reshape(entry.shape)
 
-    return _mean(middle, axes, where), _mean([tangent(m) for m in middle], axes, where)
+    return middle, [tangent(entry) for entry in middle]
 
 
 def median(x: Array, *, axes: tuple[int, ...], where: Array | None = None) -> Array:
@@ -112,4 +101,5 @@ def median(x: Array, *, axes: tuple[int, ...], where: Array | None = None) -> Ar
         >>> median(jnp.array([[5.0, 1.0, 2.0, 9.0]]), axes=(1,))
         Array([[3.5]], dtype=float32)
     """
-    return _median(x, axes, where)
+    mean = jnp.stack(_middle(x, axes, where)).mean(axis=0)
+    return mean if where is None else jnp.where(where.any(axes, keepdims=True), mean, 0)

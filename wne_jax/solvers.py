@@ -366,7 +366,8 @@ def _psnr(estimate: Array, reference: Array) -> Array:
 
 def _pytree(projector: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """What compiled functions take as an argument."""
-    return projector if isinstance(projector, Projector) else Partial(projector)
+    is_leaf = any(leaf is projector for leaf in jax.tree.leaves(projector))
+    return Partial(projector) if is_leaf else projector
 
 
 def _noise(keys: Array, like: Array) -> Array:

@@ -74,10 +74,14 @@ def normalize(
             "y has NaN or infinite entries: mend them, or mask them with where=jnp.isfinite(y)"
         )
     stats = statistics(y, axes=axes, where=where)
+    z = in_coordinates(y, stats)
+    return z if where is None else jnp.where(where, z, 0), stats
+
+
+def in_coordinates(y: Array, stats: Statistics) -> Array:
+    """An array in normalized coordinates, its own or another's: 0 where the scale is 0."""
     varies = stats.scale > 0
-    valid = varies if where is None else varies & where
-    z = jnp.where(valid, (y - stats.location) / jnp.where(varies, stats.scale, 1), 0)
-    return z, stats
+    return jnp.where(varies, (y - stats.location) / jnp.where(varies, stats.scale, 1), 0)
 
 
 def process(

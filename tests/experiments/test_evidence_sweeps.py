@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ def done(tmp_path_factory):
         defects.main(defects.Options(arms=arms, workdir=root / "defects", **at_25))
         input_only.main(input_only.Options(workdir=root / "input_only", **at_25))
         matched.main(matched.Options(
-            levels_255=(25.0, 50.0), tables=("1", "7"), train=False, workdir=root / "matched", **common,
+            levels_255=(25.0, 50.0), tables=("1",), train=False, workdir=root / "matched", **common,
         ))  # fmt: skip
         with pytest.raises(FileExistsError, match="--resume replaces them"):
             matched.main(matched.Options(workdir=root / "matched", **common))
@@ -237,10 +238,21 @@ def test_results_of_networks_that_are_gone_go_too_and_other_files_stay(done, tmp
         workdir = tmp_path / script.__name__.rpartition(".")[2]
         shutil.copytree(done / workdir.name, workdir)
         (workdir / "mine.txt").touch()
+        (tmp_path / "none").mkdir(exist_ok=True)
         script.main(script.Options(workdir=workdir, **common))
         left = {path.name for path in workdir.iterdir()}
         assert left == {"config.json", "comparison.csv", "table.md", "mine.txt"}
         assert all(c["ours"] == "" for c in _comparison.read(workdir))
+
+
+def test_a_folder_of_networks_that_is_not_there_spoils_nothing(done):
+    before = (done / "robustness/table.md").read_bytes()
+    with pytest.raises(FileNotFoundError, match="there is no folder nowhere"):
+        robustness.main(robustness.Options(
+            test=(f"folder:{done / 'Set12'}",), resume=True, train=False, runs=Path("nowhere"),
+            workdir=done / "robustness",
+        ))  # fmt: skip
+    assert (done / "robustness/table.md").read_bytes() == before
 
 
 def test_tables_say_how_published_figures_are_to_be_read(done):

@@ -148,3 +148,16 @@ def test_windows_are_pasted_where_they_were_cut(key):
 def test_windows_that_do_not_divide_the_crop_are_refused():
     with pytest.raises(ValueError, match="windows must divide crop"):
         main(Options(windows=(48,), crop=256))
+
+
+def test_mistakes_are_refused_and_what_is_there_stays(regret):
+    before = {p.name: p.read_bytes() for p in regret.workdir.iterdir() if p.is_file()}
+    again = dataclasses.replace(regret, resume=True)
+    for change, error, message in (
+        ({"runs": regret.runs / "nowhere"}, FileNotFoundError, "no folder"),
+        ({"windows": (0,)}, ValueError, "windows must divide"),
+        ({"arms": ("multi-noise",)}, ValueError, "multi-noise is trained at 0 to 55"),
+    ):
+        with pytest.raises(error, match=message):
+            main(dataclasses.replace(again, **change))
+    assert before == {p.name: p.read_bytes() for p in regret.workdir.iterdir() if p.is_file()}

@@ -141,3 +141,8 @@ def test_images_that_are_no_pairs_are_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ValueError, match="data must be pairs"):
         main(Options(data="embedded", workdir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_ways_to_train_without_pairs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="arms: n2n, soft-ne choose their noise or target"):
+        main(Options(arms=("baseline", "n2n", "soft-ne"), workdir=tmp_path / "run"))

@@ -30,7 +30,14 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
         path.write_text(json.dumps(dataclasses.asdict(TrainConfig()) | change))
         with pytest.raises(ValueError, match=r"config.json .*unknown keys"):
             load_config(path)
-    for broken in ('{"steps": ', "[1]", '{"model": 3}', '{"steps": "many"}', '{"sigma_255": "x"}'):
+    for broken in (
+        '{"steps": ',
+        "[1]",
+        '{"model": 3}',
+        '{"steps": "many"}',
+        '{"sigma_255": "x"}',
+        '{"model": {"options": null}}',
+    ):
         path.write_text(broken)
         with pytest.raises(ValueError, match=r"config.json is not a training configuration"):
             load_config(path)

@@ -55,6 +55,8 @@ class ModelConfig:
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
+        if not isinstance(self.options, Mapping):
+            raise ValueError(f"options must be a mapping of names, not {self.options!r}")
         lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}
         object.__setattr__(self, "options", self.options | lists)  # as they were before JSON
         object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
@@ -69,6 +71,9 @@ class ModelConfig:
             )
         if inside.count(None) < 2:
             raise ValueError("trained_sigma_255, detail and rescale exclude each other")
+        plain = (self.wrapper, self.statistics, self.anchor) == ("wne", "mean_std", Anchor())
+        if self.rescale is not None and not plain:
+            raise ValueError("rescale needs the wrapper wne, statistics mean_std, and no anchor")
         if self.rescale is not None and self.conditioned:
             raise ValueError("rescale is for blind networks; this one is told the level")
         for name in ("detail", "cap"):
