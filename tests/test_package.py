@@ -26,6 +26,9 @@ TABLES = {
     "regret/table.md": "## All pairs",
     "robustness/table.md": "## PSNR (dB), Set12, dncnn trained at 25",
     "regret_range/table.md": "## Regret (dB), trained at 2 to 55",
+    "regret_seeds/table.md": "## All pairs",
+    "defects/table.md": "## PSNR",
+    "noise2noise/table.md": "## Table 11",
 }
 """Files of results, and the heading of the section whose rows the README has."""
 
