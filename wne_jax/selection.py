@@ -58,11 +58,13 @@ def _select(
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _middle(x: Array, axes: tuple[int, ...], where: Array | None) -> list[Array]:
     """The middle entries over `axes`: one where their number is known to be odd, else two."""
-    if where is not None:
-        count = jnp.sum(where, axis=axes, keepdims=True, dtype=jnp.int32)
-        return _select(x, [jnp.maximum(count - 1, 0) // 2, count // 2], axes, where)
     number = math.prod(x.shape[axis] for axis in axes)
-    return _select(x, sorted({(number - 1) // 2, number // 2}), axes, where)
+    if where is None and isinstance(number, int):
+        return _select(x, sorted({(number - 1) // 2, number // 2}), axes, where)
+    # A mask, or symbolic sizes.
+    valid = jnp.ones(x.shape, bool) if where is None else where
+    count = jnp.sum(valid, axis=axes, keepdims=True, dtype=jnp.int32)
+    return _select(x, [jnp.maximum(count - 1, 0) // 2, count // 2], axes, where)
 
 
 @_middle.defjvp

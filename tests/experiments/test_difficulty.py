@@ -203,6 +203,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
 def test_filters_of_networks_that_are_gone_go_too(ran, tmp_path):
     source = json.loads((ran / "filters/config.json").read_text())["config"]
     shutil.copytree(ran / "filters", tmp_path / "filters")
+    (tmp_path / "nothing").mkdir()
     filters.main(filters.Options(
         data=source["data"], test=source["test"], size=48, window=17, resume=True, train=False,
         runs=tmp_path / "nothing", workdir=tmp_path / "filters",

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import _cli, mismatch, overhead
+from experiments import _cli, _published, mismatch, overhead
 from experiments.mismatch import PRESETS, Options, arm_configs, evaluate, load_arms
 from experiments.mismatch import test_images as held_out_images
 from wne_jax import results
@@ -69,7 +69,8 @@ def test_the_papers_own_settings_live_in_its_preset():
     arms = arm_configs(Options(preset="paper", arms=("baseline", "wne")))
     assert (arms["baseline"].loss, arms["wne"].loss) == ("l1", "mse")
     assert arms["wne"].optimizer.schedule == "halved" and arms["wne"].steps == 500_000
-    assert len(PRESETS["paper"].test_sigmas_255) == 21
+    published = {round(r["sigma_255"], 6) for r in _published.sweep("dncnn_sigma25")}
+    assert {*PRESETS["paper"].test_sigmas_255, 25.0} == published
 
 
 ARMS = ("--arms", "baseline", "wne", "--steps", 3, "--test-sigmas-255", 5, 90)

@@ -172,6 +172,7 @@ def test_each_backbone_has_its_folder():
 
 def test_results_of_networks_that_are_gone_go_too(options, tmp_path):
     shutil.copytree(options.workdir, tmp_path / "run")
+    (tmp_path / "none").mkdir()
     main(dataclasses.replace(
         options, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"
     ))  # fmt: skip

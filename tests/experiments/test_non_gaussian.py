@@ -102,6 +102,7 @@ def test_a_folder_of_results_is_not_overwritten_unasked(run):
 
 def test_results_of_networks_that_are_gone_go_too(run, tmp_path):
     shutil.copytree(run.workdir, tmp_path / "run")
+    (tmp_path / "none").mkdir()
     main(dataclasses.replace(run, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"))
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.json", "comparison.csv", "table.md"}
