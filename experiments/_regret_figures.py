@@ -56,7 +56,8 @@ def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
         axes.axhline(0, color="0.6", lw=1)
         levels = sorted({r["test"] for r in records if r["train"] == train})
         for end in train.split(" to "):
-            axes.axvline(max(float(end), levels[0]), color="0.6", lw=1, ls=":")
+            if levels[0] <= float(end) <= levels[-1]:
+                axes.axvline(float(end), color="0.6", lw=1, ls=":")
         axes.set_xscale("log")
         axes.set_xticks(levels, [f"{sigma:g}" for sigma in levels], fontsize=7)
         axes.set_xticks([], minor=True)
