@@ -77,6 +77,7 @@ def draw(options: Options, records: list[dict[str, Any]], source: dict[str, Any]
                 train_sigma_255=(level,),
                 value=value,
                 published=published,
+                models=options.compared,
                 title=f"{name}, {options.backbone} trained at {level:g}",
             )
             path = options.folder / f"{value}-{name}-{options.backbone}-{level:g}.png"

@@ -47,6 +47,17 @@ def test_published_curves_are_drawn_behind_those_of_the_same_model_alone():
     assert "published" not in [line.get_label() for line in axes.get_lines()]
 
 
+def test_a_model_keeps_its_colour_where_another_is_missing():
+    def colours(rows, **models):
+        axes = plotting.sweep_curves(rows, train_sigma_255=(25.0,), **models).axes[0]
+        return {line.get_label(): line.get_color() for line in axes.get_lines()}
+
+    alone = [r for r in records() if r["model"] == "wne"]
+    both = colours(records())
+    assert colours(alone, models=("bare", "wne"))["wne"] == both["wne"] != colours(alone)["wne"]
+    assert "bare" not in colours(alone, models=("bare", "wne"))
+
+
 def test_published_points_beyond_our_levels_do_not_stretch_the_axes():
     def axes(published):
         return plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[

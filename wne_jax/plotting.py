@@ -23,6 +23,7 @@ def sweep_curves(
     train_sigma_255: Sequence[float],
     value: str = "psnr",
     published: Sequence[Record] = (),
+    models: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
     """Output over input quality, a curve a model, as in Figure 3 of Saied & Fleuret (2026).
@@ -32,6 +33,7 @@ def sweep_curves(
         train_sigma_255: Training levels, marked where they occur in the sweep (a range is shaded).
         value: "psnr" or "ssim".
         published: Records of published curves of the same models, drawn thin and dashed behind ours.
+        models: Those with the first colours, drawn or not: a model looks the same in several figures.
         title: Title of the figure.
     """
     figure, axes = _figure(5.6, 4.6)
@@ -40,7 +42,9 @@ def sweep_curves(
     sigmas = sorted(sigma for (sigma,) in by_input)
     x = [by_input[(sigma,)] for sigma in sigmas]
     drawn = [record for record in published if record["model"] in _names(records)]
-    for colour, model in zip(_cycle(), _names(records)):
+    for colour, model in zip(_cycle(), dict.fromkeys([*models, *_names(records)])):
+        if model not in _names(records):
+            continue
         axes.plot(x, [means[model, s] for s in sigmas], "o-", color=colour, label=model, ms=4)
         points = sorted((r[f"input_{value}"], r[value]) for r in drawn if r["model"] == model)
         if points:
