@@ -25,6 +25,7 @@ TABLES = {
     "translation/tables.md": "## Table 2",
     "regret/table.md": "## All pairs",
     "robustness/table.md": "## PSNR (dB), Set12, dncnn trained at 25",
+    "robustness-swinir/table.md": "## PSNR (dB), Set12, swinir trained at 25",
     "regret_range/table.md": "## Regret (dB), trained at 2 to 55",
     "regret_seeds/table.md": "## All pairs",
     "defects/table.md": "## PSNR",
@@ -59,7 +60,7 @@ def test_the_numbers_of_the_readme_are_those_of_the_results():
         text = (ROOT / "experiments/results" / table).read_text()
         section = text[text.index(heading) + len(heading) :].split("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith("| ")]
-        assert len(rows) >= 4 and all(row in readme for row in rows)
+        assert len(rows) >= 3 and all(row in readme for row in rows)
 
 
 def test_notebooks_are_stored_without_output():
