@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
-from wne_jax import train_command
-from wne_jax._commands import MISTAKES, say
+from wne_jax.cli import train as train_command
+from wne_jax.cli.commands import MISTAKES, say
 from wne_jax.data import NamedImage, load_images
-from wne_jax.results import provenance, write_json
+from wne_jax.evaluation.records import provenance, write_json
 from wne_jax.training import Diverged, is_lead
 from wne_jax.training.config import flatten
 from wne_jax.training.processes import wait_for_all

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wne_jax import results
+from wne_jax.evaluation import records as results
 
 NOT_RUN = "not run"
 

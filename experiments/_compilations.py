@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax import Array
 
-from wne_jax.evaluation import Denoise
+from wne_jax.evaluation.sweep import Denoise
 
 
 class Watched:

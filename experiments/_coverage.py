@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from experiments import _published
-from wne_jax import analysis, noise
 from wne_jax.data import NamedImage
+from wne_jax.images import degradations as noise
+from wne_jax.images.units import to_unit
 from wne_jax.statistics import PAIRS
-from wne_jax.units import to_unit
+from wne_jax.symmetry import analysis
 
 BATCH = 200
 """Noisy patches that are drawn and measured together."""

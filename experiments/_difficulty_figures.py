@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments import _normalized_error
 from experiments._coverage import Drawn
-from wne_jax import analysis
-from wne_jax.plotting import COLOURS
+from wne_jax.evaluation.plotting import COLOURS
+from wne_jax.symmetry import analysis
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wne_jax import analysis, noise
-from wne_jax.evaluation import Denoise
+from wne_jax.evaluation.sweep import Denoise
+from wne_jax.images import degradations as noise
 from wne_jax.statistics import mean_std
+from wne_jax.symmetry import analysis
 
 BINS = 16
 """Intervals of equal width that the difficulty is divided into."""

@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments._arms import Arm
-from wne_jax import plotting, results
-from wne_jax.canonical import blend, multi_scale
 from wne_jax.data import NamedImage
-from wne_jax.evaluation import noisy_and_clean
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.layers import gaussian_blur
 from wne_jax.statistics import PAIRS, given
 from wne_jax.training import ModelConfig
 from wne_jax.transforms import normalize
+from wne_jax.wrappers.rescaled import blend, multi_scale
 
 if TYPE_CHECKING:
     from experiments.regret import Options

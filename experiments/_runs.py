@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments import _arms, _cli
 from experiments._arms import Arm, Size
 from wne_jax.data.corpus import Corpus
-from wne_jax.denoiser import Denoiser
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig, finished, fit, load_config, load_corpus
 from wne_jax.training.config import differences
 

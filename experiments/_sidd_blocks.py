@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wne_jax.data.folders import find_folder
-from wne_jax.images import ImageError
+from wne_jax.images.reading import ImageError
 
 NOISY, CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
 """The arrays, each in the file of its name with the suffix .mat."""

@@ -9,13 +9,13 @@ import numpy as np
 
 from experiments import _cli, _comparison, _published, _runs
 from experiments._arms import ARMS, Arm
-from wne_jax import results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import NamedImage
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import Denoise
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import Denoise
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig
 
 SHOWN = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0)

@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from wne_jax import plotting, results
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
 
 BAR = 0.2
 """Width of a bar of the figure, where a precision takes 1."""

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from experiments._restoration import Outcome
-from wne_jax import plotting
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import plotting
 
 Trajectories = Mapping[str, Outcome]
 """Of one image, by model."""

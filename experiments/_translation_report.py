@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from wne_jax import results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import records as results
 from wne_jax.layers import PRESETS
-from wne_jax.translation import shift_equivariant, translation_equivariant
+from wne_jax.symmetry.translation import shift_equivariant, translation_equivariant
 
 Records = list[dict[str, Any]]
 

@@ -1,9 +1,10 @@
 """Where denoisers lose translation equivariance, layer by layer, and which statistics of the wrapper keep it.
 
-(a) Every step of the library's backbones, by itself (`wne_jax.layerwise`): with the borders that they were
-published with and on a torus (padding="circular"), under a shift by whole pixels and a translation by a
-fraction. The backbones are small and their weights random, none of them zero: which steps commute depends on
-the layers, by how much the others fail on the weights. `--weights FILE` measures a trained network instead.
+(a) Every step of the library's backbones, by itself (`wne_jax.symmetry.layerwise`): with the borders that
+they were published with and on a torus (padding="circular"), under a shift by whole pixels and a translation
+by a fraction. The backbones are small and their weights random, none of them zero: which steps commute
+depends on the layers, by how much the others fail on the weights. `--weights FILE` measures a trained
+network instead.
 
 (b) A backbone that commutes with translations, wrapped: by statistics of the whole image and of its tiles.
 
@@ -25,18 +26,19 @@ from jax import Array
 
 import wne_jax as wne
 from experiments import _cli
-from wne_jax import plotting, results
-from wne_jax._files import write_atomically
-from wne_jax.actions import Translation
+from wne_jax._internal.files import write_atomically
+from wne_jax.config import ModelConfig
 from wne_jax.data import NamedImage, load_images
-from wne_jax.denoiser import Denoiser
-from wne_jax.equivariance import defect
-from wne_jax.layerwise import LayerDefect, layer_defects
-from wne_jax.models.config import ModelConfig
-from wne_jax.modules import padding_multiple
-from wne_jax.spectra import without_nyquist
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.images.units import to_unit
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.layers.spectra import without_nyquist
 from wne_jax.statistics import PAIRS
-from wne_jax.units import to_unit
+from wne_jax.symmetry.actions import Translation
+from wne_jax.symmetry.equivariance import defect
+from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
+from wne_jax.wrappers.linen import padding_multiple
 
 THRESHOLD = 1e-5
 """A step that loses less, in relative L2, commutes: float32 rounds at 1e-7, and normalizations amplify it."""

@@ -2,8 +2,9 @@
 
 The backbone and the images of `mismatch --preset small`, with the noise level in place of the standard
 deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
-loss is L1, which weighs the low levels more than squares would. A base of 4 pixels (`wne_jax.detail`),
-which helps away from a single training level, was tried here and lost at every level.
+loss is L1, which weighs the low levels more than squares would. A base of 4 pixels
+(`wne_jax.wrappers.smooth_base`), which helps away from a single training level, was tried here and lost at
+every level.
 
     WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
     cp runs/default/package/* wne_jax/weights/default/
@@ -16,10 +17,10 @@ from pathlib import Path
 import jax
 
 from experiments import _cli
-from wne_jax import results
-from wne_jax._files import write_atomically
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import psnr_sweep
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import psnr_sweep
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, is_lead
 
 CONFIG = TrainConfig(

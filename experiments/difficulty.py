@@ -30,10 +30,12 @@ from experiments import (
 )
 from experiments._arms import Arm, Backbone
 from experiments._coverage import Drawn
-from wne_jax import analysis, plotting, results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import NamedImage, load_images
-from wne_jax.evaluation import Denoise
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import Denoise
+from wne_jax.symmetry import analysis
 from wne_jax.training import TrainConfig, is_lead
 
 FLAT_SHARES = tuple(percent / 100 for percent in range(13))

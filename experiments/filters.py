@@ -23,11 +23,13 @@ from scipy import ndimage
 
 from experiments import _cli, _comparison, _runs, _sweeps
 from experiments._arms import Arm, Backbone
-from wne_jax import analysis, plotting, results
-from wne_jax._files import write_atomically
-from wne_jax.denoiser import Denoiser
-from wne_jax.equivariance import row_sums
-from wne_jax.evaluation import noisy_and_clean
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.symmetry import analysis
+from wne_jax.symmetry.equivariance import row_sums
 from wne_jax.training import TrainConfig, is_lead
 
 ARMS: dict[Backbone, tuple[Arm, ...]] = {

@@ -2,8 +2,8 @@
 
 The same weights four times: as they are (`unwrapped`); normalized by mean and standard deviation, in the
 network's own range (`mean_std`); normalized by the noise level, at the strength that the network knows
-(`noise_level`); and, below that strength, stretching only the detail (`any_level`, see `wne_jax.frozen`). The
-last three are exactly normalization-equivariant, and blind.
+(`noise_level`); and, below that strength, stretching only the detail (`any_level`, see
+`wne_jax.wrappers.one_level`). The last three are exactly normalization-equivariant, and blind.
 
     WNE_DATA=... python -m experiments.frozen --weights dncnn_25.mat --data folder:Set12
 """
@@ -15,12 +15,13 @@ from typing import Any
 import jax
 
 from experiments import _cli
-from wne_jax import plotting, results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import load_images
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import defect_sweep, psnr_sweep
-from wne_jax.frozen import ANCHOR
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import defect_sweep, psnr_sweep
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.wrappers.one_level import ANCHOR
 
 
 @dataclass(frozen=True)

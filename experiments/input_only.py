@@ -27,10 +27,12 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _comparison, _sweeps
 from experiments._arms import Arm
-from wne_jax import metrics, plotting, results
 from wne_jax.data import NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import noisy_and_clean, quality_sweep
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import noisy_and_clean, quality_sweep
+from wne_jax.images import metrics
+from wne_jax.inference.denoiser import Denoiser
 
 ARMS: tuple[Arm, ...] = ("baseline", "wne", "input-only")
 

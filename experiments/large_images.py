@@ -22,11 +22,11 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli
-from wne_jax import results
-from wne_jax._files import write_atomically
-from wne_jax.denoiser import Denoiser
-from wne_jax.streaming import release_pages
-from wne_jax.units import from_unit
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import records as results
+from wne_jax.images.units import from_unit
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.inference.streaming import release_pages
 
 COMPARED = 2.0
 """Megapixels up to which the whole image is denoised at once, too."""

@@ -18,10 +18,10 @@ import jax
 
 from experiments import _cli, _comparison, _published, _runs, _sweeps
 from experiments._arms import Arm, Backbone
-from wne_jax import results
 from wne_jax.data import NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import psnr_sweep
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import psnr_sweep
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig
 
 Table = Literal["1", "7", "8", "9"]

@@ -20,15 +20,17 @@ import numpy as np
 from experiments import _cli
 from experiments._arms import PRESETS, Arm, Size, run_config
 from experiments._compilations import Watched, counted
-from wne_jax import metrics, plotting, results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import Corpus, NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.equivariance import (
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import defect_sweep, noisy_and_clean, psnr_sweep
+from wne_jax.images import metrics
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
-from wne_jax.evaluation import defect_sweep, noisy_and_clean, psnr_sweep
 from wne_jax.training import TrainConfig, finished, fit, is_lead, load_corpus
 from wne_jax.training.config import Precision
 

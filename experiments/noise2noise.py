@@ -4,7 +4,7 @@ All arms see two noisy copies of each crop, at sigma 10, and never a clean one. 
 beside networks trained from clean images, where --runs has them. (b) Residual-stopped denoising: many small
 steps from sigma 10 until the residual is at 1/255 (Saied & Fleuret 2026, Table 11). (c) Inpainting from 10 %
 of the pixels (Table 12), and problems without a published counterpart. Both iterations are
-`wne_jax.solvers.iterate`, with the published constants; the published network is a SwinIR.
+`wne_jax.inference.solvers.iterate`, with the published constants; the published network is a SwinIR.
 
     python -m experiments.noise2noise
     WNE_DATA=... python -m experiments.noise2noise --preset small --runs experiments/results/trained
@@ -33,9 +33,10 @@ from experiments._restoration import (
     kept_steps,
     solve,
 )
-from wne_jax import plotting, results
 from wne_jax.data import NamedImage
-from wne_jax.evaluation import psnr_sweep
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import psnr_sweep
 
 SIGMA_255 = 10.0
 """Level of training, and of the noisy images of (b)."""

@@ -27,10 +27,12 @@ from matplotlib.figure import Figure
 
 from experiments import _cli, _comparison, _published, _sweeps
 from experiments._arms import Arm
-from wne_jax import metrics, plotting, results
 from wne_jax.data import NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import Record, quality_sweep
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import Record, quality_sweep
+from wne_jax.images import metrics
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig, is_lead
 
 Noise = Literal["uniform", "laplace", "rayleigh", "jpeg"]

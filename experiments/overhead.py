@@ -19,9 +19,10 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import _cli, _comparison, _published, _timing
-from wne_jax import plotting, results
-from wne_jax._compiler import jit
-from wne_jax._files import write_atomically
+from wne_jax._internal.compiler import jit
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
 from wne_jax.training import (
     ModelConfig,
     TrainConfig,

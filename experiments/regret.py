@@ -22,10 +22,11 @@ import numpy as np
 
 from experiments import _cli, _comparison, _published, _regret_figures, _sweeps
 from experiments._arms import Arm
-from wne_jax import metrics, results
 from wne_jax.data import NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import noisy_and_clean, psnr_sweep
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import noisy_and_clean, psnr_sweep
+from wne_jax.images import metrics
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig
 
 CANDIDATES: tuple[Arm, ...] = (

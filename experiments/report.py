@@ -28,8 +28,8 @@ from experiments._document import (
 )
 from experiments._gather import Network, Run, find
 from experiments._sections import SECTIONS, Section
-from wne_jax import results
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation import records as results
 
 _WIDE, _LONG = 8, 12
 """Columns that a comparison may have beside each other, and rows that it may have unfolded."""

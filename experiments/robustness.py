@@ -17,8 +17,9 @@ import jax
 
 from experiments import _cli, _comparison, _sweeps
 from experiments._arms import Arm
-from wne_jax import plotting, results
-from wne_jax.evaluation import quality_sweep
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import quality_sweep
 
 Network = Literal["dncnn", "swinir"]
 

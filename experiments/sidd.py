@@ -25,12 +25,12 @@ from tqdm import tqdm
 from experiments import _cli, _comparison, _published, _runs, _sweeps
 from experiments._arms import ARMS, Arm
 from experiments._sidd_blocks import Blocks, load_blocks
-from wne_jax import results
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
-from wne_jax.evaluation import PSNR_AND_SSIM, Denoise, Record
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import PSNR_AND_SSIM, Denoise, Record
+from wne_jax.images.units import to_unit
 from wne_jax.training import TrainConfig, is_lead
-from wne_jax.units import to_unit
 
 INPUT = "noisy input"
 

@@ -30,10 +30,11 @@ from tqdm import tqdm
 from experiments import _cli, _timing
 from experiments._peak import peak_flops
 from experiments._throughput_report import goals, make_figure, make_table, peaks_line
-from wne_jax import plotting, results
-from wne_jax._compiler import jit
-from wne_jax._files import write_atomically
+from wne_jax._internal.compiler import jit
+from wne_jax._internal.files import write_atomically
 from wne_jax.data.corpus import Corpus
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
 from wne_jax.training import (
     ModelConfig,
     OptimizerConfig,

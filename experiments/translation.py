@@ -26,16 +26,17 @@ from tqdm import tqdm
 
 from experiments import _cli
 from experiments._translation_report import report
-from wne_jax import plotting, results
-from wne_jax.actions import Action, Shift, Translation
 from wne_jax.data import NamedImage, iterate_images, kind_of
-from wne_jax.equivariance import cosine_error
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.images.units import to_unit
 from wne_jax.layers import PRESETS, Normalization
 from wne_jax.layers.normalization import statistics_over
+from wne_jax.layers.spectra import low_pass, radial_power, without_nyquist
 from wne_jax.models import ResNet
 from wne_jax.models.resnet import norm_inputs, norm_names
-from wne_jax.spectra import low_pass, radial_power, without_nyquist
-from wne_jax.units import to_unit
+from wne_jax.symmetry.actions import Action, Shift, Translation
+from wne_jax.symmetry.equivariance import cosine_error
 from wne_jax.weights import load_model
 
 CUTOFF = np.sqrt(2) / 4

@@ -11,14 +11,14 @@ import pytest
 
 import wne_jax as wne
 from wne_jax import models
-from wne_jax.equivariance import (
+from wne_jax.statistics import PAIRS
+from wne_jax.symmetry.equivariance import (
     assert_equivariant,
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
     defect,
 )
-from wne_jax.modules import symmetry
-from wne_jax.statistics import PAIRS
+from wne_jax.wrappers.linen import symmetry
 
 PLAIN = {"depth": 4, "features": 8}
 SMALL = {
@@ -172,7 +172,7 @@ def test_the_claim_is_kept(case):
             np.testing.assert_array_equal(compiled(constant, SIGMA), constant)
     if case.claims == "scale":
         for a in (0.01, 3.7, 200.0):
-            assert_equivariant(f, wne.actions.Scale(a), y, gain=gain)
+            assert_equivariant(f, wne.symmetry.actions.Scale(a), y, gain=gain)
 
 
 @each_case
@@ -181,9 +181,9 @@ def test_no_more_than_the_claim_is_there(case):
     y = images(case)
     f = following(compiled, y)
     if case.claims != "normalization":
-        assert defect(f, wne.actions.Offset(0.5), y).min() > 1e-3
+        assert defect(f, wne.symmetry.actions.Offset(0.5), y).min() > 1e-3
     if case.claims == "none":
-        assert defect(f, wne.actions.Scale(3.0), y).min() > 1e-3
+        assert defect(f, wne.symmetry.actions.Scale(3.0), y).min() > 1e-3
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.wrapper != "none"], ids=str)

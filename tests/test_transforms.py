@@ -9,8 +9,8 @@ from jax.test_util import check_grads
 
 import wne_jax as wne
 from wne_jax import statistics as S
-from wne_jax.actions import Affine
-from wne_jax.equivariance import (
+from wne_jax.symmetry.actions import Affine
+from wne_jax.symmetry.equivariance import (
     assert_equivariant,
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,

@@ -5,32 +5,26 @@
     x = wne.denormalize(h, stats)
 
 `wne.wrap` composes the three around a function, `wne.WNE` around a Linen module, `wne.NNXWNE` around an NNX
-module. `wne.actions` and `wne.equivariance` check the result, and `wne.Denoiser` applies a trained model to
-images as people have them. `wne.translation` and `wne.layerwise` tell which layers commute with shifts and
-translations, and where a network loses them.
+module. `wne.symmetry` checks the result, and tells which layers commute with shifts and translations.
+`wne.Denoiser` applies a trained model to images as people have them.
 """
 
 from wne_jax import (
-    actions,
-    analysis,
-    equivariance,
-    frozen,
+    config,
+    images,
+    inference,
     layers,
-    layerwise,
-    metrics,
     models,
-    noise,
-    solvers,
-    spectra,
     statistics,
-    translation,
+    symmetry,
     weights,
+    wrappers,
 )
 from wne_jax._version import __version__
-from wne_jax.denoiser import Denoiser
-from wne_jax.modules import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.statistics import Statistics
 from wne_jax.transforms import Anchor, denormalize, normalize, process, wrap
+from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
 
 __all__ = [
     "NNXWNE",
@@ -41,22 +35,17 @@ __all__ = [
     "ScaleEquivariant",
     "Statistics",
     "__version__",
-    "actions",
-    "analysis",
+    "config",
     "denormalize",
-    "equivariance",
-    "frozen",
+    "images",
+    "inference",
     "layers",
-    "layerwise",
-    "metrics",
     "models",
-    "noise",
     "normalize",
     "process",
-    "solvers",
-    "spectra",
     "statistics",
-    "translation",
+    "symmetry",
     "weights",
     "wrap",
+    "wrappers",
 ]

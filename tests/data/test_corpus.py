@@ -8,7 +8,7 @@ import pytest
 from wne_jax.data import build_corpus, draw_crop, draw_examples, fingerprint, stream_crops
 from wne_jax.data import corpus as corpus_module
 from wne_jax.data.corpus import Batch, cut, draw_windows
-from wne_jax.units import to_unit
+from wne_jax.images.units import to_unit
 
 
 def numbered_images(dtype=np.uint16, channels=1):

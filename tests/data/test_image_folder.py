@@ -7,8 +7,8 @@ import tensorflow_datasets as tfds
 from wne_jax.data.image_folder import check_name, common_dtype, prepare_images
 from wne_jax.data.listing import NamedImage
 from wne_jax.data.sources import load_images
-from wne_jax.images import ImageError
-from wne_jax.units import to_unit
+from wne_jax.images.reading import ImageError
+from wne_jax.images.units import to_unit
 
 
 def _random(shape, dtype, seed=0):

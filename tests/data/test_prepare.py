@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from wne_jax.cli.data import main
 from wne_jax.data import folders
-from wne_jax.data.__main__ import main
 from wne_jax.data.sources import load_images
-from wne_jax.images import write_image
+from wne_jax.images.reading import write_image
 
 
 @pytest.fixture

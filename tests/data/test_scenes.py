@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wne_jax.data.sources import iterate_images
-from wne_jax.images import ImageError, write_image
-from wne_jax.units import to_gray
+from wne_jax.images.reading import ImageError, write_image
+from wne_jax.images.units import to_gray
 
 COLOUR = (6, 9, 3)
 

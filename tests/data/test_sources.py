@@ -9,8 +9,8 @@ import tifffile
 
 from wne_jax.data import folders
 from wne_jax.data.sources import iterate_images, kind_of, load_images
-from wne_jax.images import ImageError, write_image
-from wne_jax.units import to_gray
+from wne_jax.images.reading import ImageError, write_image
+from wne_jax.images.units import to_gray
 
 
 @pytest.fixture

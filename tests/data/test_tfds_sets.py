@@ -12,7 +12,7 @@ from wne_jax.data import tfds_sets
 from wne_jax.data.image_folder import prepare_images
 from wne_jax.data.listing import NamedImage
 from wne_jax.data.sources import iterate_images, load_images
-from wne_jax.images import ImageError, write_image
+from wne_jax.images.reading import ImageError, write_image
 
 IMAGE = tfds.features.Tensor(shape=(None, None, None), dtype=np.uint8, encoding="zlib")
 

@@ -9,9 +9,10 @@ from PIL import Image
 import wne_jax as wne
 from experiments import aliasing
 from experiments.aliasing import MODELS, Options, by_tiles, drawn, kind_table, layer_records
-from wne_jax import plotting, results
-from wne_jax.denoiser import Denoiser
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+from wne_jax.inference.denoiser import Denoiser
 
 TINY = ModelConfig("dncnn", {"depth": 3, "features": 4})
 

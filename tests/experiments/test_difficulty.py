@@ -10,12 +10,13 @@ from scipy import stats
 
 from experiments import _comparison, _coverage, _normalized_error, _published, difficulty, filters
 from experiments._runs import name_of
-from wne_jax import analysis, results
 from wne_jax.data import NamedImage, load_images
-from wne_jax.denoiser import Denoiser
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
+from wne_jax.images.units import to_unit
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.symmetry import analysis
 from wne_jax.training.config import save_config
-from wne_jax.units import to_unit
 
 LEVELS = (50.0, 40.0, 30.0, 20.0, 10.0)
 

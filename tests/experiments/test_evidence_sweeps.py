@@ -24,11 +24,12 @@ from experiments import (
     report,
     robustness,
 )
-from wne_jax import metrics, results
 from wne_jax.data import load_images
-from wne_jax.denoiser import Denoiser
-from wne_jax.evaluation import noisy_and_clean
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.images import metrics
+from wne_jax.images.reading import write_image
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training.config import save_config
 
 SMALL = {"depth": 3, "features": 4}

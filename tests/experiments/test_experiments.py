@@ -20,10 +20,10 @@ from PIL import Image
 from experiments import _cli, _published, mismatch, overhead
 from experiments.mismatch import PRESETS, Options, arm_configs, evaluate, load_arms
 from experiments.mismatch import test_images as held_out_images
-from wne_jax import results
-from wne_jax.data.__main__ import main as prepare
-from wne_jax.denoiser import Denoiser
-from wne_jax.images import write_image
+from wne_jax.cli.data import main as prepare
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training.config import differences
 
 ROOT = Path(__file__).parents[2]

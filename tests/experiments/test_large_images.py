@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.large_images import write_image
-from wne_jax import results
-from wne_jax.denoiser import Denoiser
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
+from wne_jax.evaluation import records as results
+from wne_jax.inference.denoiser import Denoiser
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,11 @@ from PIL import Image
 from experiments import _arms, _comparison, _published, _runs
 from experiments._restoration import denoise_until, kept_steps, projector, solve
 from experiments.noise2noise import Options, main
-from wne_jax import results, solvers
 from wne_jax.data import NamedImage
-from wne_jax.denoiser import Denoiser
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
+from wne_jax.inference import solvers
+from wne_jax.inference.denoiser import Denoiser
 
 TASKS = ("denoising", "inpainting")
 

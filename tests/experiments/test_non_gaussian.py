@@ -11,9 +11,9 @@ from PIL import Image
 from experiments import _comparison, _published
 from experiments._runs import WEIGHTS, name_of
 from experiments.non_gaussian import Options, main, wanted
-from wne_jax import results
-from wne_jax.denoiser import Denoiser
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import create_state
 from wne_jax.training.config import save_config
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import _comparison
 from experiments.overhead import PRESETS, Options, Sizes, main, sizes_of
-from wne_jax import results
+from wne_jax.evaluation import records as results
 from wne_jax.training import ModelConfig
 
 COMMITTED = Path(__file__).parents[2] / "experiments/results/overhead"

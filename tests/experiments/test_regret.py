@@ -20,8 +20,8 @@ from experiments.regret import (
     wanted_networks,
     with_all_seeds,
 )
-from wne_jax import results
-from wne_jax.denoiser import Denoiser
+from wne_jax.evaluation import records as results
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training.config import save_config
 
 SMALL = {"depth": 2, "features": 4}

@@ -13,8 +13,8 @@ from experiments._document import Cell, Heading, Listing, Paragraph, Table
 from experiments._sections import SECTIONS
 from experiments._summary import count
 from experiments.report import Options, main
-from wne_jax import results
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
 from wne_jax.training import ModelConfig, TrainConfig
 from wne_jax.training.config import save_config
 

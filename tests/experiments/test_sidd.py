@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from experiments import _comparison
 from experiments._sidd_blocks import CLEAN, NOISY, Blocks, load_blocks
 from experiments.sidd import Options, cells, evaluate, main
-from wne_jax import results
+from wne_jax.evaluation import records as results
 
 SHAPE = (2, 3, 16, 12, 3)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from experiments import _peak, throughput
 from experiments._throughput_report import goals
-from wne_jax import results
+from wne_jax.evaluation import records as results
 
 STACK = {"depth": 3, "features": 4}
 CASES = {

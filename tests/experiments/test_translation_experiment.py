@@ -7,9 +7,9 @@ from PIL import Image
 from experiments import translation
 from experiments._translation_report import PUBLISHED
 from experiments.translation import Maps, Options, main
-from wne_jax import results
-from wne_jax.denoiser import Denoiser
-from wne_jax.images import write_image
+from wne_jax.evaluation import records as results
+from wne_jax.images.reading import write_image
+from wne_jax.inference.denoiser import Denoiser
 
 
 @pytest.fixture

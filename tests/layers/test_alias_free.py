@@ -5,8 +5,6 @@ import pytest
 import scipy.integrate
 import scipy.ndimage
 
-from wne_jax.actions import Shift, Translation
-from wne_jax.equivariance import defect, relative_l2
 from wne_jax.layers import (
     PolynomialActivation,
     band_limited_polynomial,
@@ -16,7 +14,9 @@ from wne_jax.layers import (
     ideal_upsample,
     leaky_relu_fit,
 )
-from wne_jax.spectra import low_pass, without_nyquist
+from wne_jax.layers.spectra import low_pass, without_nyquist
+from wne_jax.symmetry.actions import Shift, Translation
+from wne_jax.symmetry.equivariance import defect, relative_l2
 
 SIZES = [(9, 7), (8, 6), (11, 4), (1, 1)]
 D = np.array([0.37, -2.61]), np.array([1.83, 4.5])

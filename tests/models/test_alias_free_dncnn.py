@@ -5,16 +5,16 @@ import pytest
 
 import wne_jax as wne
 from experiments.mismatch import Options, arm_configs
-from wne_jax.actions import Scale, Translation
-from wne_jax.equivariance import (
+from wne_jax.layers.spectra import without_nyquist
+from wne_jax.models import DnCNN
+from wne_jax.statistics import PAIRS
+from wne_jax.symmetry.actions import Scale, Translation
+from wne_jax.symmetry.equivariance import (
     assert_equivariant,
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
     defect,
 )
-from wne_jax.models import DnCNN
-from wne_jax.spectra import without_nyquist
-from wne_jax.statistics import PAIRS
 from wne_jax.training.config import differences
 
 ODD, EVEN = (11, 9), (12, 10)
@@ -86,7 +86,7 @@ def test_both_symmetries_reach_the_floor_of_float64(standard_promotion):
         y = images(ODD, np.float64)
         f = compiled(model, network(param_dtype=jnp.float64), np.float64)
         assert f(y).dtype == jnp.float64
-        for action in (T, wne.actions.Affine(3.7, -0.4)):
+        for action in (T, wne.symmetry.actions.Affine(3.7, -0.4)):
             assert defect(f, action, y, metric="max").max() < 1e-12
 
 

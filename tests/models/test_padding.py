@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wne_jax import models
-from wne_jax.actions import Shift
-from wne_jax.equivariance import defect
-from wne_jax.models.config import ModelConfig, from_values
+from wne_jax.config import ModelConfig, from_values
+from wne_jax.symmetry.actions import Shift
+from wne_jax.symmetry.equivariance import defect
 
 NE = "normalization-equivariant"
 SMALL = {

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.__main__ import main
-from wne_jax.denoiser import Denoiser
+from wne_jax.cli.main import main
+from wne_jax.config import ModelConfig
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import MODELS, ResNet, build
-from wne_jax.models.config import ModelConfig
 from wne_jax.models.resnet import norm_inputs, norm_names
 from wne_jax.training import TrainConfig
 from wne_jax.weights import WeightsError, load_model, save

@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from wne_jax.modules import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.statistics import noise_level
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, load_config, save_config
 from wne_jax.training.config import differences
 from wne_jax.training.optimizer import make_optimizer, make_schedule
+from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
 
 def test_a_configuration_survives_the_disk(tmp_path):

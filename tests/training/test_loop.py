@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from wne_jax.data import build_corpus
-from wne_jax.denoiser import Denoiser
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, finished, fit
 from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.log import Log

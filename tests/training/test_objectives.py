@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.noise import NOISES
+from wne_jax.images.degradations import NOISES
 from wne_jax.training import TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
 

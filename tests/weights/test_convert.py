@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.denoiser import Denoiser
+from wne_jax.config import ModelConfig
+from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import DnCNN
-from wne_jax.models.config import ModelConfig
 from wne_jax.weights import WeightsError, convert
 from wne_jax.weights.layouts import LAYOUTS
 

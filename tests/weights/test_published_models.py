@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax import actions, metrics, noise
-from wne_jax.equivariance import assert_equivariant, defect
-from wne_jax.images import read_image
-from wne_jax.units import to_unit
+from wne_jax.images import degradations as noise
+from wne_jax.images import metrics
+from wne_jax.images.reading import read_image
+from wne_jax.images.units import to_unit
+from wne_jax.symmetry import actions
+from wne_jax.symmetry.equivariance import assert_equivariant, defect
 from wne_jax.weights import load_model
 
 BATCH_NORM_FREE = {"depth": 17, "features": 64, "batch_norm": False}

@@ -19,7 +19,7 @@ from flax import struct
 from jax import Array
 
 from wne_jax.data.sources import Kind
-from wne_jax.units import full_scale, to_unit
+from wne_jax.images.units import full_scale, to_unit
 
 MAX_ELEMENTS = 2**31 - 1
 """Beyond this an int32 index would wrap."""

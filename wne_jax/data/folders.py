@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from wne_jax.data.listing import Entry, Listing, NamedImage
-from wne_jax.images import SUFFIXES, ImageError, read_image
+from wne_jax.images.reading import SUFFIXES, ImageError, read_image
 
 NO_FILE = f"no file ends in {', '.join(sorted(SUFFIXES))}"
 """Why a folder holds no image."""

@@ -18,8 +18,8 @@ from numpy.typing import DTypeLike
 from wne_jax.data._replacing import written_whole
 from wne_jax.data.listing import NamedImage
 from wne_jax.data.tfds_sets import data_directory, import_tfds
-from wne_jax.images import ImageError
-from wne_jax.units import to_unit
+from wne_jax.images.reading import ImageError
+from wne_jax.images.units import to_unit
 
 VERSION = "1.0.0"
 """The version that every set gets."""

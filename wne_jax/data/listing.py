@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wne_jax.images import ImageError
-from wne_jax.units import with_channels
+from wne_jax.images.reading import ImageError
+from wne_jax.images.units import with_channels
 
 _LISTED = 10  # so many refused entries are named in one message
 _PACKAGE = str(Path(__file__).parent)

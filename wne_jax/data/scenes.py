@@ -17,7 +17,7 @@ import numpy as np
 
 from wne_jax.data.folders import NO_FILE, find_folder, image_files, read_file, subfolders
 from wne_jax.data.listing import Entry, Listing, NamedImage
-from wne_jax.images import ImageError
+from wne_jax.images.reading import ImageError
 
 _SIDD_FILE = re.compile(r"(?:\d+_)?(NOISY|GT)_SRGB_(\d+)", re.IGNORECASE)
 

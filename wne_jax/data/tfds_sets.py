@@ -15,7 +15,7 @@ import numpy as np
 
 from wne_jax.data._replacing import set_aside
 from wne_jax.data.listing import Entry, Listing, NamedImage
-from wne_jax.images import ImageError
+from wne_jax.images.reading import ImageError
 
 _LOCATION = re.compile(r"[a-zA-Z]\w*(/[\w+.-]+)?(:\d+\.\d+\.\d+)?")
 _PREFERRED = ("image", "hr")

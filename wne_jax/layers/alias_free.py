@@ -12,9 +12,9 @@ for the first, and a low-pass before the second.
 | `filtered_relu` | nearly, and the more so the finer its grid |
 
 Maps are `[B, ..., H, W, C]`, periodic, of any size. Nyquist's frequency of an even size, which no translation
-keeps (`wne_jax.spectra`), is removed on entry by all but `blur_pool`: what is exact then is so for *every*
-input. Along a side of one or two pixels nothing but the mean remains. Computed in float32, or float64 for
-float64; the result has the dtype of the input.
+keeps (`wne_jax.layers.spectra`), is removed on entry by all but `blur_pool`: what is exact then is so for
+*every* input. Along a side of one or two pixels nothing but the mean remains. Computed in float32, or
+float64 for float64; the result has the dtype of the input.
 """
 
 import math
@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 from jax import Array
 
-from wne_jax._dtypes import at_least_float32
-from wne_jax.spectra import resample
+from wne_jax._internal.dtypes import at_least_float32
+from wne_jax.layers.spectra import resample
 
 
 def ideal_downsample(x: Array, *, factor: int = 2) -> Array:

@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer, PrecisionLike
 from jax import Array, lax
 
-from wne_jax._dtypes import at_least_float32
+from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.layers.conv import Padding, positions
 
 

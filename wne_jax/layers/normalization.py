@@ -6,8 +6,8 @@ x'' = x' / \sqrt{\operatorname{var}_{\mathcal S}(x') + \epsilon}, \qquad
 
 Mean and variance are pooled over the dimensions in $\mathcal C$ (centring) and $\mathcal S$ (scaling);
 $\gamma$ and $\beta$ vary over those in $\mathcal A$ (affine). Sets are strings of the letters of "BHWC":
-batch, height, width, channels. A pooling step whose set is empty is left out. `wne_jax.translation` tells
-which of these layers commute with shifts and with sub-pixel translations.
+batch, height, width, channels. A pooling step whose set is empty is left out. `wne_jax.symmetry.translation`
+tells which of these layers commute with shifts and with sub-pixel translations.
 
 | `PRESETS` | centring | scaling | affine | |
 |---|---|---|---|---|
@@ -38,7 +38,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jax import Array, lax
 
-from wne_jax._dtypes import at_least_float32
+from wne_jax._internal.dtypes import at_least_float32
 
 _NO_AVERAGES = "use_running_average needs running averages: give momentum"
 

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 from wne_jax.layers.alias_free import PolynomialActivation, filtered_relu
 from wne_jax.layers.batch_norm import BiasFreeBatchNorm
 from wne_jax.layers.conv import Conv, Padding
+from wne_jax.layers.spectra import without_nyquist
 from wne_jax.models._inputs import as_images, check_choice, check_depth, with_noise_map
-from wne_jax.spectra import without_nyquist
 
 Mode = Literal["ordinary", "scale-equivariant"]
 Activation = Literal["relu", "polynomial", "filtered-relu"]

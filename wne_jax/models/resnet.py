@@ -9,7 +9,7 @@ from flax.typing import Dtype, Initializer, PrecisionLike
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax._dtypes import at_least_float32
+from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.models._inputs import as_images
 
 Depth = Literal[18, 34, 50]

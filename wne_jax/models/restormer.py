@@ -9,7 +9,7 @@ from flax.typing import Dtype, PrecisionLike
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from wne_jax._dtypes import at_least_float32
+from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.depthwise import DepthwiseConv
 from wne_jax.layers.downsample import pixel_unshuffle

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from wne_jax._compiler import jit
+from wne_jax._internal.compiler import jit
 from wne_jax.data.corpus import MAX_ELEMENTS, Corpus
 from wne_jax.data.stream import stream_crops
 from wne_jax.training.config import TrainConfig

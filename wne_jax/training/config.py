@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
+from wne_jax.config import ModelConfig, from_values
 from wne_jax.models import check_denoiser
-from wne_jax.models.config import ModelConfig, from_values
 
 Objective = Literal["supervised", "soft-ne", "noise2noise"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -69,7 +69,7 @@ class TrainConfig:
         data: Sources of images; see `wne_jax.data`. Of pairs and repeats, whose noise is the camera's own,
             `noise`, `sigma_255` and `objective` are not read.
         channels: 1 for gray, 3 for colour.
-        noise: Name in `wne_jax.noise.NOISES`.
+        noise: Name in `wne_jax.images.degradations.NOISES`.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
             example draws its own.
         objective: What an example is made of; see `wne_jax.training.objectives`.

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 
 
 class Log:

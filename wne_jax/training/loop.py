@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from wne_jax._files import write_atomically
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import iterate_images, kind_of, parse_mixture
 from wne_jax.data.corpus import Corpus, build_corpus, fingerprint
 from wne_jax.training.checkpoints import Checkpoints, load_run

@@ -1,9 +1,9 @@
 r"""What a training example is made of: three ways from a clean crop to input and target.
 
 Each is a pure function `(key, clean, *, noise, level) -> Batch` of one example: `clean` is f32[H, W, C] in
-unit range, `noise` one of `wne_jax.noise.NOISES`, `level` a number in unit range or the two ends of a range.
-All draw the noise of the input from the same key: runs of different objectives see the same noise.
-Multi-noise training is no objective of its own: it is a range of levels.
+unit range, `noise` one of `wne_jax.images.degradations.NOISES`, `level` a number in unit range or the two
+ends of a range. All draw the noise of the input from the same key: runs of different objectives see the same
+noise. Multi-noise training is no objective of its own: it is a range of levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import jax
 from jax import Array
 
 from wne_jax.data.corpus import Batch
-from wne_jax.noise import Noise, draw_level
+from wne_jax.images.degradations import Noise, draw_level
 from wne_jax.training.config import Objective
 
 Level = float | Sequence[float]

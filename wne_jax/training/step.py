@@ -13,8 +13,8 @@ from flax import struct
 from jax import Array, lax
 
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
+from wne_jax.images.degradations import NOISES
 from wne_jax.models import MODELS
-from wne_jax.noise import NOISES
 from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
 from wne_jax.training.optimizer import make_optimizer

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError as WeightsError
 from wne_jax.weights.conversion import convert as convert
 from wne_jax.weights.readers import read_tensors as read_tensors

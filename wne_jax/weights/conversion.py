@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError, some
 from wne_jax.weights.layouts import LAYOUTS
 from wne_jax.weights.layouts._table import Layout, Plan, Shapes

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from wne_jax._files import write_atomically
-from wne_jax.models.config import ModelConfig, from_values
+from wne_jax._internal.files import write_atomically
+from wne_jax.config import ModelConfig, from_values
 from wne_jax.weights._errors import WeightsError, reading
 from wne_jax.weights.conversion import check_variables
 from wne_jax.weights.readers import check_file

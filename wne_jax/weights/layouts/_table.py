@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of every tensor of a checkpoint, by its name there."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._affine import affine_convolution
 from wne_jax.weights.layouts._table import (
     Entry,

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.models.resnet import Depth, blocks
 from wne_jax.weights.layouts._table import (
     Entry,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, same
 
 

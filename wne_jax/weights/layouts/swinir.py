@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from wne_jax.models.config import ModelConfig
+from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, linear, same
 
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)

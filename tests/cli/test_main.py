@@ -1,0 +1,406 @@
+"""The commands as a user types them, with models of a few features."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from wne_jax.cli import denoise_files
+from wne_jax.cli import main as commands
+from wne_jax.config import ModelConfig
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.symmetry import report as identities
+
+RNG = np.random.default_rng(0)
+GRAY8 = RNG.integers(0, 256, (12, 17), dtype=np.uint8)
+RGB8 = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
+
+
+class Unchanged:
+    """Stands in for a Denoiser: keeps every image, and what it was asked."""
+
+    channels, conditioned, takes_sigma, symmetry = 1, False, True, "normalization"
+    receptive_radius, model = 3, None
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, image, sigma=None, *, tile=None, out=None, progress=None, **options):
+        if not np.isfinite(image).all():
+            raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
+        self.asked.append({"shape": image.shape, "sigma": sigma, "tile": tile, **options})
+        result = np.empty_like(image) if out is None else out
+        result[...] = image
+        for done in range(1, 5) if progress else ():
+            progress(done, 4)
+        return result
+
+
+@pytest.fixture
+def unchanged(monkeypatch):
+    model = Unchanged()
+    monkeypatch.setattr(Denoiser, "default", lambda: model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    config = ModelConfig("dncnn", {"depth": 3, "features": 4}, wrapper="wne")
+    variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda v: v + 0.2 * np.abs(rng.normal(size=v.shape)).astype(v.dtype), variables
+    )
+    return Denoiser(config.build(), variables, config)
+
+
+def run(*arguments):
+    return commands.main([str(argument) for argument in arguments])
+
+
+def mistake(capsys, *arguments) -> str:
+    """The one line on stderr with which a command ends in code 2."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_16_bit_image_times_an_integer_plus_an_offset_commutes(tmp_path, tiny, monkeypatch):
+    """To a / 2 of rounding f(y), times a, and 1 / 2 of rounding f(a y + b)."""
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    small = np.rint(RNG.normal(4000, 60, (24, 20))).astype(np.uint16)
+    for a, b, suffix in ((3, 0, ".png"), (7, 1234, ".tif"), (1, 60_000 - 4000, ".npy")):
+        for name, pixels in (("y", small), ("ay", small * np.uint16(a) + np.uint16(b))):
+            path = tmp_path / f"{name}{suffix}"
+            if suffix == ".npy":
+                np.save(path, pixels)
+            else:
+                (Image.fromarray(pixels).save if suffix == ".png" else
+                 lambda p, pixels=pixels: tifffile.imwrite(p, pixels))(path)  # fmt: skip
+        out = tmp_path / suffix[1:]
+        assert run("denoise", tmp_path / f"y{suffix}", tmp_path / f"ay{suffix}", "-o", out) == 0
+        y, ay = (load(out / f"{name}{suffix}").astype(np.int64) for name in ("y", "ay"))
+        assert np.abs(y - small).max() > 20  # something was done
+        assert min(y.min(), ay.min()) > 0 and max(y.max(), ay.max()) < 65535
+        assert np.abs(ay - (a * y + b)).max() <= (a + 1) / 2 + 0.01
+
+
+def load(path):
+    if path.suffix == ".npy":
+        return np.load(path)
+    return tifffile.imread(path) if path.suffix == ".tif" else np.asarray(Image.open(path))
+
+
+def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monkeypatch, capsys):
+    divided = []
+    over = Denoiser.over
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    monkeypatch.setattr(Denoiser, "over", lambda self, d: divided.append(d) or over(self, d))
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    for name, options in (("b.png", ()), ("c.png", ("--devices", 0))):
+        assert run("denoise", tmp_path / "a.png", "-o", tmp_path / name, *options) == 0
+    assert divided == [jax.local_devices()]
+    np.testing.assert_array_equal(load(tmp_path / "b.png"), load(tmp_path / "c.png"))
+    for number in (-1, 1000):
+        said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path, "--devices", number)
+        assert f"--devices is {number}, and" in said
+
+
+def test_planes_of_a_stack_have_their_own_statistics(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    stack = RNG.normal(1, 0.1, (2, 3, 24, 20)).astype(np.float32) * np.float32(10.0) ** np.arange(
+        3, dtype=np.float32
+    ).reshape(3, 1, 1)
+    tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True, metadata={"axes": "TZYX"})
+    assert run("denoise", tmp_path / "x.tif", "-o", tmp_path / "y.tif") == 0
+    result = tifffile.imread(tmp_path / "y.tif")
+    for index in np.ndindex(2, 3):
+        np.testing.assert_array_equal(result[index], tiny(stack[index]))
+
+
+def test_options_reach_the_denoiser_in_the_units_of_the_image(tmp_path, unchanged):
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "b.tif", GRAY8.astype(np.uint16))
+    np.save(tmp_path / "c.npy", np.ones((3, 4, 5), np.float32))
+    options = ("--sigma-255", 51, "--strength", 0.5, "--self-ensemble", "--axes", "zyx")
+    assert run("denoise", tmp_path / "c.npy", "-o", tmp_path / "d.npy", *options, "--tile", 64) == 0
+    assert run("denoise", tmp_path / "a.png", "-o", tmp_path / "d.png", *options) == 0
+    assert run("denoise", tmp_path / "b.tif", "-o", tmp_path / "d.tif", *options[:2]) == 0
+    *planes, gray, deep = unchanged.asked
+    assert len(planes) == 3
+    for asked in planes:
+        assert asked == {"shape": (4, 5), "sigma": pytest.approx(0.2), "tile": 64,
+                         "strength": 0.5, "self_ensemble": True}  # fmt: skip
+    assert gray["sigma"] == pytest.approx(51) and gray["tile"] is None
+    assert deep["sigma"] == pytest.approx(0.2 * 65535) and not deep["self_ensemble"]
+
+
+def test_large_planes_are_tiled_by_themselves(unchanged):
+    def side(height, width, tile=None):
+        return denoise_files._tile(unchanged, (height, width, 3), tile)
+
+    assert side(1000, 2000) is None and side(1001, 2000) == 512
+    assert side(5000, 5000, tile=0) is None and side(10, 10, tile=64) == 64
+    unchanged.receptive_radius = None
+    assert side(2000, 2000) is None and side(2001, 2000) == 512
+
+
+def test_memory_maps_are_handed_through(tmp_path, unchanged, monkeypatch):
+    tifffile.imwrite(tmp_path / "x.tif", np.ones((2, 12, 17), np.float32), byteorder=">")
+    kinds = []
+    call = Unchanged.__call__
+
+    def look(self, image, *args, out=None, **options):
+        kinds.append((type(image), type(out), out.dtype == image.dtype))
+        return call(self, image, *args, out=out, **options)
+
+    monkeypatch.setattr(Unchanged, "__call__", look)
+    assert run("denoise", tmp_path / "x.tif", "-o", tmp_path / "y.tif", "--tile", 64) == 0
+    assert kinds == [(np.memmap, np.memmap, True)] * 2
+
+
+def test_a_folder_goes_to_a_folder_and_failures_do_not_stop_it(tmp_path, unchanged, capsys):
+    source, out = tmp_path / "in", tmp_path / "deep" / "out"
+    (source / "inner").mkdir(parents=True)
+    Image.fromarray(RGB8).save(source / "b.png")
+    Image.fromarray(GRAY8).save(source / "a.jpg")
+    tifffile.imwrite(source / "nan.tif", np.full((3, 3), np.nan))
+    (source / "broken.png").write_text("not an image")
+    (source / "notes.txt").touch()
+    (source / ".hidden.png").touch()
+    assert run("denoise", source, "-o", out) == 2
+    said = capsys.readouterr()
+    assert files(out) == ["a.jpg", "b.png"]
+    np.testing.assert_array_equal(Image.open(out / "b.png"), RGB8)
+    errors = said.err.splitlines()
+    assert len(errors) == 2 and all(line.startswith(f"error: {source}") for line in errors)
+    assert "not PNG" in errors[0] and "9 NaN" in errors[1]
+    assert "2 of 4 images denoised" in said.out and "1 other files skipped" in said.out
+    assert f"failed: {source / 'broken.png'}, {source / 'nan.tif'}" in said.out
+    assert run("denoise", source / "a.jpg", source / "b.png", "-o", out, "--overwrite") == 0
+
+
+def test_an_empty_folder_among_others_is_noted(tmp_path, unchanged, capsys):
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    assert run("denoise", tmp_path / "empty", tmp_path / "a.png", "-o", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert files(tmp_path / "out") == ["a.png"] and "1 of 1 images denoised" in said.out
+    assert said.err == f"note: {tmp_path / 'empty'}: holds no image files\n"
+
+
+def test_what_an_encoder_raises_is_one_line(tmp_path, unchanged, monkeypatch, capsys):
+    def overflow(*args, **options):
+        raise OverflowError("too large to convert")
+
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "save", overflow)
+    said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path / "b.png")
+    assert "a.png: too large to convert" in said and files(tmp_path) == ["a.png"]
+
+
+def test_a_tile_must_fit_what_the_model_pads_to(unchanged):
+    class Padded:
+        multiple = 8
+
+    unchanged.model, unchanged.receptive_radius = Padded(), None
+    for tile, fits in ((0, True), (16, True), (64, True), (60, False), (8, False)):
+        settings = denoise_files.Settings(tile=tile)
+        if fits:
+            denoise_files.check_settings(unchanged, settings)
+        else:
+            with pytest.raises(ValueError, match="tile must be a multiple of 8"):
+                denoise_files.check_settings(unchanged, settings)
+
+
+def test_where_a_result_goes(tmp_path, unchanged):
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    (tmp_path / "there").mkdir()
+    for out, expected in [
+        ("b.tif", "b.tif"),
+        ("there", "there/a.png"),
+        ("new/", "new/a.png"),
+        ("newer/c.png", "newer/c.png"),
+    ]:
+        assert run("denoise", tmp_path / "a.png", "-o", f"{tmp_path}/{out}") == 0
+        assert (tmp_path / expected).is_file()
+
+
+def test_nothing_is_overwritten_unless_told(tmp_path, unchanged, capsys):
+    path, other = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(GRAY8).save(path)
+    other.write_bytes(b"precious")
+    assert "b.png: exists already; --overwrite" in mistake(capsys, "denoise", path, "-o", other)
+    assert "is the input itself" in mistake(capsys, "denoise", path, "-o", tmp_path)
+    assert other.read_bytes() == b"precious" and not unchanged.asked
+    assert run("denoise", path, "-o", other, "--overwrite") == 0
+    assert run("denoise", path, "-o", path, "--overwrite") == 0
+    for result in (path, other):
+        np.testing.assert_array_equal(Image.open(result), GRAY8)
+    assert files(tmp_path) == ["a.png", "b.png"]
+
+
+def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
+    path, twin = tmp_path / "a.png", tmp_path / "twin" / "a.png"
+    twin.parent.mkdir()
+    Image.fromarray(GRAY8).save(path)
+    Image.fromarray(GRAY8).save(twin)
+    out = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    for arguments, reason in [
+        ((path, twin, "-o", out), "would both be written to"),
+        ((path, twin, "-o", path), "must be a folder for 2 images"),
+        (("-o", out), "IN is missing"),
+        ((tmp_path / "empty", "-o", out), f".tiff) in {tmp_path / 'empty'}"),
+        ((tmp_path / "absent.png", "-o", out / "x.png"), "no such file"),
+        ((path, "-o", out / "x.gif"), "x.gif is no folder, and its suffix none of"),
+        ((path, "-o", path / "x.png"), "a.png: cannot be written"),
+        ((path, path.parent / "twin", "-o", path / "deeper"), "would both be written"),
+        ((twin.parent, "-o", path / "deeper"), "deeper: cannot be written"),
+        ((path, "-o", f"{out}/", "--sigma-255", -1), "sigma_255 must be finite and not negative"),
+        ((path, "-o", f"{out}/", "--tile", -1), "tile must be"),
+        ((path, "-o", f"{out}/", "--tile", 6), "7 or more, not 6"),
+        ((path, "-o", f"{out}/", "--strength", -1), "strength must be finite and not negative"),
+        ((path, "-o", f"{out}/", "--strength", "nan"), "strength must be finite"),
+        ((path, "-o", f"{out}/", "--weights", tmp_path / "none.safetensors"), "none.safetensors"),
+    ]:
+        assert reason in mistake(capsys, "denoise", *arguments)
+    (tmp_path / "x.gif").touch()
+    assert "unknown suffix '.gif'" in mistake(
+        capsys, "denoise", tmp_path / "x.gif", "-o", f"{out}/"
+    )
+    options = ("-o", tmp_path / "j.npy", "--sigma-255", 25)
+    for dtype in (np.int16, np.dtype(">u4")):
+        np.save(tmp_path / "i.npy", np.ones((3, 3), dtype))
+        said = mistake(capsys, "denoise", tmp_path / "i.npy", *options)
+        assert f"a full scale, which {np.dtype(dtype).name} has not; leave it out" in said
+    unchanged.takes_sigma = False
+    assert "it is blind" in mistake(capsys, "denoise", path, "-o", out / "x.png", *options[2:])
+    unchanged.conditioned = True
+    assert "give --sigma-255" in mistake(capsys, "denoise", path, "-o", out / "x.png")
+    with pytest.raises(SystemExit) as stopped:
+        run("denoise", path, "--out-of-this-world")
+    assert stopped.value.code == 2
+    assert not unchanged.asked and not list(out.glob("*")) and not (tmp_path / "j.npy").exists()
+
+
+def test_broken_weights_are_one_line(tmp_path, capsys):
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    for name in ("w.safetensors", "w.pth"):
+        (tmp_path / name).write_bytes(b"no weights at all")
+        arguments = ("denoise", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights")
+        assert name in mistake(capsys, *arguments, tmp_path / name)
+    (tmp_path / "run").mkdir()
+    assert "no training run" in mistake(capsys, *arguments, tmp_path / "run")
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path, unchanged, monkeypatch):
+    def interrupt(self, image, *args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Unchanged, "__call__", interrupt)
+    for suffix, save in ((".npy", np.save), (".tif", tifffile.imwrite)):
+        save(tmp_path / f"x{suffix}", GRAY8)
+        before = files(tmp_path)
+        assert run("denoise", tmp_path / f"x{suffix}", "-o", tmp_path / f"y{suffix}") == 130
+        assert files(tmp_path) == before
+
+
+def test_an_image_of_one_pixel_is_denoised_to_itself(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    np.save(tmp_path / "x.npy", np.full((1, 1), -0.7, np.float32))
+    assert run("denoise", tmp_path / "x.npy", "-o", tmp_path / "y.npy") == 0
+    assert np.load(tmp_path / "y.npy") == np.float32(-0.7)
+    for suffix in (".png", ".tif", ".bmp"):
+        Image.fromarray(np.full((1, 1), 77, np.uint8)).save(tmp_path / f"x{suffix}")
+        assert run("denoise", tmp_path / f"x{suffix}", "-o", tmp_path / f"y{suffix}") == 0
+        assert np.asarray(Image.open(tmp_path / f"y{suffix}")) == 77
+
+
+def test_without_memory_the_others_still_get_done(tmp_path, unchanged, monkeypatch, capsys):
+    call = Unchanged.__call__
+
+    def short(self, image, *args, **options):
+        if image.shape[0] > 100:
+            raise MemoryError
+        return call(self, image, *args, **options)
+
+    monkeypatch.setattr(Unchanged, "__call__", short)
+    np.save(tmp_path / "a.npy", np.ones((200, 3)))
+    np.save(tmp_path / "b.npy", np.ones((20, 3)))
+    assert "MemoryError" in mistake(capsys, "denoise", tmp_path, "-o", tmp_path / "out")
+    assert files(tmp_path / "out") == ["b.npy"]
+
+
+def test_check_prints_the_identities_and_its_code_says_whether_they_hold(
+    tmp_path, tiny, capsys, monkeypatch
+):
+    tiny.save(tmp_path / "w.safetensors")
+    assert run("check", "--weights", tmp_path / "w.safetensors", "--size", 16) == 0
+    table = capsys.readouterr().out
+    assert "claims normalization, measured normalization: kept" in table
+    assert re.search(r"f\(a y \+ b\) = a f\(y\) \+ b +\S+e-0[5678]", table)
+    backbone = Denoiser(tiny.model.backbone, tiny.variables)
+    backbone.symmetry = "scale"  # which its biases break
+    bias = jax.tree.map(lambda leaf: leaf + 0.1, tiny.variables)
+    backbone.function = Denoiser(tiny.model.backbone, bias).function
+    monkeypatch.setattr(Denoiser, "default", lambda: backbone)
+    assert run("check", "--size", 16) == 1
+    assert "claims scale, measured none: broken" in capsys.readouterr().out
+    assert "size must be 1" in mistake(capsys, "check", "--size", 0)
+
+
+def test_check_judges_a_model_by_the_precision_it_computes_in(
+    tiny, monkeypatch, standard_promotion
+):
+    judged = []
+    measure = identities.measure
+
+    def look(f, *, compute_dtype, **options):
+        judged.append(jnp.dtype(compute_dtype))
+        return measure(f, compute_dtype=compute_dtype, **options)
+
+    monkeypatch.setattr(identities, "measure", look)
+    config = dataclasses.replace(tiny.config, options=tiny.config.options | {"dtype": "bfloat16"})
+    for model in (Denoiser(config.build(), tiny.variables, config),
+                  Denoiser(tiny.model, tiny.variables)):  # fmt: skip
+        monkeypatch.setattr(Denoiser, "default", lambda model=model: model)
+        assert run("check", "--size", 8) == 0
+    assert judged == [jnp.bfloat16, jnp.float32]
+
+
+def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monkeypatch):
+    """Whatever its file says: the noise level is not what any_level is normalized by."""
+    config = dataclasses.replace(tiny.config, statistics="noise_level")
+    Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
+    model = commands.Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
+    assert (model.config.statistics, model.config.trained_sigma_255) == ("mean_std", 25)
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, capsys):
+    def missing():
+        raise ImportError("reading .mat files needs h5py: pip install wne-jax[weights]")
+
+    monkeypatch.setattr(Denoiser, "default", missing)
+    assert "needs h5py" in mistake(capsys, "check")
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "wne_jax", "denoise", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "--sigma-255" in done.stdout and "IN..." in done.stdout

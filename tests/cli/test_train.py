@@ -1,0 +1,255 @@
+"""`python -m wne_jax train` as a user types it, with networks of a few features."""
+
+import dataclasses
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from wne_jax.cli import main as commands
+from wne_jax.cli import train as train_command
+from wne_jax.cli.train import Network, Train, measure_anchor
+from wne_jax.config import ModelConfig
+from wne_jax.data import build_corpus
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.training import Compute, Diverged, OptimizerConfig, TrainConfig, load_config
+from wne_jax.training.config import differences
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+SMALL = ("--patch", 12, "--batch", 2, "--steps", 3)
+TINY = ("--option", "depth=3", "features=4", *SMALL)
+BARE = ModelConfig("dncnn", {"depth": 3, "features": 4, "batch_norm": False})
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Folders of the same names: `clean`, `noisy` as its pair, `bursts/0` and `bursts/1` of two shots."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for scene in range(2):
+        clean = np.repeat(np.repeat(rng.integers(40, 200, (4, 4, 3)), 6, 0), 6, 1)
+        shots = np.clip(clean + rng.normal(0, 20, (2, *clean.shape)), 0, 255)
+        places = ("clean/{}.png", "noisy/{}.png", "bursts/{}/0.png", "bursts/{}/1.png")
+        for place, pixels in zip(places, (clean, *shots, shots[0])):
+            path = root / place.format(scene)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A file of a network without wrapper, and its denoiser."""
+    rng = np.random.default_rng(3)
+    shapes = jax.eval_shape(BARE.build().init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
+    denoiser = Denoiser(BARE.build(), variables, BARE)
+    denoiser.save(tmp_path / "bare.safetensors")
+    return tmp_path / "bare.safetensors", denoiser
+
+
+def train(*arguments) -> int:
+    return commands.main(["train", *map(str, arguments)])
+
+
+def mistake(capsys, *arguments) -> str:
+    """The one line on stderr with which a command ends in code 2."""
+    capsys.readouterr()
+    assert train(*arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
+    run = tmp_path / "my run"
+    assert train(
+        "--data", f"folder:{images / 'clean'}", "-o", run, "--channels", 3, "--sigma-255", 0, 55,
+        "--backbone", "fdncnn", "--option", "depth=3", "--option", "features=4", "conditioned=true",
+        "--statistics", "high_pass", *SMALL,
+    ) == 0  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    config = load_config(run / "config.json")
+    assert config.sigma_255 == (0, 55) and config.steps == 3 and config.init is None
+    options = {"depth": 3, "features": 4, "conditioned": True}
+    assert config.model == ModelConfig("fdncnn", options, wrapper="wne", statistics="high_pass")
+    assert said[-2] == f"trained: {run}"
+    program, _, command = said[-1].removeprefix("use it: ").partition(" wne_jax ")
+    for name, value in (("IN...", images / "clean/0.png"), ("OUT", f"'{tmp_path}/x.png'")):
+        command = command.replace(name, str(value))
+    typed = shlex.split(command.replace("LEVEL", "20"))
+    assert program == "python -m" and commands.main(typed) == 0
+    assert np.asarray(Image.open(tmp_path / "x.png")).shape == (24, 24, 3)
+
+
+def test_defaults_are_those_of_a_run_but_for_these():
+    config = Train(data="embedded", out="run").config(None)
+    assert differences(config, TrainConfig()) == ["model.wrapper", "save_every", "steps"]
+
+
+def test_options_reach_the_configuration(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train_command, "load_corpus", lambda config, data_dir: data_dir)
+    monkeypatch.setattr(
+        train_command, "fit", lambda config, out, **how: seen.update(how, config=config)
+    )
+    assert train(
+        "--data", "embedded", "-o", "run", "--data-dir", "sets", "--resume", "--loss", "l1",
+        "--optimizer", "adamw", "--learning-rate", 0.01, "--schedule", "constant", "--ema", 0.9,
+        "--clip", 1, "--accumulate", 2, "--precision", "bfloat16", "--seed", 5, "--anchor", 0.5, 1,
+        "--log-every", 7, "--save-every", 8, "--noise", "poisson", "--parallel", "pmap",
+        "--corpus", "host", "--statistics", "noise_level", "--detail", 4, "--cap", 1.3,
+    ) == 0  # fmt: skip
+    assert seen.pop("config") == TrainConfig(
+        model=ModelConfig(
+            wrapper="wne", statistics="noise_level", anchor=(0.5, 1), detail=4, cap=1.3
+        ),
+        loss="l1", steps=2000, accumulate=2,
+        optimizer=OptimizerConfig("adamw", 0.01, "constant", ema=0.9, clip=1.0), seed=5,
+        precision="bfloat16", log_every=7, save_every=8, noise="poisson",
+    )  # fmt: skip
+    assert seen == {"resume": True, "corpus": Path("sets"), "compute": Compute("pmap", "host")}
+    network = Network(backbone="swinir", option=(("window=4", "groups=1"), ("blocks=2",)))
+    assert network.model(None).options == {"window": 4, "groups": 1, "blocks": 2}
+
+
+def test_a_bare_network_comes_behind_a_wrapper_in_its_own_coordinates(
+    tmp_path, images, bare, capsys
+):
+    """On an image of that location and scale the wrapped network is the bare one."""
+    path, before = bare
+    run = tmp_path / "run"
+    pairs = f"pairs:{images / 'noisy'}:{images / 'clean'}"
+    arguments = ("--data", pairs, "-o", run, "--init", path, *SMALL,
+                 "--learning-rate", 1e-12, "--steps", 1)  # fmt: skip
+    assert train(*arguments) == 0
+    config = load_config(run / "config.json")
+    location, scale = config.model.anchor
+    assert config.init == str(path) and config.model.wrapper == "wne"
+    assert 0.2 < location < 0.8 and 0.05 < scale < 0.4
+    after = Denoiser.load(run)
+    y = np.random.default_rng(1).normal(size=(16, 16))
+    y = location + scale * (y - y.mean()) / y.std()
+    assert np.abs(before(y) - y).max() > 0.1
+    np.testing.assert_allclose(after(y), before(y), atol=1e-5)
+    assert "resume it, or choose another" in mistake(capsys, *arguments)
+    assert train(*arguments, "--resume") == 0  # the measured anchor is the same again
+
+
+def test_the_anchor_is_what_the_backbone_was_trained_to_see():
+    """Constant images with noise: a bare network saw the noise's own level, a wrapped one saw 1."""
+    corpus = build_corpus([np.full((80, 80, 1), 128, np.uint8)])
+    config = TrainConfig(
+        model=ModelConfig(wrapper="wne", statistics="high_pass"), sigma_255=(51,), patch=72
+    )
+    location, scale = measure_anchor(config, corpus, BARE)
+    assert location == pytest.approx(128 / 255, abs=0.002) and scale == pytest.approx(0.2, rel=0.03)
+    wrapped = dataclasses.replace(BARE, wrapper="wne", anchor=(0.5, 0.1))
+    location, scale = measure_anchor(config, corpus, wrapped)
+    assert location == pytest.approx(0.5, abs=0.001) and scale == pytest.approx(0.1, rel=0.03)
+
+
+def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
+    _, denoiser = bare
+    wrapped = dataclasses.replace(BARE, wrapper="wne", statistics="high_pass", anchor=(0.4, 0.1))
+    for options, expected in [
+        ({}, wrapped),
+        ({"statistics": "mean_std"}, dataclasses.replace(wrapped, statistics="mean_std")),
+        ({"anchor": (0.0, 2.0)}, dataclasses.replace(wrapped, anchor=(0, 2))),
+        ({"wrapper": "input"}, dataclasses.replace(wrapped, wrapper="input")),
+        ({"wrapper": "none"}, ModelConfig("dncnn", BARE.options, statistics="high_pass")),
+    ]:
+        assert Network(**options).model(wrapped) == expected
+    capped = ModelConfig(wrapper="wne", statistics="noise_level", detail=4.0, cap=1.3)
+    assert Network().model(capped) == capped
+    assert Network(wrapper="none").model(capped) == ModelConfig(statistics="noise_level")
+    assert Network().model(BARE).wrapper == "wne"
+    given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
+    run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))
+    config = run.config(given)
+    assert run._anchored(config, None, given) is config  # nothing is measured
+
+
+def test_a_file_that_fits_two_models_is_read_by_its_mode(tmp_path, images, capsys):
+    kernels = {
+        f"fdncnn.{2 * i}.weight": (*io, 3, 3) for i, io in enumerate([(4, 1), (4, 4), (1, 4)])
+    }
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(0, 0.3, shape) for name, shape in kernels.items()}
+    save_file({k: v.astype(np.float32) for k, v in tensors.items()}, tmp_path / "x.safetensors")
+    arguments = ("--data", f"repeats:{images / 'bursts'}", "-o", tmp_path / "run", *SMALL,
+                 "--init", tmp_path / "x.safetensors")  # fmt: skip
+    assert "say which with mode=" in mistake(capsys, *arguments)
+    assert train(*arguments, "--mode", "scale-equivariant") == 0
+    assert Denoiser.load(tmp_path / "run").config.options["mode"] == "scale-equivariant"
+
+
+def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsys):
+    path, _ = bare
+    clean, run = f"folder:{images / 'clean'}", tmp_path / "run"
+    for arguments, reason in [
+        (("--data", "folder:nowhere"), "nowhere"),
+        (("--data", "nothing"), "known schemes are"),
+        (("--data", clean, "--patch", 25), "smaller than min_size 25"),
+        (("--data", clean, "--backbone", "vgg"), "there is no model 'vgg'"),
+        (("--data", clean, "--option", "depth"), "expected NAME=VALUE"),
+        (("--data", clean, "--option", "width=3"), "no option 'width'; it has depth, features"),
+        (("--data", clean, "--option", "batch_norm=True"), "a value like true"),
+        (("--data", clean, "--option", "depth=3.5"), "a value like 20"),
+        (("--data", clean, "--option", "depth=true"), "a value like 20"),
+        (("--data", clean, "--statistics", "mode"), "statistics must be one of"),
+        (("--data", clean, "--statistics", "mean_std", "--wrapper", "scale"), "leave it out"),
+        (("--data", clean, "--anchor", 0, 2, "--wrapper", "none"), "anchor"),
+        (("--data", clean, "--detail", 4, "--wrapper", "none"), "need a wrapper"),
+        (("--data", clean, "--detail", 4, "--cap", 1.3), "cap needs detail, the statistics"),
+        (("--data", clean, "--detail", 0), "detail must be positive"),
+        (("--data", clean, "--anchor", 0, 0), "anchor must be a location and a positive scale"),
+        (("--data", clean, "--noise", "loud"), "noise must be one of"),
+        (("--data", clean, "--sigma-255", 50, 5), "sigma_255 must be one number or a low"),
+        (("--data", clean, "--mode", "ordinary"), "there is none"),
+        (("--data", clean, "--learning-rate", 0), "learning_rate must be positive"),
+        (("--data", clean, "--init", tmp_path / "no.pth"), "no.pth"),
+        (("--data", clean, "--init", path, "--option", "depth=3"), "those of its network"),
+        (("--data", clean, "--init", path, "--channels", 3), "takes 1"),
+        (("--data", f"repeats:{images}", "--sigma-255", 25), "camera's own noise: leave them out"),
+        (("--data", f"sidd:{images}", "--noise", "poisson"), "camera's own noise: leave them out"),
+        (("--data", clean, "--processes", 2), "need a coordinator"),
+        (("--data", clean, "--coordinator", "here:1"), "needs processes and process-id"),
+    ]:
+        assert reason in mistake(capsys, *arguments, "-o", run)
+    for arguments in (("--data", clean), ("--data", clean, "-o", run, "--loss", "l3")):
+        with pytest.raises(SystemExit) as stopped:
+            train(*arguments)
+        assert stopped.value.code == 2
+    assert not run.exists()
+
+
+def test_a_divergence_is_a_mistake(tmp_path, images, capsys, monkeypatch):
+    def diverge(*arguments, **options):
+        raise Diverged("not finite at step 3")
+
+    monkeypatch.setattr(train_command, "fit", diverge)
+    said = mistake(capsys, "--data", f"folder:{images / 'clean'}", "-o", tmp_path / "run", *TINY)
+    assert said == "error: not finite at step 3"
+
+
+def test_a_process_joins_the_others_before_jax_is_used(tmp_path):
+    """Later it could not, and would say so in place of what is wrong with the images."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "wne_jax", "train", "--data", "folder:nowhere", "-o", tmp_path / "run",
+         "--coordinator", f"localhost:{port}", "--processes", "1", "--process-id", "0"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "cannot join" not in done.stderr
+    assert "nowhere" in done.stderr.splitlines()[-1]

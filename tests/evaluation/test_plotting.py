@@ -1,0 +1,126 @@
+import numpy as np
+from PIL import Image
+
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation import records as results
+
+SOURCE = results.provenance({"seed": 0})
+
+
+def records():
+    return [
+        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 40 + g - 10 * np.log10(s)}
+        for m, g in (("bare", 0), ("wne", 3))
+        for s in (5.0, 25.0, 90.0)
+    ]  # fmt: skip
+
+
+def test_curves_are_the_means_over_the_input_and_marks_are_where_they_belong(tmp_path):
+    figure = plotting.sweep_curves(records(), train_sigma_255=(25.0,), title="a title")
+    axes = figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    inputs = [48 - 20 * np.log10(s) for s in (5, 25, 90)]
+    for model, gain in (("bare", 0), ("wne", 3)):
+        outputs = [40 + gain - 10 * np.log10(s) for s in (5, 25, 90)]
+        np.testing.assert_allclose(lines[model], np.stack([inputs, outputs], -1))
+    np.testing.assert_allclose(lines["trained at 25"][:, 0], inputs[1])
+    assert "output = input" in lines and axes.get_title() == "a title"
+
+    plotting.save(figure, tmp_path / "psnr.png", SOURCE)
+    with Image.open(tmp_path / "psnr.png") as png:
+        assert png.info["Description"] == results.footer(SOURCE)
+        assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
+
+
+def test_published_curves_are_drawn_behind_those_of_the_same_model_alone():
+    published = [
+        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 50.0}
+        for m in ("wne", "unknown")
+        for s in (5.0, 90.0)
+    ]
+    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    (dashed,) = [x for x in axes.get_lines() if len(x.get_xdata()) and np.all(x.get_ydata() == 50)]
+    assert dashed.get_color() == lines["wne"].get_color() != lines["bare"].get_color()
+    assert dashed.get_zorder() < lines["wne"].get_zorder() and axes.get_ylim()[1] > 50
+    assert "published" in lines
+    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,)).axes[0]
+    assert "published" not in [line.get_label() for line in axes.get_lines()]
+
+
+def test_a_model_keeps_its_colour_where_another_is_missing():
+    def colours(rows, **models):
+        axes = plotting.sweep_curves(rows, train_sigma_255=(25.0,), **models).axes[0]
+        return {line.get_label(): line.get_color() for line in axes.get_lines()}
+
+    alone = [r for r in records() if r["model"] == "wne"]
+    both = colours(records())
+    assert colours(alone, models=("bare", "wne"))["wne"] == both["wne"] != colours(alone)["wne"]
+    assert "bare" not in colours(alone, models=("bare", "wne"))
+
+
+def test_published_points_beyond_our_levels_do_not_stretch_the_axes():
+    def axes(published):
+        return plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[
+            0
+        ]
+
+    beyond = [{"model": "wne", "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": p}
+              for s, p in ((1.0, 80.0), (25.0, 30.0), (255.0, -20.0))]  # fmt: skip
+    assert axes(beyond).get_ylim() == axes([]).get_ylim()
+
+
+def test_quantities_over_levels_are_means_and_labels_have_room():
+    rows = [
+        {"model": m, "sigma_255": s, "defect": g * s}
+        for s in (50.0, 5.0, 49.0)
+        for m, g in (("a", 1.0), ("a", 3.0), ("b", 1.0))
+    ]
+    figure = plotting.level_curves(
+        rows, "defect", label="defect", train_sigma_255=(5.0,), logarithmic=True
+    )
+    axes = figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["a"], [[5, 10], [49, 98], [50, 100]])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
+
+
+def test_a_training_range_is_shaded():
+    figure = plotting.sweep_curves(records(), train_sigma_255=(0.0, 55.0))
+    assert "trained on" in [patch.get_label() for patch in figure.axes[0].patches]
+
+
+def test_panels_show_each_image_from_black_to_white():
+    images = {"clean": np.full((4, 4, 1), 0.25), "noisy": np.full((4, 4, 3), 2.0)}
+    figure = plotting.image_panel([images, images], row_labels=["low", "high"])
+    gray, colour = (axes.get_images()[0] for axes in figure.axes[:2])
+    assert gray.get_clim() == (0, 1) and np.all(gray.get_array() == 0.25)
+    assert colour.get_array().max() == 1
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["clean", "noisy"]
+    assert figure.axes[2].get_ylabel() == "high"
+
+
+def test_ratios_stand_where_they_were_measured():
+    rows = [
+        {"label": "wrapper", "ratio": 1.01, "q1": 1.0, "q3": 1.05},
+        {"label": "architecture", "ratio": 1.4, "q1": 1.3, "q3": 1.45},
+    ]
+    figure = plotting.ratio_bars(rows, group="label", value="ratio", low="q1", high="q3")
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.get_lines()[0].get_xdata(), [1.01, 1.4])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["wrapper", "architecture"]
+
+
+def test_spectra_are_averaged_over_maps_and_the_cut_off_is_marked():
+    rows = [
+        {"layer": layer, "feature_map": m, "frequency": f, "power": g * p}
+        for layer, g in (("input", 1.0), ("LayerNorm-C", 10.0))
+        for m, p in (("one", 1.0), ("two", 3.0))
+        for f in (0.6, 0.1)
+    ]
+    axes = plotting.spectrum_curves(rows, cutoff=0.35, title="maps").figure.axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["LayerNorm-C"], [[0.1, 20], [0.6, 20]])
+    np.testing.assert_allclose(lines["cut-off"][:, 0], 0.35)
+    assert axes.get_yscale() == "log"

@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax.config import ModelConfig
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.inference.exporting import load_exported
+
+pytest.importorskip("flatbuffers", reason="jax.export writes its files with flatbuffers")
+
+
+def make(
+    backbone="dncnn", conditioned=False, statistics="noise_level", trained_sigma_255=None, **options
+):
+    options = options or {"depth": 3, "features": 4}
+    if conditioned:
+        options["conditioned"] = True
+    config = ModelConfig(
+        backbone,
+        options,
+        wrapper="wne",
+        statistics=statistics,
+        trained_sigma_255=trained_sigma_255,
+    )
+    condition = {"sigma": jnp.ones(1)} if conditioned else {}
+    shapes = jax.eval_shape(
+        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), **condition)
+    )
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(0.2 * np.abs(rng.normal(size=leaf.shape)), leaf.dtype)  # noqa: E731
+    return Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+
+
+@pytest.mark.parametrize(
+    "denoiser, shapes",
+    [
+        (make(), [(2, 13, 9, 1), (1, 2, 30, 1)]),
+        (make(depth=3, features=4, padding="reflect"), [(2, 13, 9, 1)]),
+        (make("drunet", features=(4, 4), blocks=1, statistics="mean_std"), [(1, 12, 8, 1)]),
+        (make(statistics="mean_std", trained_sigma_255=25), [(2, 13, 9, 1), (1, 3, 2, 1)]),
+    ],
+    ids=["zeros", "reflect", "drunet", "frozen"],
+)
+def test_an_artifact_is_the_function_at_every_size(denoiser, shapes, tmp_path):
+    denoiser.export(tmp_path / "denoiser.bin")
+    exported = load_exported(tmp_path / "denoiser.bin")
+    for shape in shapes:
+        y = np.random.default_rng(1).uniform(size=shape).astype(np.float32)
+        np.testing.assert_allclose(exported(y), denoiser.function(y), atol=3e-6)
+
+
+def test_a_conditioned_artifact_takes_the_level(tmp_path):
+    denoiser = make("fdncnn", conditioned=True)
+    denoiser.export(tmp_path / "denoiser.bin")
+    y = np.random.default_rng(1).uniform(size=(2, 7, 9, 1)).astype(np.float32)
+    sigma = np.float32([0.1, 0.3])
+    result = load_exported(tmp_path / "denoiser.bin")(y, sigma)
+    np.testing.assert_allclose(result, denoiser.function(y, sigma), atol=3e-6)
+
+
+def test_what_is_no_artifact_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "text.bin"
+    for content in (b"", b"no artifact at all", bytes(range(256)) * 4):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"text.bin is not an exported denoiser"):
+            load_exported(path)

@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wne_jax import models
+from wne_jax.statistics import estimate_sigma, mean_std
+from wne_jax.symmetry.equivariance import (
+    assert_exact_under_powers_of_two,
+    assert_normalization_equivariant,
+)
+from wne_jax.training import ModelConfig
+from wne_jax.transforms import normalize
+from wne_jax.wrappers.rescaled import Rescaled, blend, multi_scale
+
+
+def noisy_image(key, sigma=0.05):
+    ramp = jnp.sin(jnp.linspace(0, 6, 96)).reshape(1, 1, 96, 1) + jnp.zeros((1, 96, 96, 1))
+    return 0.3 * ramp + sigma * jax.random.normal(key, ramp.shape)
+
+
+def test_the_blend_is_the_geometric_mean_of_noise_and_contrast(key):
+    y = noisy_image(key)
+    z, stats = normalize(y)
+    expected = jnp.sqrt(estimate_sigma(y) * mean_std(y).scale[:, 0, 0, 0])
+    np.testing.assert_allclose((stats.scale * blend(z))[:, 0, 0, 0], expected, rtol=1e-5)
+
+
+def test_white_noise_has_one_strength_at_all_octaves(key):
+    z, _ = normalize(jax.random.normal(key, (1, 256, 256, 1)))
+    np.testing.assert_allclose(multi_scale(z), 1, atol=0.02)
+    assert multi_scale(jnp.zeros((1, 16, 16, 1))) == 1 == blend(jnp.zeros((1, 16, 16, 1)))
+
+
+@pytest.mark.parametrize("rescale", ["blend", "multi_scale", "learned"])
+def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(rescale, key):
+    config = ModelConfig(options={"depth": 3, "features": 8}, wrapper="wne", rescale=rescale)
+    model, y = config.build(), noisy_image(key)[:, :24, :24]
+    variables = model.init(jax.random.key(1), y)
+    moved = jax.tree.map(lambda v: v + 0.1, variables)  # the learned factor starts at one
+    f = jax.jit(lambda y: model.apply(moved, y))
+    assert_normalization_equivariant(f, y, key, gain=16.0)
+    assert_exact_under_powers_of_two(f, y)
+    assert ("canonical" in variables["params"]) == (rescale == "learned")
+
+
+def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
+    # Averaged over 2 x 2 pixels nothing is left of a checkerboard, or of one with faint noise little.
+    board = jnp.asarray((-1.0) ** np.add.outer(range(64), range(64)), jnp.float32)[None, ..., None]
+    noise = jax.random.normal(key, board.shape)
+    factors = [multi_scale(normalize(board + eps * noise)[0]).item() for eps in (0.0, 1e-5)]
+    np.testing.assert_allclose(factors[0], factors[1], rtol=1e-3)
+    assert factors[0] > 0.02
+
+
+def test_what_cannot_be_meant_is_refused():
+    for change in ({"statistics": "noise_level"}, {"anchor": (0.5, 0.2)}, {"wrapper": "scale"}):
+        with pytest.raises(ValueError, match="rescale needs the wrapper wne, statistics mean_std"):
+            ModelConfig(**{"wrapper": "wne", "rescale": "blend"} | change)
+    with pytest.raises(ValueError, match="must be blind"):
+        Rescaled(models.DnCNN(conditioned=True), "blend")
+    with pytest.raises(ValueError, match="factor must be one of blend"):
+        ModelConfig(wrapper="wne", rescale="cubic").build()
+    with pytest.raises(ValueError, match="exclude each other"):
+        ModelConfig(wrapper="wne", rescale="blend", detail=4.0)

@@ -1,0 +1,221 @@
+"""From files to denoised files: which goes where, and the work on one of them."""
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from wne_jax._internal.progress import Progress, part_of
+from wne_jax.images.files import SUFFIXES, ImageError, creating, fitted, open_image
+from wne_jax.images.reading import image_error
+from wne_jax.images.units import full_scale
+from wne_jax.inference import tiling
+from wne_jax.wrappers.linen import padding_multiple
+
+if TYPE_CHECKING:
+    from wne_jax.inference.denoiser import Denoiser
+
+SMALLEST_TILE = 512
+"""Least side of the tiles that large images are cut into, unless another is asked for."""
+
+
+class Job(NamedTuple):
+    """One file, and the name of its result."""
+
+    source: Path
+    target: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How files are denoised.
+
+    Attributes:
+        sigma_255: Noise level, relative to a full scale of 255: for conditioned models, and to override the
+            estimated level of a model that is wrapped by a noise level.
+        strength: How much of the estimated noise is removed; see `Denoiser`.
+        self_ensemble: Whether to average over the eight flips and rotations.
+        tile: Side of the tiles in pixels, 0 for the whole image at once; None leaves it to the size of the
+            image: tiles from 2 megapixels where they are exact, and from 4 where they are not; their side is
+            512, or the power of two that leaves half of it after a receptive radius on either side.
+        axes: Axes of NPY and TIFF files, where they do not say (ZYX, YXC, ...).
+    """
+
+    sigma_255: float | None = None
+    strength: float = 1.0
+    self_ensemble: bool = False
+    tile: int | None = None
+    axes: str | None = None
+
+    def __post_init__(self):
+        """Refuse values out of range."""
+        if self.sigma_255 is not None and not 0 <= self.sigma_255 < math.inf:
+            raise ValueError(f"sigma_255 must be finite and not negative, not {self.sigma_255}")
+        if not 0 <= self.strength < math.inf:
+            raise ValueError(f"strength must be finite and not negative, not {self.strength}")
+        if self.tile is not None and self.tile < 0:
+            raise ValueError(f"tile must be a number of pixels, or 0 for none, not {self.tile}")
+
+
+def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
+    """Pair files with the names of their results.
+
+    Args:
+        inputs: Files, and folders, which stand for the image files directly inside.
+        out: A file's name, for one input file; or a folder: one that exists, or ends in a slash, or is
+            needed for several files; it is not made here.
+
+    Returns:
+        The jobs in order, and what is skipped: files inside the folders that are no images, and folders
+        without any.
+
+    Raises:
+        ValueError: No image at all, a result named otherwise than an image, two results of one name.
+    """
+    sources: list[Path] = []
+    skipped: list[Path] = []
+    several = False
+    for path in inputs:
+        if path.is_dir():
+            files = [p for p in sorted(path.iterdir()) if p.is_file() and p.name[0] != "."]
+            images = [p for p in files if p.suffix.lower() in SUFFIXES]
+            sources += images
+            skipped += [p for p in files if p not in images] + ([] if images else [path])
+            several = True
+        else:
+            sources.append(path)
+    if not sources:
+        empty = " and ".join(str(p) for p in skipped if p.is_dir())
+        known = ", ".join(sorted(SUFFIXES))
+        raise ValueError(
+            f"no image files ({known}) in {empty}"
+            if empty
+            else "IN is missing: name at least one image or folder"
+        )
+    folder = Path(out)
+    if len(sources) == 1 and not several and not folder.is_dir() and out[-1:] not in ("/", "\\"):
+        if folder.suffix.lower() not in SUFFIXES:
+            known = ", ".join(sorted(SUFFIXES))
+            raise ValueError(f"{folder} is no folder, and its suffix none of {known}")
+        return [Job(sources[0], folder)], skipped
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder for {len(sources)} images, and is a file")
+    jobs = [Job(source, folder / source.name) for source in sources]
+    named: dict[Path, Path] = {}
+    for source, target in jobs:
+        if target in named:
+            raise ValueError(f"{named[target]} and {source} would both be written to {target}")
+        named[target] = source
+    return jobs, skipped
+
+
+def prepare_folder(jobs: Iterable[Job]) -> None:
+    """Make the folder of the results, and try whether it can be written, before any work is done.
+
+    Raises:
+        ImageError: It cannot.
+    """
+    for folder in {job.target.parent for job in jobs}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as err:
+            raise image_error(folder, f"cannot be written: {err.strerror or err}") from err
+
+
+def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
+    """Refuse settings that the model cannot serve, before any work.
+
+    Raises:
+        ValueError: A noise level for a model that takes none, the lack of one for a model that needs it, or
+            tiles that `wne_jax.inference.tiling.plan` refuses.
+    """
+    if settings.sigma_255 is not None and not denoiser.takes_sigma:
+        raise ValueError("--sigma-255: this model takes no noise level, it is blind; leave it out")
+    if settings.sigma_255 is None and denoiser.conditioned:
+        raise ValueError("this model needs a noise level: give --sigma-255")
+    if tile := settings.tile:
+        radius, multiple = denoiser.receptive_radius, padding_multiple(denoiser.model)
+        halo = tile // 8 if radius is None else radius
+        tiling.plan(tile, tile, tile=tile, halo=halo, multiple=multiple)
+
+
+def denoise_file(
+    denoiser: "Denoiser",
+    job: Job,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Denoise the images of one file, one by one, into a file of the same dtype, shape and metadata.
+
+    Args:
+        denoiser: What to apply.
+        job: The file and the name of its result.
+        settings: How.
+        overwrite: Whether the result may replace a file.
+        progress: Called with the parts that are done, and with all parts (planes, or their tiles).
+
+    Returns:
+        Notes on what is not kept, a line each.
+
+    Raises:
+        ImageError: Whatever cannot be read, denoised or written, in one line that starts with the path.
+    """
+    if job.target.exists() and not overwrite:
+        own = job.source.exists() and job.target.samefile(job.source)
+        what = "is the input itself" if own else "exists already"
+        raise image_error(job.target, f"{what}; --overwrite replaces it")
+    image = fitted(job.target, open_image(job.source, axes=settings.axes))
+    try:
+        options: dict[str, Any] = {
+            "strength": settings.strength,
+            "self_ensemble": settings.self_ensemble,
+        }
+        sigma = _sigma(image.pixels.dtype, settings.sigma_255)
+        tile = _tile(denoiser, image.plane_shape, settings.tile)
+        with creating(job.target, image) as out:
+            planes = zip(image.planes(), image.planes(out))
+            for done, (plane, result) in enumerate(planes):
+                report = part_of(progress, done, image.number)
+                if tile is None:
+                    native = np.asarray(plane, plane.dtype.newbyteorder("="))
+                    result[...] = denoiser(native, sigma, **options)
+                    report(1, 1)
+                else:
+                    denoiser(plane, sigma, tile=tile, out=result, progress=report, **options)
+            image.copy_alpha(out)
+    except ImageError:
+        raise
+    except Exception as err:  # encoders of odd metadata raise anything
+        raise image_error(job.source, str(err) or type(err).__name__) from err
+    return image.notes
+
+
+def _sigma(dtype: np.dtype, sigma_255: float | None) -> float | None:
+    """The noise level in the units of an image."""
+    if sigma_255 is None:
+        return None
+    try:
+        return sigma_255 / 255 * full_scale(dtype)
+    except TypeError as err:
+        raise TypeError(
+            f"--sigma-255 needs a full scale, which {dtype.name} has not; leave it out, or save as "
+            "uint16 or float"
+        ) from err
+
+
+def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int | None:
+    """The side of the tiles for one plane, None for the whole plane at once."""
+    if tile is None:
+        radius = denoiser.receptive_radius
+        largest = 4e6 if radius is None else 2e6
+        side = max(SMALLEST_TILE, 2 ** math.ceil(math.log2(4 * (radius or 1))))
+        return side if shape[0] * shape[1] > largest else None
+    return tile or None

@@ -1,0 +1,1 @@
+"""Sweeps over noise levels, records of results, figures."""

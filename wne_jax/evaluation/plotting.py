@@ -1,0 +1,324 @@
+"""Figures, from records and arrays. Each function returns a figure; `save` writes it with its origin."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from wne_jax._internal.files import write_atomically
+from wne_jax.evaluation.records import Record, footer, mean_over
+
+COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
+"""Colours that the colour-blind tell apart, for models in order of appearance."""
+
+
+def sweep_curves(
+    records: Sequence[Record],
+    *,
+    train_sigma_255: Sequence[float],
+    value: str = "psnr",
+    published: Sequence[Record] = (),
+    models: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """Output over input quality, a curve a model, as in Figure 3 of Saied & Fleuret (2026).
+
+    Args:
+        records: Of `psnr_sweep`, `ssim_sweep` or `quality_sweep`.
+        train_sigma_255: Training levels, marked where they occur in the sweep (a range is shaded).
+        value: "psnr" or "ssim".
+        published: Records of published curves of the same models, drawn thin and dashed behind ours.
+        models: Those with the first colours, drawn or not: a model looks the same in several figures.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(5.6, 4.6)
+    by_input = mean_over(records, f"input_{value}", by=["sigma_255"])
+    means = mean_over(records, value, by=["model", "sigma_255"])
+    sigmas = sorted(sigma for (sigma,) in by_input)
+    x = [by_input[(sigma,)] for sigma in sigmas]
+    drawn = [record for record in published if record["model"] in _names(records)]
+    for colour, model in zip(_cycle(), dict.fromkeys([*models, *_names(records)])):
+        if model not in _names(records):
+            continue
+        axes.plot(x, [means[model, s] for s in sigmas], "o-", color=colour, label=model, ms=4)
+        points = sorted((r[f"input_{value}"], r[value]) for r in drawn if r["model"] == model)
+        if points:
+            axes.plot(*zip(*points), "--", color=colour, lw=1, alpha=0.7, zorder=1)
+    if drawn:
+        axes.plot([], [], "--", color="0.4", lw=1, label="published")
+    axes.axline((x[0], x[0]), slope=1, color="0.6", lw=1, ls=":", label="output = input")
+
+    inside = [by_input[(s,)] for s in sigmas if train_sigma_255[0] <= s <= train_sigma_255[-1]]
+    if len(train_sigma_255) == 1 and inside:
+        axes.axvline(
+            inside[0], color="0.6", lw=1, ls="--", label=f"trained at {train_sigma_255[0]:g}"
+        )
+    elif inside:
+        axes.axvspan(min(inside), max(inside), color="0.93", label="trained on")
+
+    unit = " (dB)" if value == "psnr" else ""
+    axes.set(
+        xlabel=f"input {value.upper()}{unit}", ylabel=f"output {value.upper()}{unit}", title=title
+    )
+    ours = [*means.values(), *x]
+    beside = 0.05 * (max(ours) - min(ours))
+    outputs = [r[value] for r in drawn if x[-1] - beside <= r[f"input_{value}"] <= x[0] + beside]
+    outputs += means.values()
+    low, high = min(x), max(*outputs, *x)
+    margin = 0.05 * (high - low)
+    axes.set_xlim(x[-1] - margin, x[0] + margin)
+    axes.set_ylim(min(low, *outputs) - margin, high + margin)
+    above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))
+    named = _apart(x, 0.05 * (x[0] - x[-1]))
+    above.set_xticks([x[i] for i in named], [f"{sigmas[i]:g}" for i in named], fontsize=8)
+    above.set_xlabel("noise level (8-bit units)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def level_curves(
+    records: Sequence[Record],
+    value: str,
+    *,
+    label: str,
+    train_sigma_255: Sequence[float] = (),
+    logarithmic: bool = False,
+    title: str = "",
+) -> Figure:
+    """A quantity over the noise level, a curve a model.
+
+    Args:
+        records: With `model` and `sigma_255`; those of several images and repeats are averaged.
+        value: Column of the quantity.
+        label: What its axis says.
+        train_sigma_255: Training levels, marked.
+        logarithmic: Whether the quantity, too, has a logarithmic scale.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    means = mean_over(records, value, by=["model", "sigma_255"])
+    for colour, model in zip(_cycle(), _names(records)):
+        points = sorted((sigma, y) for (name, sigma), y in means.items() if name == model)
+        axes.plot(*zip(*points), "o-", color=colour, label=model, ms=4)
+    for sigma in train_sigma_255:
+        axes.axvline(sigma, color="0.6", lw=1, ls="--", label=f"trained at {sigma:g}")
+    axes.set_xscale("log")
+    if logarithmic:
+        axes.set_yscale("log")
+    sigmas = sorted({sigma for _, sigma in means})
+    named = _apart(np.log(sigmas), 0.04 * np.log(sigmas[-1] / sigmas[0]))
+    axes.set_xticks([sigmas[i] for i in named], [f"{sigmas[i]:g}" for i in named])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="noise level (8-bit units)", ylabel=label, title=title)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _apart(places: Sequence[float] | np.ndarray, gap: float) -> list[int]:
+    """From the last of some ordered places on, those that are apart from the one before: room for labels."""
+    named: list[int] = []
+    for i in reversed(range(len(places))):
+        if not named or abs(places[i] - places[named[-1]]) >= gap:
+            named.append(i)
+    return named
+
+
+def image_panel(
+    panels: Sequence[Mapping[str, np.ndarray]], *, row_labels: Sequence[str], title: str = ""
+) -> Figure:
+    """Rows of captioned images, shown from black at 0 to white at 1.
+
+    Args:
+        panels: For each row, images [H, W, C] in unit range by caption.
+        row_labels: A label for each row.
+        title: Title of the figure.
+    """
+    columns = max(len(row) for row in panels)
+    figure = Figure(figsize=(1.9 * columns, 2.15 * len(panels) + 0.4), layout="constrained")
+    grid = figure.subplots(len(panels), columns, squeeze=False)
+    for row, label, line in zip(panels, row_labels, grid):
+        line[0].set_ylabel(label, fontsize=9)
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+        for (caption, image), axes in zip(row.items(), line):
+            shown = np.clip(image[..., 0] if image.shape[-1] == 1 else image, 0, 1)
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(caption, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def ratio_bars(
+    records: Sequence[Record], *, group: str, value: str, low: str, high: str, title: str = ""
+) -> Figure:
+    """Ratios as points with their spread, a line at 1.
+
+    Args:
+        records: One for each ratio.
+        group: Column of the labels.
+        value: Column of the medians.
+        low: Column of the lower ends of the spread.
+        high: Column of the upper ends.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 0.45 * len(records) + 1.3)
+    middle = np.array([record[value] for record in records])
+    spread = np.abs(np.array([[r[low] for r in records], [r[high] for r in records]]) - middle)
+    places = np.arange(len(records))[::-1]
+    axes.errorbar(middle, places, xerr=spread, fmt="o", color=COLOURS[1], capsize=3)
+    axes.axvline(1, color="0.6", lw=1, ls="--")
+    for x, y in zip(middle, places):
+        axes.annotate(
+            f"{x:.2f}", (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.set_yticks(places, [record[group] for record in records])
+    axes.set_ylim(-0.6, len(records) - 0.4)
+    axes.set(xlabel="time ratio (median, quartiles)", title=title)
+    return figure
+
+
+def spectrum_curves(records: Sequence[Record], *, cutoff: float, title: str = "") -> Figure:
+    """Radial power spectra, a curve a layer, as in Figure 1 of Scanvic et al. (2025).
+
+    Args:
+        records: With `layer`, `frequency` (cycles a pixel) and `power`; those of several maps are averaged.
+        cutoff: Where the maps' band ended before the layers, in cycles a pixel.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    means = mean_over(records, "power", by=["layer", "frequency"])
+    for colour, layer in zip(_cycle(), dict.fromkeys(record["layer"] for record in records)):
+        points = sorted((f, p) for (name, f), p in means.items() if name == layer)
+        style = "--" if layer == "input" else "-"
+        axes.plot(*zip(*points), style, color=colour, label=layer, lw=1.6)
+    axes.axvline(cutoff, color="0.6", lw=1, ls=":", label="cut-off")
+    axes.set_yscale("log")
+    axes.set(
+        xlabel="radial frequency (cycles a pixel)", ylabel="power spectral density", title=title
+    )
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+_SHADE = "0.93"
+
+
+def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") -> Figure:
+    """What every step of a network loses, from the image at the top to the result: a panel a model.
+
+    Args:
+        records: Of one step each, in network order: `model`, `kind`, `transformation`, `padding`, `defect`.
+        threshold: Defects below are rounding: that side is shaded, and their bars are pale.
+        title: Title of the figure.
+    """
+    panels = {m: [record for record in records if record["model"] == m] for m in _names(records)}
+    moves = list(dict.fromkeys(record["transformation"] for record in records))
+    paddings = list(dict.fromkeys(record["padding"] for record in records))
+    # In inches: a panel has a head, a row for each step, and a foot for the ticks.
+    row, head, foot, label, bar, gap = 0.17, 0.55, 0.35, 1.5, 1.3, 0.1
+    steps = {m: len(panel) // len(moves) // len(paddings) for m, panel in panels.items()}
+    heights = {model: head + row * number + foot for model, number in steps.items()}
+    places = _in_columns(heights)
+    height = max(above + heights[model] for model, (_, above) in places.items())
+    pitch = label + len(moves) * (bar + gap) + 0.2
+    size = pitch * (1 + max(column for column, _ in places.values())), height + 0.8
+    figure = Figure(figsize=size)
+    figure.suptitle(title, fontsize=11, y=1 - 0.15 / size[1])
+    for model, (column, above) in places.items():
+        bottom = size[1] - 0.4 - above - head - row * steps[model]
+        for i, move in enumerate(moves):
+            left = pitch * column + label + i * (bar + gap)
+            axes = figure.add_axes((
+                left / size[0], bottom / size[1], bar / size[0], row * steps[model] / size[1]
+            ))  # fmt: skip
+            shown = [record for record in panels[model] if record["transformation"] == move]
+            _bars_downwards(axes, shown, paddings, threshold, labelled=i == 0)
+            axes.set_title(move, fontsize=8)
+            if i == 0:
+                axes.text(
+                    0, 1 + 0.27 / (row * steps[model]), model, transform=axes.transAxes,
+                    fontsize=10, fontweight="bold",
+                )  # fmt: skip
+    colours = [
+        Patch(color=COLOURS[2 - i], label=f"padding {padding}")
+        for i, padding in enumerate(paddings)
+    ]
+    shade = Patch(color=_SHADE, label="rounding: commutes")
+    figure.legend(
+        handles=[*colours, shade], loc="lower center", ncols=1 + len(paddings), frameon=False
+    )
+    return figure
+
+
+def _in_columns(heights: Mapping[str, float]) -> dict[str, tuple[int, float]]:
+    """Column and distance from the top of each panel; columns are about as high as the highest panel."""
+    places, column, above = {}, 0, 0.0
+    for name, height in heights.items():
+        if above + height > 1.2 * max(heights.values()):
+            column, above = column + (above > 0), 0.0
+        places[name] = (column, above)
+        above += height
+    return places
+
+
+def _bars_downwards(
+    axes: Any,
+    records: Sequence[Record],
+    paddings: Sequence[str],
+    threshold: float,
+    *,
+    labelled: bool,
+) -> None:
+    """Bars of one transformation, the paddings side by side, on a logarithmic scale."""
+    height = 0.8 / len(paddings)
+    axes.axvspan(1e-8, threshold, color=_SHADE, zorder=0)
+    for i, padding in enumerate(paddings):
+        shown = [record for record in records if record["padding"] == padding]
+        places = np.arange(len(shown)) + (i - (len(paddings) - 1) / 2) * height
+        values = np.array([record["defect"] for record in shown])
+        bars = axes.barh(places, np.maximum(values, 1e-8), height, color=COLOURS[2 - i])
+        for bar, value in zip(bars, values):
+            bar.set_alpha(0.3 if value < threshold else 1)
+    axes.set(xscale="log", xlim=(1e-8, 4), ylim=(len(shown) - 0.4, -0.6))
+    axes.set_xticks([1e-7, 1e-5, 1e-3, 1e-1])
+    axes.tick_params(axis="x", labelsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(shown)), [record["kind"] for record in shown], fontsize=7)
+    axes.yaxis.set_tick_params(labelleft=labelled)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 150) -> None:
+    """Write a PNG whose description says where it comes from.
+
+    Args:
+        figure: The figure.
+        path: Where to; ends in .png.
+        source: What `wne_jax.evaluation.records.provenance` returned.
+        dpi: Resolution.
+    """
+    FigureCanvasAgg(figure)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=dpi, format="png", metadata={"Description": footer(source)})
+    write_atomically(path, png.getvalue())
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(record["model"] for record in records))
+
+
+def _cycle() -> Sequence[str]:
+    return COLOURS * 4

@@ -1,0 +1,118 @@
+"""Open a file by its suffix, and make one like it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from wne_jax._internal.files import written_aside
+from wne_jax.images.files import _npy, _pillow
+from wne_jax.images.files._image import ImageFile
+from wne_jax.images.reading import TIFF, ImageError, decoding, image_error
+
+SUFFIXES = _pillow.SUFFIXES | _npy.SUFFIXES | TIFF
+"""Lower-case suffixes of the files that `open_image` opens and `creating` creates."""
+
+
+def open_image(path: str | os.PathLike[str], *, axes: str | None = None) -> ImageFile:
+    """Open a PNG, JPEG, BMP, TIFF or NPY file with its axes and metadata.
+
+    Pixels are as stored: they keep their dtype, and their orientation stays a tag. NPY and uncompressed
+    TIFF are mapped, others decoded. Palettes and one bit become 8 bits, CMYK becomes RGB; colour PNG of
+    16 bits, which Pillow would cut to 8, is refused.
+
+    Args:
+        path: The file.
+        axes: Names of the axes of a NPY or TIFF file, in place of those that it says; see `ImageFile`.
+
+    Raises:
+        ImageError: Whatever is wrong with the file, in one line that starts with its path.
+    """
+    path = Path(path)
+    with decoding(path, SUFFIXES) as suffix:
+        return _format(suffix).read(path, axes)
+
+
+def fitted(path: str | os.PathLike[str], image: ImageFile) -> ImageFile:
+    """The image in a form that a file of the path's suffix can hold: a view, with notes on what it cannot.
+
+    Raises:
+        ImageError: The format cannot hold the dtype, or a stack.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        known = ", ".join(sorted(SUFFIXES))
+        raise image_error(path, f"unknown suffix {suffix!r} for writing; use one of {known}")
+    return _format(suffix).fit(path, image)
+
+
+@contextmanager
+def creating(path: str | os.PathLike[str], image: ImageFile) -> Iterator[np.ndarray]:
+    """An array to fill, which is then a file with the metadata of the image.
+
+    The file takes its name in one step when the block ends; when it fails or is interrupted, nothing stays.
+    NPY and uncompressed TIFF are written through a memory map.
+
+    Args:
+        path: The file, replaced if it is there.
+        image: What the file is to be like; see `fitted`.
+
+    Yields:
+        An array of the shape and dtype of `image.pixels`.
+
+    Raises:
+        ImageError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> image = ImageFile(Path("x.png"), np.full((2, 3), 7, np.uint8), "YX")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with creating(Path(folder, "x.npy"), image) as out:
+        ...         out[:] = 5 * image.pixels
+        ...     np.load(Path(folder, "x.npy"))
+        array([[35, 35, 35],
+               [35, 35, 35]], dtype=uint8)
+    """
+    path = Path(path)
+    try:
+        with written_aside(path) as aside:
+            out = _new_array(aside, path, image)
+            yield out
+            _finish(aside, path, image, out)
+    except ImageError:
+        raise
+    except OSError as err:
+        raise image_error(path, f"cannot be written: {err.strerror or err}") from err
+
+
+def _new_array(aside: Path, path: Path, image: ImageFile) -> np.ndarray:
+    kind = _format(path.suffix.lower())
+    if kind is _pillow:
+        aside.touch()  # a folder that cannot be written is to be known before any work
+        return np.empty(image.pixels.shape, image.pixels.dtype)
+    if shutil.disk_usage(path.parent).free < image.pixels.nbytes:
+        raise image_error(path, f"needs {image.pixels.nbytes} bytes, which the disk does not have")
+    mapped = kind.create(aside, image)
+    return np.empty(image.pixels.shape, image.pixels.dtype) if mapped is None else mapped
+
+
+def _finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
+    if isinstance(out, np.memmap):
+        out.flush()
+    elif (kind := _format(path.suffix.lower())) is _pillow:
+        _pillow.write(aside, image, out, kind=_pillow.FORMATS[path.suffix.lower()])
+    else:
+        kind.write(aside, image, out)
+
+
+def _format(suffix: str) -> ModuleType:
+    if suffix in TIFF:
+        from wne_jax.images.files import _tiff
+
+        return _tiff
+    return _npy if suffix in _npy.SUFFIXES else _pillow

@@ -1,0 +1,6 @@
+"""A trained model as a function of images, of any size, on any device, in any iteration."""
+
+from wne_jax.inference import solvers
+from wne_jax.inference.denoiser import Denoiser
+
+__all__ = ["Denoiser", "solvers"]

@@ -1,0 +1,295 @@
+r"""The normalized problem: what a normalization-equivariant network has to solve, and how it solves it.
+
+A network $f(y) = s(y)\,g(T(y)) + \mu(y)$ sees $T(y) = (y - \mu(y)) / s(y)$ alone, and its target there is
+$\tilde x = (x - \mu(y)) / s(y)$. How far apart the two are is the difficulty of an instance,
+
+$$\Delta = \|T(y) - \tilde x\|_2, \qquad \mathbb E[\Delta^2] \approx \frac{d}{1 + \mathrm{SNR}}, \qquad
+\mathrm{SNR} = \frac{\operatorname{std}(x)^2}{\sigma^2}$$
+
+for white noise, d entries, and mean and standard deviation.
+
+**Proposition (the normalized problem does not know sigma).** Let $y = x + \sigma n$, and let $(\mu, s)$ be
+any pair of statistics. For $a > 0$ and any $b$, the instance $(a x + b,\, a \sigma)$ with the same $n$ is
+$a y + b$. Its $T(y)$, its $\tilde x$ and its $\Delta$ are the same, and so is the error
+$\|g(T(y)) - \tilde x\|$ of every normalization-equivariant $f$. So all of these are functions of
+$(x - \mu(x)) / \sigma$ and $n$, that is of the normalized clean image, of the SNR and of $n$: sigma takes
+part in them through the SNR alone.
+*Proof.* $T(a y + b) = T(y)$, and $(a v + b - \mu(a y + b)) / s(a y + b) = (v - \mu(y)) / s(y)$ for any $v$,
+by the contract of the pair: $v = x$ is the target, $v = f(y)$ the estimate. For the last claim take
+$a = 1 / \sigma$ and $b = -\mu(x) / \sigma$.
+
+Networks are plain functions of arrays `[B, ..., C]` here, and an instance is one of a batch.
+
+References:
+    Saied & Fleuret, "Normalization Equivariance for Arbitrary Backbones, with Application to Image
+    Denoising", 2026: the loss identity, the difficulty (Table 3, Figures 6, 7 and 11), and the Jacobian as
+    adaptive filters (Figure 5).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from wne_jax._internal.dtypes import at_least_float32
+from wne_jax.statistics import Pair, Statistics, mean_std
+from wne_jax.symmetry.equivariance import Map, euler_residual
+from wne_jax.transforms import in_coordinates, normalize
+
+
+class Problem(NamedTuple):
+    """Instances in normalized coordinates.
+
+    Attributes:
+        z: The normalized noisy images T(y), `[B, ..., C]`.
+        target: The clean images in the same coordinates, `[B, ..., C]`; 0 where the scale is 0.
+        stats: Location and scale of the noisy images.
+    """
+
+    z: Array
+    target: Array
+    stats: Statistics
+
+
+def normalized_problem(
+    noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std
+) -> Problem:
+    """What a network behind the normalization is given, and what it ought to return.
+
+    Args:
+        noisy: y, `[B, ..., C]`.
+        clean: x, of the same shape, in the same units.
+        statistics: The pair that is removed; see `wne_jax.statistics`.
+
+    Returns:
+        T(y), the target and the statistics.
+
+    Raises:
+        ValueError: Noisy and clean images differ in shape.
+    """
+    if jnp.shape(noisy) != jnp.shape(clean):
+        raise ValueError(
+            f"noisy and clean must have one shape, not {jnp.shape(noisy)} and {jnp.shape(clean)}"
+        )
+    z, stats = normalize(noisy, statistics=statistics)
+    return Problem(z, in_coordinates(jnp.asarray(clean).astype(z.dtype), stats), stats)
+
+
+def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std) -> Array:
+    r"""The difficulty $\Delta = \|T(y) - \tilde x\|_2$ of each instance.
+
+    Args:
+        noisy: y, `[B, ..., C]`.
+        clean: x, of the same shape.
+        statistics: The pair that is removed.
+
+    Returns:
+        One value an instance, `[B]`; 0 for a constant noisy image, which has no coordinates.
+
+    Example:
+        Noise on a constant is all that there is to see, so that the difficulty is the square root of d:
+
+        >>> noise = jax.random.normal(jax.random.key(0), (1, 10, 10, 1))
+        >>> round(difficulty(0.5 + noise - noise.mean(), jnp.full_like(noise, 0.5)).item(), 4)
+        10.0
+    """
+    z, target, _ = normalized_problem(noisy, clean, statistics=statistics)
+    return jnp.sqrt(_energy(z - target))
+
+
+def expected_difficulty(snr: ArrayLike, d: int) -> Array:
+    r"""The difficulty at an SNR, $\sqrt{d / (1 + \mathrm{SNR})}$, about which instances scatter.
+
+    Args:
+        snr: Variance of the clean image over that of the noise.
+        d: Entries of an instance.
+
+    Example:
+        >>> float(expected_difficulty(3.0, 4900))
+        35.0
+    """
+    return jnp.sqrt(d / (1 + jnp.asarray(snr)))
+
+
+def snr_at(delta: ArrayLike, d: int) -> Array:
+    """The SNR at which `expected_difficulty` is `delta`: its inverse.
+
+    Example:
+        >>> float(snr_at(35.0, 4900))
+        3.0
+    """
+    return d / jnp.square(jnp.asarray(delta)) - 1
+
+
+def draw_difficulty(key: Array, snr: ArrayLike, d: int) -> Array:
+    r"""Draw difficulties under white Gaussian noise, exactly, without drawing images.
+
+    For mean and standard deviation the law of $\Delta$ depends on the clean image through its SNR alone.
+    Split the noise, in units of sigma, into its parts along the constant image, $g_0$, and along
+    $x - \mu(x)$, $g_1$, and the rest, of squared length $q$: they are independent, $N(0, 1)$, $N(0, 1)$
+    and $\chi^2_{d-2}$. Then
+
+    $$\Delta^2 = \frac{\|y - x\|^2}{s(y)^2} =
+    d\,\frac{g_0^2 + g_1^2 + q}{(\sqrt{d \cdot \mathrm{SNR}} + g_1)^2 + q}.$$
+
+    Args:
+        key: Random key.
+        snr: Variance of each clean image over that of the noise, `[N]`.
+        d: Entries of an instance, 3 or more.
+
+    Returns:
+        One draw for each SNR, `f32[N]`.
+
+    Example:
+        >>> draws = draw_difficulty(jax.random.key(0), jnp.full(1000, 3.0), 4900)
+        >>> round(float(draws.mean()))
+        35
+    """
+    snr = jnp.asarray(snr, jnp.float32)
+    key_mean, key_along, key_rest = jax.random.split(key, 3)
+    mean, along = (jax.random.normal(k, snr.shape, snr.dtype) for k in (key_mean, key_along))
+    rest = 2 * jax.random.gamma(key_rest, d / 2 - 1, snr.shape, snr.dtype)
+    noise = jnp.square(mean) + jnp.square(along) + rest
+    return jnp.sqrt(d * noise / (jnp.square(jnp.sqrt(d * snr) + along) + rest))
+
+
+def central_interval(values: ArrayLike, *, share: float = 0.95) -> tuple[float, float]:
+    """The ends of the central interval that holds a share of some values.
+
+    Example:
+        >>> central_interval(np.arange(1001), share=0.5)
+        (250.0, 750.0)
+    """
+    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
+def coverage(test: ArrayLike, train: ArrayLike, *, share: float = 0.95) -> float:
+    """How much of the difficulty at test time training has seen: m(test; train) of Saied & Fleuret (2026).
+
+    Args:
+        test: Difficulties at the test level, `[N]`.
+        train: Difficulties at the training level, `[M]`.
+        share: Of the training difficulties in their central interval.
+
+    Returns:
+        The share of `test` inside the central interval of `train`.
+    """
+    low, high = central_interval(train, share=share)
+    test = np.asarray(test)
+    return float(np.mean((test >= low) & (test <= high)))
+
+
+def normalized_error(
+    f: Map, noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std
+) -> Array:
+    r"""The error in normalized coordinates, $Q = -10 \log_{10} \|g(T(y)) - \tilde x\|^2$.
+
+    With $g(T(y)) = (f(y) - \mu(y)) / s(y)$: of a normalization-equivariant f its one backbone, of any other
+    f a definition.
+
+    Args:
+        f: A denoiser, of arrays `[B, ..., C]`; its estimate is not clipped.
+        noisy: y, `[B, ..., C]`.
+        clean: x, of the same shape.
+        statistics: The pair that makes the coordinates.
+
+    Returns:
+        Decibels, `[B]`: more is better; infinite for a constant noisy image, which has no coordinates.
+    """
+    _, target, stats = normalized_problem(noisy, clean, statistics=statistics)
+    noisy = jnp.asarray(noisy)
+    estimate = in_coordinates(f(noisy.astype(at_least_float32(noisy.dtype))), stats)
+    return -10 * jnp.log10(_energy(estimate - target))
+
+
+def psnr_from_error(
+    error: ArrayLike, scale: ArrayLike, d: int, *, data_range: float = 1.0
+) -> Array:
+    r"""The PSNR that belongs to a normalized error: $10 \log_{10}(d R^2) + Q - 20 \log_{10} s(y)$.
+
+    The last term is what the way back to the image's units costs: a noisier image has a larger scale.
+
+    Args:
+        error: Q in decibels, of `normalized_error`, `[B]`.
+        scale: s(y), `[B]`.
+        d: Entries of an instance.
+        data_range: R, the distance from black to white.
+
+    Returns:
+        Decibels, `[B]`.
+    """
+    peak = 10 * jnp.log10(float(d) * data_range**2)
+    return peak + jnp.asarray(error) - 20 * jnp.log10(jnp.asarray(scale))
+
+
+def filters(f: Map, y: ArrayLike, pixels: Sequence[tuple[int, int]], *, channel: int = 0) -> Array:
+    r"""Rows of the Jacobian as images: how f weighs the pixels of `y` into single pixels of its estimate.
+
+    One pass forward and, for all pixels together, one backward. For a normalization-equivariant f the
+    filters are all that it does: $f(y)_i = \sum_j J_{ij} y_j$, and they sum to one.
+    `wne_jax.symmetry.equivariance.row_sums` has the sums of all rows.
+
+    Args:
+        f: A differentiable map of images.
+        y: One image, `[1, H, W, C]`, in floating point.
+        pixels: Rows and columns of the output pixels.
+        channel: Their channel.
+
+    Returns:
+        A filter for each pixel, `[N, H, W, C]`.
+
+    Raises:
+        ValueError: Not one image, or a pixel or a channel outside of it.
+
+    Example:
+        >>> f = lambda y: 0.5 * y + 0.5 * jnp.roll(y, 1, axis=2)
+        >>> filters(f, jnp.zeros((1, 3, 3, 1)), [(1, 1)])[0, ..., 0].tolist()
+        [[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    """
+    y = jnp.asarray(y)
+    y = y.astype(at_least_float32(y.dtype))
+    if y.ndim != 4 or y.shape[0] != 1:
+        raise ValueError(f"y must be one image [1, H, W, C], not of shape {y.shape}")
+    value, pull_back = jax.vjp(f, y)
+    _, height, width, channels = value.shape
+    for row, column in pixels:
+        if not (0 <= row < height and 0 <= column < width and 0 <= channel < channels):
+            raise ValueError(
+                f"pixel ({row}, {column}) of channel {channel} is outside of {value.shape[1:]}"
+            )
+    rows, columns = jnp.asarray(pixels, jnp.int32).reshape(-1, 2).T
+    number = jnp.arange(len(pixels))
+    chosen = jnp.zeros((len(pixels), *value.shape), value.dtype)
+    chosen = chosen.at[number, 0, rows, columns, channel].set(1)
+    return jax.vmap(lambda one: pull_back(one)[0][0])(chosen)
+
+
+def euler_ratio(f: Map, y: ArrayLike) -> Array:
+    r"""$\rho = \|f(y) - J(y)\,y\| / \|f(y)\|$: how much of the estimate the filters do not explain.
+
+    Args:
+        f: A differentiable map of arrays `[B, ..., C]`.
+        y: Array, in floating point.
+
+    Returns:
+        One value an instance, `[B]`: 0 for a scale-equivariant f (see
+        `wne_jax.symmetry.equivariance.euler_residual`).
+
+    Example:
+        >>> euler_ratio(lambda y: 2 * y + 3, jnp.zeros((1, 4))).item()
+        1.0
+    """
+    y = jnp.asarray(y)
+    y = y.astype(at_least_float32(y.dtype))
+    missed, whole = _energy(euler_residual(f, y)), _energy(f(y))
+    return jnp.sqrt(jnp.where(missed > 0, missed / whole, 0))
+
+
+def _energy(x: Array) -> Array:
+    """The sum of squares of each instance, `[B]`."""
+    return jnp.sum(jnp.square(x), axis=tuple(range(1, x.ndim)))

@@ -1,0 +1,287 @@
+r"""Where a network loses translation equivariance: every layer by itself, on the feature map that it meets.
+
+A network's defect says that it fails to commute with a translation T, and not where. Here the pair $(y, T y)$
+goes through it as one batch, and stops at each layer. There the pair has become $(x, x')$, and
+
+- what lies between this layer and those before it (activations, shuffles, sums, padding) has lost
+  $\|x' - T x\| / \|T x\|$;
+- the layer itself loses $\|g(T P x) - T g(P x)\| / \|T g(P x)\|$, by which the pair of its results differs.
+
+Then the pair is made exact again: the next layer gets $(P g,\, T P g)$. So every step answers for itself, and
+a sum does not carry on what was lost before. (What no module receives, such as the statistics that a wrapper
+removes and puts back, keeps its difference up to there.) $P$ zeroes the Nyquist bins of axes of even size,
+which no real translation carries (`wne_jax.symmetry.actions.Translation`); without it they would hide
+everything else.
+
+On a map of $h \times w$ pixels, T moves by $d_y h / H$ and $d_x w / W$, where $H \times W$ is the image: a
+whole pixel of the image is a fraction of one deeper down, and that is how strides lose shifts. A result
+without space, `[B, C]`, is to stay as it is.
+"""
+
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from wne_jax._internal.dtypes import at_least_float32
+from wne_jax.layers.spectra import without_nyquist
+from wne_jax.symmetry.actions import Translation
+from wne_jax.symmetry.equivariance import relative_l2
+from wne_jax.wrappers.linen import padding_multiple
+
+_COLLECTION = "layer_defects"
+
+
+class LayerDefect(NamedTuple):
+    """What one step of a network loses.
+
+    Attributes:
+        layer: Path of the module in the tree of variables, "encoder_0_0/conv_1".
+        kind: Class of a layer, "Conv"; or "into encoder_0_0/conv_1" for the functions ahead of a module, and
+            "into the result" (of the layer "result") for those after the last.
+        size: Height and width of the map that the step returns; () if it has none.
+        defect: Relative L2, one value an instance `[B]`.
+    """
+
+    layer: str
+    kind: str
+    size: tuple[int, ...]
+    defect: np.ndarray
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is one layer, though modules may lie inside: those of `wne_jax.layers`, and attention.
+
+    What happens inside of attention happens to tokens, which are no map to translate.
+    """
+    ours = type(module).__module__.startswith("wne_jax.layers.")
+    return ours or isinstance(module, nn.MultiHeadDotProductAttention)
+
+
+def layer_defects(
+    model: nn.Module,
+    variables: Any,
+    y: ArrayLike,
+    *,
+    dy: ArrayLike,
+    dx: ArrayLike,
+    leaves: Callable[[nn.Module], bool] = is_layer,
+    **kwargs: Any,
+) -> list[LayerDefect]:
+    """By how much each step of a network fails to commute with a translation, in the order of computation.
+
+    A step is a layer, or the functions between two of them. A layer is a module that `leaves` accepts, or in
+    which no other module is called. The functions are measured where a module, layer or not, receives their
+    result; steps that hand on what they were given have no entry. Layers inside `nn.scan` and `nn.vmap` count
+    among the functions. Modules under `nn.jit` are not seen where its cache answers for them: measure the
+    plain ones.
+
+    Args:
+        model: A Linen module of images; a wrapped one (`wne_jax.WNE`), too.
+        variables: Its variables.
+        y: Images `[B, H, W, C]`, of sides that the model takes without padding them. Their Nyquist bins are
+            left out.
+        dy: Rows to move by: a number, or `[B]`.
+        dx: Columns to move by: a number, or `[B]`.
+        leaves: Which modules are one layer, whatever is inside.
+        **kwargs: Further arguments of the model, a scalar `sigma` or `train`: the same for all images.
+            Evaluation mode is meant; variables do not change.
+
+    Returns:
+        One entry a step, with as many defects as there are images.
+
+    Raises:
+        ValueError: `y` is not of rank 4, or its sides are no multiples of the model's `multiple`; or a
+            displacement does not fit.
+
+    Example:
+        >>> from wne_jax.layers import Conv
+        >>> model = nn.Sequential([Conv(4, padding="circular"), nn.relu, Conv(1)])
+        >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+        >>> variables = model.init(jax.random.key(1), y)
+        >>> for step in layer_defects(model, variables, y, dy=0.5, dx=0.0):
+        ...     print(step.kind, "commutes" if step.defect.max() < 1e-5 else "does not")
+        Conv commutes
+        into layers_2 does not
+        Conv does not
+
+    References:
+        Scanvic, Barthélemy & Tachella 2025: theorems 1 and 2 predict the rows of normalization layers.
+    """
+    y = jnp.asarray(y)
+    if y.ndim != 4:
+        raise ValueError(f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}")
+    if any(size % padding_multiple(model) for size in y.shape[1:3]):
+        raise ValueError(
+            f"the sides of y must be multiples of {padding_multiple(model)}, up to which the model pads; its "
+            f"shape is {y.shape}"
+        )
+    y = y.astype(at_least_float32(y.dtype))
+    walk = _Walk(y.shape, dy, dx, outer=_outer_calls(model, variables, y, kwargs), leaves=leaves)
+    # Step by step, not under one jit: a network with all that is measured in between takes far longer to
+    # compile, and here layers of one shape share their programs.
+    with nn.intercept_methods(walk.intercept):
+        out, sown = model.apply(variables, walk.start(y), mutable=[_COLLECTION], **kwargs)
+    rows = [(*step[:3], _sown(step, sown[_COLLECTION])) for step in walk.steps]
+    if maps := walk.new_maps(out):
+        rows.append(("result", "into the result", maps[0].shape[1:-1], walk.defect(maps)))
+    return [LayerDefect(*row[:3], np.asarray(row[3])) for row in rows]
+
+
+class _Step(NamedTuple):
+    """An entry without its defect, which lies in the variables of the module, under this number."""
+
+    layer: str
+    kind: str
+    size: tuple[int, ...]
+    scope: tuple[str, ...]
+    number: int
+
+
+class _Walk:
+    """What follows a pair (x, x') through one call of a network."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dy: ArrayLike,
+        dx: ArrayLike,
+        *,
+        outer: Set[int],
+        leaves: Callable[[nn.Module], bool],
+    ):
+        self.shape, self.dy, self.dx = shape, jnp.asarray(dy), jnp.asarray(dx)
+        self.outer, self.leaves = outer, leaves
+        self.steps: list[_Step] = []
+        self.calls = 0
+        self.inside_a_layer = False
+        self.known: list[Array] = []  # pairs whose second half is T of the first, by construction
+
+    def intercept(
+        self, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    ) -> Any:
+        """Measure what comes to a module and, if it is a layer, what it makes of that."""
+        module = context.module
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        number, self.calls = self.calls, self.calls + 1
+        if self.inside_a_layer or not module.is_mutable_collection(_COLLECTION):
+            return call(*args, **kwargs)
+        args, kwargs = self._measured((args, kwargs), module, f"into {_name(module)}")
+        if number in self.outer and not self.leaves(module):
+            return call(*args, **kwargs)
+        with self._inside():
+            out = call(*args, **kwargs)
+        return self._measured(out, module, type(module).__name__.lstrip("_"))
+
+    def start(self, y: Array) -> Array:
+        """The pair of the image."""
+        return self._exact(jnp.concatenate([y, y]))
+
+    def defect(self, maps: list[Array]) -> Array:
+        """The largest of several pairs' defects, `[B]`."""
+        defects = [_defect(x, self.dy, self.dx, image=self.shape[1:3]) for x in maps]
+        return jnp.max(jnp.stack(defects), axis=0)
+
+    def new_maps(self, values: Any) -> list[Array]:
+        """The pairs among some values that have a defect to be measured."""
+        return [x for x in jax.tree.leaves(values) if self._is_new(x)]
+
+    def _measured(self, values: Any, module: nn.Module, kind: str) -> Any:
+        """The values with every pair made exact again, once their defect is noted."""
+        maps = self.new_maps(values)
+        if not maps:
+            return values
+        scope = module.path
+        number = sum(step.scope == scope for step in self.steps)
+        self.steps.append(_Step(_name(module), kind, maps[0].shape[1:-1], scope, number))
+        module.sow(_COLLECTION, _COLLECTION, self.defect(maps))
+        return jax.tree.map(lambda x: self._exact(x) if self._is_new(x) else x, values)
+
+    def _exact(self, pair: Array) -> Array:
+        """The pair with T of its first half for its second."""
+        pair = _exact_pair(pair, self.dy, self.dx, image=self.shape[1:3])
+        self.known.append(pair)
+        return pair
+
+    def _is_new(self, x: Any) -> bool:
+        """Whether `x` is a pair of maps, or of vectors, that is not exact by construction."""
+        return (
+            isinstance(x, Array)
+            and x.ndim in (2, 4)
+            and x.shape[0] == 2 * self.shape[0]
+            and jnp.issubdtype(x.dtype, jnp.floating)
+            and not any(x is pair for pair in self.known)
+        )
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self.inside_a_layer = True
+        try:
+            yield
+        finally:
+            self.inside_a_layer = False
+
+
+@partial(jax.jit, static_argnames="image")
+def _exact_pair(pair: Array, dy: Array, dx: Array, *, image: tuple[int, int]) -> Array:
+    """(P x, T P x) from (x, x')."""
+    x = pair[: pair.shape[0] // 2]
+    x = without_nyquist(x) if x.ndim == 4 else x
+    return jnp.concatenate([x, _moved(x, dy, dx, image)])
+
+
+@partial(jax.jit, static_argnames="image")
+def _defect(pair: Array, dy: Array, dx: Array, *, image: tuple[int, int]) -> Array:
+    """How far x' is from T x, `[B]`."""
+    x, other = jnp.split(pair.astype(at_least_float32(pair.dtype)), 2)
+    return relative_l2(other, _moved(x, dy, dx, image))
+
+
+def _moved(x: Array, dy: Array, dx: Array, image: tuple[int, int]) -> Array:
+    """T x, on a map of any size; a vector has nowhere to go."""
+    if x.ndim != 4:
+        return x
+    dtype = at_least_float32(x.dtype)
+    rows, columns = (size / full for size, full in zip(x.shape[1:3], image))
+    return Translation(dy.astype(dtype) * rows, dx.astype(dtype) * columns)(x).astype(x.dtype)
+
+
+def _outer_calls(model: nn.Module, variables: Any, y: Array, kwargs: dict) -> set[int]:
+    """Which calls of modules, counted in order, call other modules: found by tracing the model once."""
+    outer: set[int] = set()
+    under_way: list[int] = []
+    calls = 0
+
+    def intercept(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        nonlocal calls
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        outer.update(under_way)
+        under_way.append(calls)
+        calls += 1
+        out = call(*args, **kwargs)
+        under_way.pop()
+        return out
+
+    with nn.intercept_methods(intercept):
+        jax.eval_shape(lambda variables, y: model.apply(variables, y, **kwargs), variables, y)
+    return outer
+
+
+def _sown(step: _Step, collection: Any) -> Array:
+    """The defect of a step, from the place where its module has put it."""
+    for name in step.scope:
+        collection = collection[name]
+    return collection[_COLLECTION][step.number]
+
+
+def _name(module: nn.Module) -> str:
+    return "/".join(module.path) or type(module).__name__

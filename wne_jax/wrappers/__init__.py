@@ -1,0 +1,14 @@
+"""The method as modules, and what may stand between a wrapper and its backbone."""
+
+from wne_jax.wrappers import one_level, rescaled, smooth_base
+from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+
+__all__ = [
+    "NNXWNE",
+    "WNE",
+    "InputNormalized",
+    "ScaleEquivariant",
+    "one_level",
+    "rescaled",
+    "smooth_base",
+]

@@ -1,0 +1,137 @@
+r"""Other scales, as a factor inside of the wrapper.
+
+Behind `mean_std` an image has contrast 1. Any positive $k(z)$ of that normalized image gives another scale,
+$s(y) = \operatorname{std}(y)\, k(T(y))$, and with it the same symmetry: T(y) does not change under a y + b,
+so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are
+three answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
+
+k is computed of what the backbone is given: of an image that is denoised in tiles, of every tile by itself.
+"""
+
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from wne_jax.statistics import FLOOR, high_pass, noise_level
+from wne_jax.wrappers.linen import Around
+
+Factor = Literal["blend", "multi_scale", "learned"]
+
+LARGEST = 20.0
+"""Learned factors stay within 1/20 and 20."""
+
+
+def blend(z: Array) -> Array:
+    """The geometric mean of noise level and contrast, for images `[B, H, W, C]` of contrast 1.
+
+    Returns:
+        Factors `[B, 1, 1, 1]`; 1 for constant images.
+
+    Example:
+        >>> import jax
+        >>> z = jax.random.normal(jax.random.key(0), (1, 64, 64, 1))  # noise alone: both are 1
+        >>> round(float(blend(z)[0, 0, 0, 0]), 1)
+        1.0
+    """
+    level = noise_level(z).scale
+    varies = level > 0
+    return jnp.where(varies, jnp.sqrt(jnp.where(varies, level, 1)), 1)
+
+
+def multi_scale(z: Array) -> Array:
+    r"""The geometric mean over four octaves of the root mean square of a high-pass of unit noise gain.
+
+    Averaged over 2 x 2 pixels, white noise has half its deviation: the high-pass of every coarser image
+    is doubled, and noise alone gives the same number in all of them. Images too small for an octave do
+    without it.
+
+    Args:
+        z: Images `[B, H, W, C]` of contrast 1.
+
+    Returns:
+        Factors `[B, 1, 1, 1]`; 1 for constant images.
+    """
+    logs, gain, octave = [], 1.0, z
+    for _ in range(4):
+        level = gain * high_pass(octave).scale
+        logs.append(jnp.log(jnp.maximum(level, FLOOR)))  # an octave may be empty
+        height, width = octave.shape[1] // 2, octave.shape[2] // 2
+        if min(height, width) < 4:
+            break
+        even = octave[:, : 2 * height, : 2 * width]
+        pooled = jnp.reshape(even, (even.shape[0], height, 2, width, 2, even.shape[3]))
+        octave, gain = jnp.mean(pooled, axis=(2, 4)), 2 * gain
+    constant = jnp.all(z == 0, axis=(1, 2, 3), keepdims=True)
+    return jnp.where(constant, 1, jnp.exp(sum(logs[1:], start=logs[0]) / len(logs)))
+
+
+class LearnedFactor(nn.Module):
+    """A small network that says the factor: two strided convolutions, the mean over all pixels, one number.
+
+    It starts at 1, the scale of `mean_std`.
+
+    Attributes:
+        features: Channels inside.
+    """
+
+    features: int = 16
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Factors `[B, 1, 1, 1]` of images `[B, H, W, C]`."""
+        h = z
+        for i in range(2):
+            h = nn.relu(nn.Conv(self.features, (3, 3), (2, 2), name=f"conv_{i}")(h))
+        h = jnp.mean(h, axis=(1, 2), keepdims=True)
+        h = nn.Dense(1, kernel_init=nn.initializers.zeros_init(), name="last")(h)
+        bound = jnp.log(jnp.asarray(LARGEST, h.dtype))
+        return jnp.exp(bound * jnp.tanh(h / bound))
+
+
+class Rescaled(Around):
+    """A backbone that works on z / k(z): wrap it by `WNE` with `mean_std`.
+
+    Attributes:
+        network: A denoiser.
+        factor: What k is: "blend", "multi_scale", or "learned", which adds parameters under `canonical`.
+
+    Raises:
+        ValueError: An unknown factor, or a network that is told the noise level.
+
+    Example:
+        >>> import jax, wne_jax as wne
+        >>> model = wne.WNE(Rescaled(wne.models.DnCNN(depth=3, features=8), "learned"))
+        >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+        >>> variables = model.init(jax.random.key(1), y)
+        >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
+        True
+    """
+
+    factor: Factor
+
+    def __post_init__(self):
+        """Refuse an unknown factor, and levels that would have to be divided by it."""
+        if self.factor not in get_args(Factor):
+            raise ValueError(
+                f"factor must be one of {', '.join(get_args(Factor))}; not {self.factor!r}"
+            )
+        if self.conditioned:
+            raise ValueError("a rescaled network must be blind; this one is told the noise level")
+        super().__post_init__()
+
+    def setup(self):
+        """Adopt the backbone's scope in place of one of our own."""
+        super().setup()
+        if self.factor == "learned":
+            self.canonical = LearnedFactor()
+
+    def __call__(self, z: Array, **kwargs: Any) -> Array:
+        """Denoise."""
+        if self.factor == "learned":
+            k = self.canonical(z)
+        else:
+            k = blend(z) if self.factor == "blend" else multi_scale(z)
+        k = k.astype(z.dtype)
+        return k * self.network(z / k, **kwargs)
