@@ -7,24 +7,38 @@
 `wne.wrap` composes the three around a function, `wne.WNE` around a Linen module, `wne.NNXWNE` around an NNX
 module. `wne.symmetry` checks the result, and tells which layers commute with shifts and translations.
 `wne.Denoiser` applies a trained model to images as people have them.
+
+The names below are the public ones. Each is imported when it is first used.
 """
 
-from wne_jax import (
-    config,
-    images,
-    inference,
-    layers,
-    models,
-    statistics,
-    symmetry,
-    weights,
-    wrappers,
-)
+from typing import TYPE_CHECKING
+
 from wne_jax._version import __version__
-from wne_jax.inference.denoiser import Denoiser
-from wne_jax.statistics import Statistics
-from wne_jax.transforms import Anchor, denormalize, normalize, process, wrap
-from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+
+if TYPE_CHECKING:
+    from wne_jax import (
+        config,
+        data,
+        evaluation,
+        images,
+        inference,
+        layers,
+        models,
+        statistics,
+        symmetry,
+        training,
+        weights,
+        wrappers,
+    )
+    from wne_jax.inference.denoiser import Denoiser
+    from wne_jax.statistics import Statistics
+    from wne_jax.transforms import Anchor, denormalize, normalize, process, wrap
+    from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+else:
+    from wne_jax._internal.lazy import on_demand
+
+    __getattr__, __dir__ = on_demand(__name__)
+    del on_demand
 
 __all__ = [
     "NNXWNE",
@@ -36,7 +50,9 @@ __all__ = [
     "Statistics",
     "__version__",
     "config",
+    "data",
     "denormalize",
+    "evaluation",
     "images",
     "inference",
     "layers",
@@ -45,6 +61,7 @@ __all__ = [
     "process",
     "statistics",
     "symmetry",
+    "training",
     "weights",
     "wrap",
     "wrappers",
