@@ -40,7 +40,7 @@ Arm = Literal[
     "n2n-wne-capped",
 ]
 
-_NOISE = {"wrapper": "wne", "statistics": "noise_level"}
+_NOISE = {"wrapper": "wne", "statistics": "haar_mad"}
 _DETAIL = {"detail": None}  # as wide as the size says
 _CAPPED = _NOISE | _DETAIL | {"cap": 1.3}
 

@@ -13,7 +13,7 @@ from experiments import _published
 from wne_jax.data import NamedImage
 from wne_jax.images import degradations as noise
 from wne_jax.images.units import to_unit
-from wne_jax.statistics import PAIRS
+from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry import analysis
 
 BATCH = 200
@@ -90,14 +90,14 @@ def draw_patches(
     Args:
         clean: Patches f32[N, H, W, C], N a multiple of `BATCH`.
         levels: Noise levels in 8-bit units.
-        statistics: Names in `wne_jax.statistics.PAIRS`.
+        statistics: Names in `wne_jax.statistics.STATISTICS`.
         key: Random key.
     """
 
     @jax.jit
     def measure(key: jax.Array, clean: jax.Array, sigma: jax.Array) -> dict[str, jax.Array]:
         noisy = noise.gaussian(key, clean, sigma)
-        return {n: analysis.difficulty(noisy, clean, statistics=PAIRS[n]) for n in statistics}
+        return {n: analysis.difficulty(noisy, clean, statistics=STATISTICS[n]) for n in statistics}
 
     batches = clean.reshape(-1, BATCH, *clean.shape[1:])
     found: dict[str, Drawn] = {name: {} for name in statistics}

@@ -15,7 +15,7 @@ from wne_jax.evaluation import plotting
 from wne_jax.evaluation import records as results
 from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.layers import gaussian_blur
-from wne_jax.statistics import PAIRS, given
+from wne_jax.statistics import STATISTICS, fixed
 from wne_jax.training import ModelConfig
 from wne_jax.transforms import normalize
 from wne_jax.wrappers.rescaled import blend, multi_scale
@@ -104,8 +104,8 @@ def patches(image: jax.Array) -> jax.Array:
 
 def _seen(config: ModelConfig, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Standard deviation of the clean image in the backbone's coordinates, and what noise is divided by."""
-    z, stats = normalize(y, statistics=PAIRS[config.statistics])
-    target, _ = normalize(x, statistics=given(stats))
+    z, stats = normalize(y, statistics=STATISTICS[config.statistics])
+    target, _ = normalize(x, statistics=fixed(stats))
     factor = {"blend": blend, "multi_scale": multi_scale}.get(config.rescale)
     k = jnp.ones_like(stats.scale) if factor is None else factor(z)
     target = target / k

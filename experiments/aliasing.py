@@ -34,7 +34,7 @@ from wne_jax.evaluation import records as results
 from wne_jax.images.units import to_unit
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.layers.spectra import without_nyquist
-from wne_jax.statistics import PAIRS
+from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry.actions import Translation
 from wne_jax.symmetry.equivariance import defect
 from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
@@ -200,7 +200,9 @@ def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list
     def measure(f: Callable[[Array], Array]) -> Callable[..., Array]:
         return jax.jit(lambda y, dy, dx: defect(f, Translation(dy, dx), y))
 
-    measures = {name: measure(wne.wrap(backbone, statistics=pair)) for name, pair in PAIRS.items()}
+    measures = {
+        name: measure(wne.wrap(backbone, statistics=pair)) for name, pair in STATISTICS.items()
+    }
     measures[f"mean_std of {TILES}x{TILES} tiles"] = measure(by_tiles(backbone, TILES))
     odd, even = 33 * TILES, 32 * TILES
     sizes = {f"{odd}x{odd}": odd, f"{even}x{even}": even, f"{even}x{even}, no Nyquist bins": even}

@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
         backbone="dncnn",
         options={"depth": 8, "features": 48},
         wrapper="wne",
-        statistics="noise_level",
+        statistics="haar_mad",
     ),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
     data="folder:BSD400",

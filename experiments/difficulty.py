@@ -53,8 +53,8 @@ class Options(_sweeps.Sweep):
     samples: int | None = None
     """Patches a level under mean and standard deviation, whose law is known; by default the paper's 384,000,
     in tiny 50,000."""
-    statistics: tuple[Literal["noise_level", "high_pass", "median_mad", "min_max"], ...] = (
-        "noise_level",
+    statistics: tuple[Literal["haar_mad", "high_pass", "median_mad", "min_max"], ...] = (
+        "haar_mad",
         "high_pass",
     )
     """Further statistics, for which noisy patches are drawn."""

@@ -38,7 +38,7 @@ CONTENDERS: dict[Backbone, dict[str, dict[str, Any]]] = {
     "fdncnn": {
         "ordinary": {},
         "WNE (mean_std)": {"wrapper": "wne"},
-        "WNE (noise_level)": {"wrapper": "wne", "statistics": "noise_level"},
+        "WNE (haar_mad)": {"wrapper": "wne", "statistics": "haar_mad"},
         "NE-arch": {"options": {"mode": "normalization-equivariant"}},
     },
     "swinir": {"ordinary": {}, "WNE (mean_std)": {"wrapper": "wne"}},

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
-from wne_jax.statistics import PAIRS
+from wne_jax.statistics import STATISTICS
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.wrappers.one_level import AnyLevel
@@ -28,13 +28,13 @@ class ModelConfig:
         backbone: Name in `wne_jax.models.MODELS`, or in `CLASSIFIERS` with the wrapper "none".
         options: Options of the backbone.
         wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
-        statistics: Name in `wne_jax.statistics.PAIRS`; read by the wrappers "wne" and "input".
+        statistics: Name in `wne_jax.statistics.STATISTICS`; read by the wrappers "wne" and "input".
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
         trained_sigma_255: Noise level, in 8-bit units, that a frozen backbone was trained for: behind a
             wrapper it then serves every level; see `wne_jax.wrappers.one_level`. None for one that needs no
         such help. detail: Standard deviation, in pixels, of the blur that goes around the backbone; see
             `wne_jax.wrappers.smooth_base`. None for a backbone that sees the whole image.
-        cap: Limit on what a network with `detail` and the statistics `noise_level` removes; see there.
+        cap: Limit on what a network with `detail` and the statistics `haar_mad` removes; see there.
         rescale: Another scale inside of the wrapper, "blend", "multi_scale" or "learned"; see
             `wne_jax.wrappers.rescaled`.
 
@@ -80,13 +80,11 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"{name} must be positive, not {value}")
-        noise_of_one = self.statistics == "noise_level" and self.wrapper in ("wne", "input")
+        noise_of_one = self.statistics == "haar_mad" and self.wrapper in ("wne", "input")
         if self.cap is not None and (
             self.detail is None or not noise_of_one or self.anchor[1] != 1
         ):
-            raise ValueError(
-                "cap needs detail, the statistics noise_level, and an anchor of scale 1"
-            )
+            raise ValueError("cap needs detail, the statistics haar_mad, and an anchor of scale 1")
         if self.trained_sigma_255 is not None and self.conditioned:
             raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
@@ -112,9 +110,11 @@ class ModelConfig:
             raise ValueError(f"wrapper must be none, {', '.join(_WRAPPERS)}; not {self.wrapper!r}")
         if self.wrapper == "scale":
             return ScaleEquivariant(backbone, anchor=anchor)
-        if self.statistics not in PAIRS:
-            raise ValueError(f"statistics must be one of {sorted(PAIRS)}, not {self.statistics!r}")
-        pair = PAIRS[self.statistics]
+        if self.statistics not in STATISTICS:
+            raise ValueError(
+                f"statistics must be one of {sorted(STATISTICS)}, not {self.statistics!r}"
+            )
+        pair = STATISTICS[self.statistics]
         return _WRAPPERS[self.wrapper](backbone, statistics=pair, anchor=anchor)
 
     @property
@@ -132,4 +132,6 @@ def from_values(cls: type, values: Mapping[str, Any]) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
+    if values.get("statistics") == "noise_level":  # the name of haar_mad in older files
+        values = {**values, "statistics": "haar_mad"}
     return cls(**values)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from wne_jax.statistics import Pair, Statistics, mean_std, prepare
+from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
 
 Prediction = Literal["direct", "residual"]
 
@@ -40,7 +40,7 @@ class Anchor(NamedTuple):
 def normalize(
     y: ArrayLike,
     *,
-    statistics: Pair = mean_std,
+    statistics: Statistic = mean_std,
     axes: Sequence[int] | None = None,
     where: ArrayLike | None = None,
 ) -> tuple[Array, Statistics]:
@@ -152,7 +152,7 @@ def denormalize(h: Array, stats: Statistics) -> Array:
 def wrap(
     backbone: Callable[..., Array],
     *,
-    statistics: Pair = mean_std,
+    statistics: Statistic = mean_std,
     axes: Sequence[int] | None = None,
     prediction: Prediction = "direct",
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)

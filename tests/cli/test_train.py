@@ -106,11 +106,11 @@ def test_options_reach_the_configuration(monkeypatch):
         "--optimizer", "adamw", "--learning-rate", 0.01, "--schedule", "constant", "--ema", 0.9,
         "--clip", 1, "--accumulate", 2, "--precision", "bfloat16", "--seed", 5, "--anchor", 0.5, 1,
         "--log-every", 7, "--save-every", 8, "--noise", "poisson", "--parallel", "pmap",
-        "--corpus", "host", "--statistics", "noise_level", "--detail", 4, "--cap", 1.3,
+        "--corpus", "host", "--statistics", "haar_mad", "--detail", 4, "--cap", 1.3,
     ) == 0  # fmt: skip
     assert seen.pop("config") == TrainConfig(
         model=ModelConfig(
-            wrapper="wne", statistics="noise_level", anchor=(0.5, 1), detail=4, cap=1.3
+            wrapper="wne", statistics="haar_mad", anchor=(0.5, 1), detail=4, cap=1.3
         ),
         loss="l1", steps=2000, accumulate=2,
         optimizer=OptimizerConfig("adamw", 0.01, "constant", ema=0.9, clip=1.0), seed=5,
@@ -168,9 +168,9 @@ def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
         ({"wrapper": "none"}, ModelConfig("dncnn", BARE.options, statistics="high_pass")),
     ]:
         assert Network(**options).model(wrapped) == expected
-    capped = ModelConfig(wrapper="wne", statistics="noise_level", detail=4.0, cap=1.3)
+    capped = ModelConfig(wrapper="wne", statistics="haar_mad", detail=4.0, cap=1.3)
     assert Network().model(capped) == capped
-    assert Network(wrapper="none").model(capped) == ModelConfig(statistics="noise_level")
+    assert Network(wrapper="none").model(capped) == ModelConfig(statistics="haar_mad")
     assert Network().model(BARE).wrapper == "wne"
     given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
     run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))

@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     options = Options(images=1, size=16, draws=2, workdir=workdir)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aliasing, "MODELS", {"DnCNN": TINY})
-        patch.setattr(aliasing, "PAIRS", {"mean_std": wne.statistics.mean_std})
+        patch.setattr(aliasing, "STATISTICS", {"mean_std": wne.statistics.mean_std})
         aliasing.main(options)
     return options
 
@@ -110,7 +110,7 @@ def test_trained_weights_are_measured_in_place_of_random_ones(run, tmp_path, mon
     Denoiser(TINY.build(), drawn(TINY.build(), (1, 16, 16, 1), 5), TINY).save(
         tmp_path / "own.safetensors"
     )
-    monkeypatch.setattr(aliasing, "PAIRS", {})
+    monkeypatch.setattr(aliasing, "STATISTICS", {})
     options = dataclasses.replace(
         run, weights=tmp_path / "own.safetensors", workdir=tmp_path / "run"
     )

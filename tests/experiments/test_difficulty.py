@@ -126,7 +126,7 @@ def ran(tmp_path_factory, image):
     images = f"folder:{folder / 'images'}"
     common = {"data": images, "train": False, "runs": folder / "trained"}
     of_difficulty = difficulty.Options(
-        **common, test=(images,), samples=2000, batches=1, statistics=("noise_level",),
+        **common, test=(images,), samples=2000, batches=1, statistics=("haar_mad",),
         networks=True, arms=("baseline", "wne"), train_levels_255=(25.0, 50.0), test_patches=4,
         test_sigmas_255=(10.0, 50.0), workdir=folder / "difficulty",
     )  # fmt: skip
@@ -143,7 +143,7 @@ def test_difficulty_leaves_tables_figures_and_records(ran):
     workdir = ran / "difficulty"
     records = results.read_csv(workdir / "coverage.csv")
     assert {(r["statistics"], r["drawn"]) for r in records} == {
-        ("mean_std", "law"), ("mean_std", "patches"), ("noise_level", "patches"),
+        ("mean_std", "law"), ("mean_std", "patches"), ("haar_mad", "patches"),
     }  # fmt: skip
     same = [r["coverage"] for r in records if r["train_sigma_255"] == r["test_sigma_255"]]
     np.testing.assert_allclose(same, 95, atol=1.1)

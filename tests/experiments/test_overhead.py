@@ -39,7 +39,7 @@ def test_ratios_stand_beside_those_published_for_the_same_device(again):
     assert cell["ours"] == pytest.approx(measured, abs=1e-4) and cell["published"] == 1.90
     assert cells["FDnCNN", "NE-arch", "GPU inference"]["published"] == 1.69
     assert cells["FDnCNN", "NE-arch", "GPU inference"]["ours"] == ""
-    assert cells["FDnCNN", "WNE (noise_level)", "CPU training"]["published"] == ""
+    assert cells["FDnCNN", "WNE (haar_mad)", "CPU training"]["published"] == ""
     table = (again / "overhead.md").read_text()
     assert f"| NE-arch | inference | {measured:.3f} |" in table and "| 1.90 | 1.69 |" in table
 

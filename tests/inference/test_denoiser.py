@@ -158,9 +158,7 @@ def test_constants_come_back_exactly(equivariant):
 
 @pytest.fixture(scope="module")
 def by_noise():
-    config = ModelConfig(
-        "dncnn", {"depth": 3, "features": 4}, wrapper="wne", statistics="noise_level"
-    )
+    config = ModelConfig("dncnn", {"depth": 3, "features": 4}, wrapper="wne", statistics="haar_mad")
     return make(config.build(), config=config)
 
 

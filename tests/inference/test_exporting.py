@@ -11,7 +11,7 @@ pytest.importorskip("flatbuffers", reason="jax.export writes its files with flat
 
 
 def make(
-    backbone="dncnn", conditioned=False, statistics="noise_level", trained_sigma_255=None, **options
+    backbone="dncnn", conditioned=False, statistics="haar_mad", trained_sigma_255=None, **options
 ):
     options = options or {"depth": 3, "features": 4}
     if conditioned:

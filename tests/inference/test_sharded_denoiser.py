@@ -27,7 +27,7 @@ CASES = {  # a model, a shape, whether to average over turns
     "reflection and sort pooling": (ModelConfig("fdncnn", PLAIN | NE), (2, 37, 20, 1), False),
     "moments, turned": (ModelConfig("dncnn", PLAIN, wrapper="wne"), (2, 21, 18, 1), True),
     "medians": (
-        ModelConfig("dncnn", PLAIN, wrapper="wne", statistics="noise_level"), (2, 37, 20, 1), False
+        ModelConfig("dncnn", PLAIN, wrapper="wne", statistics="haar_mad"), (2, 37, 20, 1), False
     ),
     "a circular high-pass": (
         ModelConfig("dncnn", PLAIN, wrapper="wne", statistics="high_pass"), (2, 37, 21, 1), False

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wne_jax import statistics as S
 from wne_jax.inference.streaming import find_peak, release_pages, stream_statistics
 
-STREAMED = {**S.PAIRS, "root_mean_square": S.root_mean_square}
+STREAMED = {**S.STATISTICS, "root_mean_square": S.root_mean_square}
 IN_MEMORY = {name: jax.jit(pair) for name, pair in STREAMED.items()}
 each_pair = pytest.mark.parametrize("name", sorted(STREAMED))
 DTYPES = ("uint8", "uint16", "int16", "int64", "float16", "float32", "float64")
@@ -162,7 +162,7 @@ def test_broken_pixels_are_counted_and_refused(rows):
         ({"image": np.zeros((3, 3, 1), complex)}, TypeError, "complex"),
         ({"image": np.zeros((3, 3, 1), bool)}, TypeError, "bool"),
         ({"rows": 0}, ValueError, "rows must be 1 or more"),
-        ({"pair": "median"}, ValueError, "median cannot be streamed: use mean_std, noise_level"),
+        ({"pair": "median"}, ValueError, "median cannot be streamed: use mean_std, haar_mad"),
         ({"pair": lambda y, *, axes, where: S.mean_std(y)}, ValueError, "lambda.*streamed"),
     ],
 )

@@ -14,7 +14,7 @@ from wne_jax.data import load_images
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.tiling import _weights, denoise_tiled, plan, run_tiled
 from wne_jax.models import DnCNN, FDnCNN
-from wne_jax.statistics import noise_level
+from wne_jax.statistics import haar_mad
 
 DEPTH = 3
 NE = "normalization-equivariant"
@@ -129,7 +129,7 @@ def test_every_kind_of_equivariance_is_tiled_in_its_own_units(name):
 
 
 def test_a_noise_level_that_is_given_takes_the_place_of_the_estimate():
-    denoise, y = denoiser(wne.WNE(MODELS["fdncnn"], statistics=noise_level)), image((21, 30, 1))
+    denoise, y = denoiser(wne.WNE(MODELS["fdncnn"], statistics=haar_mad)), image((21, 30, 1))
     for sigma in (0.05, 1e-6):  # the second is below the floor
         whole = denoise(y, sigma)
         exact = tiled(denoise, y, tile=16, halo=DEPTH, sigma=sigma)
@@ -159,7 +159,7 @@ def test_a_self_ensemble_of_tiles_is_that_of_the_whole():
 
 @pytest.mark.parametrize("halo", [DEPTH, None])
 def test_from_file_to_file_in_sixteen_bits(tmp_path, halo):
-    model = wne.WNE(MODELS["dncnn-zeros"], statistics=noise_level)
+    model = wne.WNE(MODELS["dncnn-zeros"], statistics=haar_mad)
     denoise, y = denoiser(model), image((70, 45, 1), np.uint16)
     np.save(tmp_path / "in.npy", y)
     mapped = np.load(tmp_path / "in.npy", mmap_mode="r")
@@ -266,7 +266,7 @@ def test_a_result_in_place_of_its_input_is_refused():
 
 def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     options = {"dim": 8, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 1}
-    config = ModelConfig("restormer", options, wrapper="wne", statistics="noise_level")
+    config = ModelConfig("restormer", options, wrapper="wne", statistics="haar_mad")
     shapes = jax.eval_shape(
         lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     )
@@ -296,7 +296,7 @@ def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     ],
 )
 def test_networks_with_strides_and_windows_are_tiled_exactly(backbone, options):
-    config = ModelConfig(backbone, options, wrapper="wne", statistics="noise_level")
+    config = ModelConfig(backbone, options, wrapper="wne", statistics="haar_mad")
     shapes = jax.eval_shape(
         lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     )

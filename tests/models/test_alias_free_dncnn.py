@@ -7,7 +7,7 @@ import wne_jax as wne
 from experiments.mismatch import Options, arm_configs
 from wne_jax.layers.spectra import without_nyquist
 from wne_jax.models import DnCNN
-from wne_jax.statistics import PAIRS
+from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry.actions import Scale, Translation
 from wne_jax.symmetry.equivariance import (
     assert_equivariant,
@@ -68,7 +68,7 @@ def test_relu_does_not_and_filtered_relu_nearly_does():
 
 @pytest.mark.parametrize("statistics", ["mean_std", "high_pass"])
 def test_wrapped_it_commutes_with_contrast_brightness_and_translations(statistics):
-    model = wne.WNE(network(), statistics=PAIRS[statistics])
+    model = wne.WNE(network(), statistics=STATISTICS[statistics])
     f = compiled(model, network())
     for y in (images(ODD), without_nyquist(images(EVEN))):
         gain = float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))

@@ -6,7 +6,7 @@ from scipy import stats
 
 from wne_jax import wrap
 from wne_jax.images.metrics import psnr
-from wne_jax.statistics import PAIRS, mean_std, noise_level
+from wne_jax.statistics import STATISTICS, haar_mad, mean_std
 from wne_jax.symmetry import analysis
 from wne_jax.symmetry.equivariance import row_sums
 
@@ -46,7 +46,7 @@ def test_what_noise_alone_brings_is_the_square_root_of_d(key):
 
 def test_the_difficulty_is_the_noise_over_the_scale_for_every_pair(pairs):
     noisy, clean = (np.asarray(x, np.float64) for x in pairs)
-    for pair in PAIRS.values():
+    for pair in STATISTICS.values():
         scale = np.ravel(pair(pairs[0]).scale)
         expected = np.linalg.norm((noisy - clean).reshape(8, -1), axis=1) / scale
         np.testing.assert_allclose(difficulty(*pairs, statistics=pair), expected, rtol=1e-4)
@@ -83,11 +83,11 @@ def test_a_level_covers_itself_by_the_share_and_another_by_what_normal_tails_say
     np.testing.assert_allclose(analysis.central_interval(quantiles), (-1.96, 1.96), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", STATISTICS)
 def test_psnr_is_the_normalized_error_and_the_scale(pairs, name):
     noisy, clean = pairs
-    problem = analysis.normalized_problem(noisy, clean, statistics=PAIRS[name])
-    error = analysis.normalized_error(network, noisy, clean, statistics=PAIRS[name])
+    problem = analysis.normalized_problem(noisy, clean, statistics=STATISTICS[name])
+    error = analysis.normalized_error(network, noisy, clean, statistics=STATISTICS[name])
     actual = analysis.psnr_from_error(error, problem.stats.scale.ravel(), D)
     np.testing.assert_allclose(actual, psnr(network(noisy), clean), atol=2e-3)
 
@@ -105,10 +105,10 @@ def everything(noisy, clean, f, pair):
     return z, target, delta, analysis.normalized_error(f, noisy, clean, statistics=pair)
 
 
-@pytest.mark.parametrize("name", ["mean_std", "noise_level"])
+@pytest.mark.parametrize("name", ["mean_std", "haar_mad"])
 def test_the_normalized_problem_does_not_know_sigma(pairs, name):
     noisy, clean = pairs
-    pair = PAIRS[name]
+    pair = STATISTICS[name]
     of = jax.jit(lambda y, x: everything(y, x, wrap(network, statistics=pair), pair))
     expected = of(noisy, clean)
     for exponent in (-20, 7):  # sigma 2^k times as large, bit for bit
@@ -152,7 +152,7 @@ def test_rows_are_those_of_the_whole_jacobian_and_sum_to_the_row_sums(pairs):
     np.testing.assert_allclose(rows.sum(axis=(1, 2, 3)), sums, atol=1e-5)
 
 
-@pytest.mark.parametrize("pair", [mean_std, noise_level])
+@pytest.mark.parametrize("pair", [mean_std, haar_mad])
 def test_wrapped_networks_are_their_filters_whose_sums_are_one(pairs, pair):
     y = pairs[0][:1]
     f = jax.jit(wrap(network, statistics=pair))

@@ -8,7 +8,7 @@ import pytest
 import wne_jax as wne
 from wne_jax.layers import conv
 from wne_jax.layers.spectra import without_nyquist
-from wne_jax.statistics import PAIRS
+from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry.actions import Shift, Translation
 from wne_jax.symmetry.equivariance import assert_normalization_equivariant, defect
 
@@ -44,7 +44,7 @@ def largest(f, action, y):
 @pytest.mark.parametrize("axes", [None, (1, 2)], ids=["over channels too", "each channel"])
 @pytest.mark.parametrize("name", ["mean_std", "high_pass"])
 def test_moments_and_the_high_pass_keep_translations_to_rounding(name, axes):
-    f = wne.wrap(backbone, statistics=PAIRS[name], axes=axes)
+    f = wne.wrap(backbone, statistics=STATISTICS[name], axes=axes)
     assert largest(f, translations(), images(15, 13)) < 1e-6
     with jax.enable_x64(True):
         y = images(15, 13, jnp.float64)
@@ -53,7 +53,7 @@ def test_moments_and_the_high_pass_keep_translations_to_rounding(name, axes):
 
 @pytest.mark.parametrize("name", ["mean_std", "high_pass"])
 def test_on_even_sizes_they_keep_translations_but_for_the_nyquist_bins(name):
-    f, y = wne.wrap(backbone, statistics=PAIRS[name]), images(12, 16)
+    f, y = wne.wrap(backbone, statistics=STATISTICS[name]), images(12, 16)
     assert largest(f, translations(), y) > 1e-5
     assert largest(f, translations(), without_nyquist(y)) < 1e-6
     assert largest(f, Shift(3, -5), y) < 1e-6
@@ -66,13 +66,13 @@ def test_the_wrapped_network_has_both_symmetries_at_once(key):
     assert largest(f, both, y) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["noise_level", "median_mad", "min_max"])
+@pytest.mark.parametrize("name", ["haar_mad", "median_mad", "min_max"])
 def test_medians_and_extremes_keep_translations_nearly_and_not_to_rounding(name):
-    f, y = wne.wrap(backbone, statistics=PAIRS[name]), images(15, 13)
+    f, y = wne.wrap(backbone, statistics=STATISTICS[name]), images(15, 13)
     assert 1e-4 < largest(f, translations(), y) < 0.2
     moved = largest(f, Shift(4, -3), y)
-    # The details of noise_level end at the border; the others have values alone, and no border.
-    assert (1e-4 < moved < 0.01) if name == "noise_level" else moved < 1e-6
+    # The details of haar_mad end at the border; the others have values alone, and no border.
+    assert (1e-4 < moved < 0.01) if name == "haar_mad" else moved < 1e-6
 
 
 def test_statistics_of_tiles_lose_even_shifts():

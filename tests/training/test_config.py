@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from wne_jax.statistics import noise_level
+from wne_jax.statistics import haar_mad
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, load_config, save_config
 from wne_jax.training.config import differences
 from wne_jax.training.optimizer import make_optimizer, make_schedule
@@ -15,7 +15,7 @@ from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
 def test_a_configuration_survives_the_disk(tmp_path):
     config = TrainConfig(
-        model=ModelConfig(wrapper="wne", statistics="noise_level"),
+        model=ModelConfig(wrapper="wne", statistics="haar_mad"),
         optimizer=OptimizerConfig(name="adamw", clip=1.0, ema=0.99),
         sigma_255=(0, 55),
     )
@@ -82,8 +82,8 @@ def test_differences_are_named_by_dotted_keys():
 
 
 def test_models_are_built_as_named():
-    built = ModelConfig(wrapper="wne", statistics="noise_level").build()
-    assert type(built) is WNE and built.statistics is noise_level and built.backbone.depth == 6
+    built = ModelConfig(wrapper="wne", statistics="haar_mad").build()
+    assert type(built) is WNE and built.statistics is haar_mad and built.backbone.depth == 6
     assert type(ModelConfig(wrapper="scale").build()) is ScaleEquivariant
     assert type(ModelConfig(wrapper="input").build()) is InputNormalized
     for wrong in (

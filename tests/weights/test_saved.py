@@ -17,7 +17,7 @@ CONFIGS = [
         "dncnn",
         {"depth": 3, "features": 4, "mode": "scale-equivariant", "conditioned": True},
         wrapper="wne",
-        statistics="noise_level",
+        statistics="haar_mad",
         anchor=(0.45, 25 / 255),
     ),
     ModelConfig("fdncnn", {"depth": 3, "features": 4, "mode": "normalization-equivariant"}),

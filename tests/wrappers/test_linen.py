@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import nnx
 
 import wne_jax as wne
-from wne_jax.statistics import noise_level
+from wne_jax.statistics import haar_mad
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
@@ -60,7 +60,7 @@ def test_a_checkpoint_moves_either_way_and_the_wrapper_is_the_functional_one():
 def test_each_wrapper_has_its_symmetry(key):
     variables = jax.tree.map(lambda leaf: leaf + 0.1, Small().init(keys(), image()))  # biases too
     apply = lambda model: lambda y: model.apply(variables, y)  # noqa: E731
-    full = apply(wne.WNE(Small(), statistics=noise_level))
+    full = apply(wne.WNE(Small(), statistics=haar_mad))
     assert_normalization_equivariant(full, image(), key, gain=4.0)
     assert_exact_under_powers_of_two(full, image())
 
@@ -154,7 +154,7 @@ def test_the_symmetry_follows_the_statistics():
         wne.wrappers.linen.symmetry(wne.WNE(Small(), statistics=wne.statistics.root_mean_square))
         == "scale"
     )
-    assert wne.wrappers.linen.symmetry(wne.WNE(Small(), statistics=noise_level)) == "normalization"
+    assert wne.wrappers.linen.symmetry(wne.WNE(Small(), statistics=haar_mad)) == "normalization"
     assert wne.wrappers.linen.symmetry(wne.InputNormalized(Small())) == "none"
 
 
@@ -167,7 +167,7 @@ def test_any_rank_passes_through_a_backbone_for_vectors(key):
 
 def test_nnx_modules_and_plain_functions_share_the_maths(key):
     backbone = nnx.Conv(1, 1, (3, 3), rngs=nnx.Rngs(0))
-    model = wne.NNXWNE(backbone, statistics=noise_level)
+    model = wne.NNXWNE(backbone, statistics=haar_mad)
     kernel, bias = backbone.kernel[...], backbone.bias[...]
 
     def plain(z):
@@ -177,11 +177,11 @@ def test_nnx_modules_and_plain_functions_share_the_maths(key):
         )
         return convolved + bias.reshape(1, 1, 1, 1)
 
-    linen = wne.WNE(nn.Conv(1, (3, 3)), statistics=noise_level)
+    linen = wne.WNE(nn.Conv(1, (3, 3)), statistics=haar_mad)
     variables = {"params": {"kernel": kernel, "bias": bias}}
     results = [
         model(image()),
-        wne.wrap(plain, statistics=noise_level)(image()),
+        wne.wrap(plain, statistics=haar_mad)(image()),
         linen.apply(variables, image()),
     ]
     chex.assert_trees_all_close(*results[:2], atol=1e-5)

@@ -10,7 +10,7 @@ from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.images.metrics import psnr
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import DnCNN
-from wne_jax.statistics import known_noise, noise_level
+from wne_jax.statistics import fixed_noise, haar_mad
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
@@ -50,7 +50,7 @@ def test_above_the_training_level_it_is_the_noise_anchor():
         lambda u, sigma: any_level(smoother, u, trained=TRAINED, location=0.45, sigma=sigma),
         anchor=ANCHOR,
     )
-    anchored = wne.wrap(smoother, statistics=known_noise(sigma), anchor=wne.Anchor(0.45, TRAINED))
+    anchored = wne.wrap(smoother, statistics=fixed_noise(sigma), anchor=wne.Anchor(0.45, TRAINED))
     np.testing.assert_allclose(adaptive(y, sigma=sigma), anchored(y), atol=2e-6)
 
 
@@ -132,7 +132,7 @@ def test_it_adds_no_parameter_and_takes_the_level():
     shapes = jax.eval_shape(bare.init, jax.random.key(0), images())
     assert jax.tree.structure(variables) == jax.tree.structure(shapes)
     assert takes_sigma_as(model) == "argument" and takes_sigma_as(bare) is None
-    assert takes_sigma_as(wne.WNE(bare, statistics=noise_level)) == "statistics"
+    assert takes_sigma_as(wne.WNE(bare, statistics=haar_mad)) == "statistics"
 
 
 def test_nothing_beyond_the_receptive_radius_is_seen():
@@ -152,7 +152,7 @@ def test_a_level_that_fits_no_batch_is_refused():
         with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
             any_level(smoother, images(), trained=TRAINED, location=0.45, sigma=wrong)
         with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
-            known_noise(wrong)(images())
+            fixed_noise(wrong)(images())
 
 
 def test_tiles_give_the_result_of_the_whole():

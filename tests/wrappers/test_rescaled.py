@@ -54,7 +54,7 @@ def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
 
 
 def test_what_cannot_be_meant_is_refused():
-    for change in ({"statistics": "noise_level"}, {"anchor": (0.5, 0.2)}, {"wrapper": "scale"}):
+    for change in ({"statistics": "haar_mad"}, {"anchor": (0.5, 0.2)}, {"wrapper": "scale"}):
         with pytest.raises(ValueError, match="rescale needs the wrapper wne, statistics mean_std"):
             ModelConfig(**{"wrapper": "wne", "rescale": "blend"} | change)
     with pytest.raises(ValueError, match="must be blind"):

@@ -18,7 +18,7 @@ CONFIG = ModelConfig(
     "dncnn",
     {"depth": 3, "features": 8},
     wrapper="wne",
-    statistics="noise_level",
+    statistics="haar_mad",
     detail=1.5,
     cap=1.3,
 )
@@ -87,10 +87,10 @@ def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="need a wrapper"):
         ModelConfig(detail=4.0)
-    with pytest.raises(ValueError, match="cap needs detail, the statistics noise_level"):
+    with pytest.raises(ValueError, match="cap needs detail, the statistics haar_mad"):
         ModelConfig(wrapper="wne", detail=4.0, cap=1.3)
     with pytest.raises(ValueError, match="cap needs detail"):
-        ModelConfig(wrapper="scale", statistics="noise_level", detail=4.0, cap=1.3)
+        ModelConfig(wrapper="scale", statistics="haar_mad", detail=4.0, cap=1.3)
     with pytest.raises(ValueError, match="detail must be positive"):
         ModelConfig(wrapper="wne", detail=-1.0)
     with pytest.raises(ValueError, match="exclude each other"):

@@ -63,11 +63,11 @@ class Network(ForeignWeights):
     wrapper: Literal["auto"] | Wrapper = "auto"
     """wne, scale (scale equivariance alone), input (no way back) or none; auto is wne, or that of --init."""
     statistics: str | None = None
-    """What the wrapper removes: mean_std, noise_level, high_pass, median_mad or min_max (default: mean_std,
+    """What the wrapper removes: mean_std, haar_mad, high_pass, median_mad or min_max (default: mean_std,
     or those of --init)."""
     detail: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
     """Standard deviation of a blur that goes around the backbone (see wne_jax.wrappers.smooth_base): about
-    as far as that sees, with --statistics noise_level, to serve levels below a single one of training."""
+    as far as that sees, with --statistics haar_mad, to serve levels below a single one of training."""
     cap: float | None = None
     """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --detail."""
     anchor: tuple[float, float] | None = None

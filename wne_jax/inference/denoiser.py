@@ -21,11 +21,11 @@ from wne_jax._internal.progress import Progress, part_of
 from wne_jax.config import ModelConfig
 from wne_jax.images.units import full_scale, saturate
 from wne_jax.models import CLASSIFIERS
-from wne_jax.statistics import Statistics, estimate_sigma, given, known_noise
+from wne_jax.statistics import Statistics, estimate_sigma, fixed, fixed_noise
 from wne_jax.wrappers.linen import symmetry
 from wne_jax.wrappers.one_level import takes_sigma_as
 
-_DEFAULT = Path(__file__).parent / "weights" / "default" / "denoiser.safetensors"
+_DEFAULT = Path(__file__).parents[1] / "weights" / "default" / "denoiser.safetensors"
 
 
 class Denoiser:
@@ -46,7 +46,7 @@ class Denoiser:
         channels: Channels that the model takes.
         conditioned: Whether the model wants the noise level.
         takes_sigma: Whether it can be told: it is conditioned, or estimates the level by itself
-            (statistics `noise_level`, or `wne_jax.wrappers.one_level`), and a given one then stands for the
+            (statistics `haar_mad`, or `wne_jax.wrappers.one_level`), and a given one then stands for the
         estimate. symmetry: "normalization", "scale" or "none".
         receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
         function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis. It is compiled
@@ -421,13 +421,13 @@ class _Function:
         model: Any = self._model
         condition: dict[str, Array] = {}
         if sigma is not None and takes_sigma_as(model) == "statistics":
-            model = model.clone(statistics=known_noise(sigma))
+            model = model.clone(statistics=fixed_noise(sigma))
         elif sigma is not None:
             condition["sigma"] = sigma
         elif takes_sigma_as(model) == "argument" and not self.conditioned:
             condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
         if stats is not None:
-            model = model.clone(statistics=given(stats))
+            model = model.clone(statistics=fixed(stats))
 
         def f(y: Array) -> Array:
             return self._divide(model.apply(variables, self._divide(y), **condition))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wne_jax import statistics
-from wne_jax.statistics import _NORMAL_MAD, FLOOR, PAIRS, Moments, Pair, Statistics, merge
+from wne_jax.statistics import _NORMAL_MAD, FLOOR, STATISTICS, Moments, Statistic, Statistics, merge
 
 _BLOCK = 2**20
 """Values read at a time, if a row has no more."""
@@ -53,7 +53,7 @@ def find_peak(image: np.ndarray, *, rows: int | None = None) -> float:
 
 
 def stream_statistics(
-    pair: str | Pair,
+    pair: str | Statistic,
     image: np.ndarray,
     *,
     prepare: Callable[[np.ndarray], np.ndarray],
@@ -64,7 +64,7 @@ def stream_statistics(
     They agree to float32 rounding; the medians themselves, before they are divided, agree exactly.
 
     Args:
-        pair: A name in `wne_jax.statistics.PAIRS`, or one of its functions, or `root_mean_square`.
+        pair: A name in `wne_jax.statistics.STATISTICS`, or one of its functions, or `root_mean_square`.
         image: `[H, W, C]`, real.
         prepare: Map from values of the file to float32, a block `[n, W, C]` at a time, value by value.
         rows: Rows to read at a time (default: about a million values).
@@ -86,14 +86,16 @@ def stream_statistics(
         Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample
         variances", 1979. Munro & Paterson, "Selection and sorting with limited storage", 1980.
     """
-    function = PAIRS.get(pair) if isinstance(pair, str) else pair
+    function = STATISTICS.get(pair) if isinstance(pair, str) else pair
     for known, compute in _STREAMED.items():
         if function is known:
             location, scale = compute(_Stream(image, prepare, rows))
             shape = (1, 1, 1, 1)
             return Statistics(*(jnp.full(shape, x, jnp.float32) for x in (location, scale)))
     name = pair if isinstance(pair, str) else getattr(pair, "__name__", repr(pair))
-    raise ValueError(f"pair {name} cannot be streamed: use {', '.join(PAIRS)} or root_mean_square")
+    raise ValueError(
+        f"pair {name} cannot be streamed: use {', '.join(STATISTICS)} or root_mean_square"
+    )
 
 
 def stream_noise(
@@ -286,9 +288,9 @@ def _zero_and_root_mean_square(stream: _Stream) -> _Pair:
     return 0.0, _root_mean_square(stream.blocks())
 
 
-_STREAMED: dict[Pair, Callable[[_Stream], _Pair]] = {
+_STREAMED: dict[Statistic, Callable[[_Stream], _Pair]] = {
     statistics.mean_std: _mean_std,
-    statistics.noise_level: _noise_level,
+    statistics.haar_mad: _noise_level,
     statistics.high_pass: _high_pass,
     statistics.median_mad: _median_mad,
     statistics.min_max: _min_max,

@@ -42,7 +42,7 @@ class Statistics(NamedTuple):
     scale: Array
 
 
-class Pair(Protocol):
+class Statistic(Protocol):
     """What a pair of statistics is: a function of an array, the pooled axes and a mask."""
 
     def __call__(
@@ -198,7 +198,7 @@ def mean_std(
     return moments(y, axes=axes, where=where).statistics
 
 
-def noise_level(
+def haar_mad(
     y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
 ) -> Statistics:
     """Mean, and a robust estimate of the noise's standard deviation (see `estimate_sigma`).
@@ -238,7 +238,7 @@ def high_pass(
 def median_mad(
     y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
 ) -> Statistics:
-    """Median, and median absolute deviation over 0.6745, with the floor of `noise_level`."""
+    """Median, and median absolute deviation over 0.6745, with the floor of `haar_mad`."""
     y, axes, where = prepare(y, axes, where)
     centre = median(y, axes=axes, where=where)
     deviation = median(jnp.abs(y - centre), axes=axes, where=where) / _NORMAL_MAD
@@ -268,7 +268,7 @@ def root_mean_square(
     return Statistics(jnp.zeros_like(power), _sqrt(power))
 
 
-def given(stats: Statistics) -> Pair:
+def fixed(stats: Statistics) -> Statistic:
     """The pair that returns statistics found elsewhere: of the whole image, for one of its tiles.
 
     Args:
@@ -276,7 +276,7 @@ def given(stats: Statistics) -> Pair:
 
     Example:
         >>> whole = mean_std(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
-        >>> given(whole)(jnp.array([[1.0, 3.0]])) is whole
+        >>> fixed(whole)(jnp.array([[1.0, 3.0]])) is whole
         True
     """
 
@@ -288,18 +288,18 @@ def given(stats: Statistics) -> Pair:
     return pair
 
 
-def known_noise(sigma: ArrayLike) -> Pair:
-    r"""`noise_level` for a noise level that is known: $f(a y + b, a \sigma) = a f(y, \sigma) + b$.
+def fixed_noise(sigma: ArrayLike) -> Statistic:
+    r"""`haar_mad` for a noise level that is known: $f(a y + b, a \sigma) = a f(y, \sigma) + b$.
 
     Args:
-        sigma: The standard deviation in units of the data, a scalar or `[B]`. The floor of `noise_level`
+        sigma: The standard deviation in units of the data, a scalar or `[B]`. The floor of `haar_mad`
             holds for it, too, and constants keep the scale 0.
 
     Raises:
         ValueError: The pair meets data of another number of instances.
 
     Example:
-        >>> known_noise(0.5)(jnp.array([[1.0, 3.0]])).scale.item()
+        >>> fixed_noise(0.5)(jnp.array([[1.0, 3.0]])).scale.item()
         0.5
     """
 
@@ -317,9 +317,9 @@ def known_noise(sigma: ArrayLike) -> Pair:
     return pair
 
 
-PAIRS: dict[str, Pair] = {
+STATISTICS: dict[str, Statistic] = {
     "mean_std": mean_std,
-    "noise_level": noise_level,
+    "haar_mad": haar_mad,
     "high_pass": high_pass,
     "median_mad": median_mad,
     "min_max": min_max,
@@ -335,7 +335,7 @@ def estimate_sigma(
     The median absolute value of the overlapping diagonal Haar detail
     $(y_{i,j} - y_{i+1,j} - y_{i,j+1} + y_{i+1,j+1}) / 2$, over 0.6745, on the last two spatial axes (on one
     axis where there is only one). Smooth regions and straight edges hardly show in it. Unlike the
-    scale of `noise_level` it has no floor: a clean image may have 0.
+    scale of `haar_mad` it has no floor: a clean image may have 0.
 
     Args:
         y: Real array `[B, ..., C]`, rank 3 or more.
@@ -352,7 +352,7 @@ def estimate_sigma(
     return jnp.squeeze(_noise(y, axes, where), axis=axes)
 
 
-def check_contract(pair: Pair, y: ArrayLike, *, axes: Sequence[int] | None = None) -> None:
+def check_contract(pair: Statistic, y: ArrayLike, *, axes: Sequence[int] | None = None) -> None:
     """Check that a pair of statistics generates normalization equivariance on examples.
 
     Checked are the shapes, that location and scale follow a y + b over several decades of a and b, that
@@ -370,7 +370,7 @@ def check_contract(pair: Pair, y: ArrayLike, *, axes: Sequence[int] | None = Non
 
     Example:
         >>> y = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
-        >>> check_contract(noise_level, y)
+        >>> check_contract(haar_mad, y)
         >>> check_contract(root_mean_square, y)
         Traceback (most recent call last):
           ...
@@ -409,7 +409,7 @@ def check_contract(pair: Pair, y: ArrayLike, *, axes: Sequence[int] | None = Non
     _check_independence(name, pair, y, axes)
 
 
-def _check_independence(name: str, pair: Pair, y: Array, axes: tuple[int, ...]) -> None:
+def _check_independence(name: str, pair: Statistic, y: Array, axes: tuple[int, ...]) -> None:
     """The clauses of the contract on neighbours, masks and gradients."""
     compute = jax.jit(lambda y, where: Statistics(*pair(y, axes=axes, where=where)))
     everything = jnp.ones(y.shape, bool)

@@ -36,7 +36,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax._internal.dtypes import at_least_float32
-from wne_jax.statistics import Pair, Statistics, mean_std
+from wne_jax.statistics import Statistic, Statistics, mean_std
 from wne_jax.symmetry.equivariance import Map, euler_residual
 from wne_jax.transforms import in_coordinates, normalize
 
@@ -56,7 +56,7 @@ class Problem(NamedTuple):
 
 
 def normalized_problem(
-    noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std
+    noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = mean_std
 ) -> Problem:
     """What a network behind the normalization is given, and what it ought to return.
 
@@ -79,7 +79,7 @@ def normalized_problem(
     return Problem(z, in_coordinates(jnp.asarray(clean).astype(z.dtype), stats), stats)
 
 
-def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std) -> Array:
+def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = mean_std) -> Array:
     r"""The difficulty $\Delta = \|T(y) - \tilde x\|_2$ of each instance.
 
     Args:
@@ -185,7 +185,7 @@ def coverage(test: ArrayLike, train: ArrayLike, *, share: float = 0.95) -> float
 
 
 def normalized_error(
-    f: Map, noisy: ArrayLike, clean: ArrayLike, *, statistics: Pair = mean_std
+    f: Map, noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = mean_std
 ) -> Array:
     r"""The error in normalized coordinates, $Q = -10 \log_{10} \|g(T(y)) - \tilde x\|^2$.
 

@@ -5,7 +5,7 @@
     x = model.apply(variables, y)
 
 A wrapper is chosen afterwards, and leaves the variables as they are:
-`dataclasses.replace(config, wrapper="wne", statistics="noise_level", anchor=(0.45, 25 / 255))`.
+`dataclasses.replace(config, wrapper="wne", statistics="haar_mad", anchor=(0.45, 25 / 255))`.
 """
 
 import os

@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from wne_jax.statistics import Pair, mean_std, root_mean_square
+from wne_jax.statistics import Statistic, mean_std, root_mean_square
 from wne_jax.transforms import Anchor, Prediction, normalize, process, wrap
 
 
@@ -54,7 +54,7 @@ class WNE(nn.Module):
     """
 
     backbone: nn.Module
-    statistics: Pair = mean_std
+    statistics: Statistic = mean_std
     axes: Sequence[int] | None = None
     prediction: Prediction = "direct"
     anchor: Anchor = Anchor()
@@ -98,7 +98,7 @@ class ScaleEquivariant(WNE):
     The control of Saied & Fleuret (2026) that ignores brightness. Attributes as in `WNE`.
     """
 
-    statistics: Pair = root_mean_square
+    statistics: Statistic = root_mean_square
 
 
 class InputNormalized(WNE):

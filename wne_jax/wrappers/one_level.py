@@ -27,7 +27,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
-from wne_jax.statistics import estimate_sigma, noise_level
+from wne_jax.statistics import estimate_sigma, haar_mad
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.linen import WNE, Around
 
@@ -158,6 +158,6 @@ def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
     backbone = getattr(model, "backbone", model)
     if getattr(backbone, "conditioned", False) or isinstance(backbone, AnyLevel):
         return "argument"
-    if isinstance(model, WNE) and model.statistics is noise_level:
+    if isinstance(model, WNE) and model.statistics is haar_mad:
         return "statistics"
     return None

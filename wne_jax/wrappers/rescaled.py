@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from wne_jax.statistics import FLOOR, high_pass, noise_level
+from wne_jax.statistics import FLOOR, haar_mad, high_pass
 from wne_jax.wrappers.linen import Around
 
 Factor = Literal["blend", "multi_scale", "learned"]
@@ -35,7 +35,7 @@ def blend(z: Array) -> Array:
         >>> round(float(blend(z)[0, 0, 0, 0]), 1)
         1.0
     """
-    level = noise_level(z).scale
+    level = haar_mad(z).scale
     varies = level > 0
     return jnp.where(varies, jnp.sqrt(jnp.where(varies, level, 1)), 1)
 

@@ -6,7 +6,7 @@ location to be a number: an image $b(y)$ with $b(a y + c) = a\,b(y) + c$ will do
 $$f(y) = s(y)\, g\!\left(\frac{y - b(y)}{s(y)}\right) + b(y)$$
 
 commutes with contrast and brightness for any g, and what g sees depends on the noise level much less. Behind
-`noise_level` the noise has one strength everywhere, and contrast is what a test level changes: five times as
+`haar_mad` the noise has one strength everywhere, and contrast is what a test level changes: five times as
 much of it at 5 as at 25. Most of an image's contrast lies in its low frequencies, which say little about the
 noise on top of them, and are taken out.
 
@@ -77,14 +77,14 @@ class Detail(Around):
         network: A denoiser.
         blur: Standard deviation of the Gaussian, in pixels.
         cap: Local energy beyond which what is removed is shrunk, or None; it needs the statistics
-            `noise_level`.
+            `haar_mad`.
 
     Raises:
         ValueError: A blur or a cap that is not positive.
 
     Example:
         >>> import jax, wne_jax as wne
-        >>> model = wne.WNE(Detail(wne.models.DnCNN(depth=3, features=8)), wne.statistics.noise_level)
+        >>> model = wne.WNE(Detail(wne.models.DnCNN(depth=3, features=8)), wne.statistics.haar_mad)
         >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
         >>> variables = model.init(jax.random.key(1), y)
         >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
