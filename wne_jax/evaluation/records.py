@@ -1,27 +1,222 @@
-"""Results on disk: records as CSV, tables as Markdown, and where each came from."""
+"""Results on disk: one schema of records.
+
+A record is one number of one experiment, and says what it is a number of. Every experiment writes the same
+columns, so that anybody can read, join and average what it found without knowing the experiment.
+
+- `arm` is what an experiment compares: "baseline", "wne", a layer, a statistic. The degraded image itself is
+  the arm `INPUT`, so that its PSNR is a record like any other.
+- `value` is what was measured, for one image, repeat and seed; `published` is what a paper has for the same
+  place. Most published figures are means over a dataset: they stand in a record of their own, without image
+  and without value. A cell of a table takes the mean over all records of its place, so the two meet there.
+- A cell whose records have no value at all was not run: `NOT_RUN`.
+"""
 
 import csv
-import dataclasses
 import io
 import json
-import platform
-import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from wne_jax._internal.files import write_atomically
 
-Record = Mapping[str, Any]
+INPUT = "input"
+"""The arm of the degraded image itself."""
+
+NOT_RUN = "not run"
+"""What a cell without a value says."""
+
+_TEXTS = (
+    "experiment", "metric", "unit", "dataset", "image", "degradation", "model", "arm",
+)  # fmt: skip
+_WHOLE = ("seed", "repeat")
+_REAL = ("level", "value", "published")
 
 
-def write_csv(records: Sequence[Record], path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One number, and what it is a number of. `record["name"]` reads a column, or else a setting.
+
+    Attributes:
+        experiment: The module in `experiments` that measured it.
+        metric: What was measured: "psnr", "ssim", "defect", "seconds".
+        unit: Its unit, "dB" or "s"; None for a plain number.
+        dataset: The images: "Set12".
+        image: One of them; None for all.
+        degradation: What made them noisy: "gaussian", "jpeg".
+        level: How much of it: sigma in 8-bit units, or the quality of JPEG.
+        trained: Training levels in 8-bit units: none, one, or the ends of a range.
+        model: The network: "dncnn".
+        arm: What is compared.
+        seed: Of the training, where there are several.
+        repeat: Which draw of the noise.
+        value: What was measured; None where it was not run.
+        published: What a paper has; None where there is nothing.
+        settings: What else there is, as JSON: layer, device, precision, displacement.
+
+    Raises:
+        TypeError: A field has another type.
+        ValueError: A text is empty, or a setting has the name of a column.
+
+    Example:
+        >>> record = Record(experiment="matched", metric="psnr", unit="dB", level=25, trained=25, value=30.1,
+        ...                 settings={"precision": "bfloat16"})
+        >>> record["level"], record["trained"], record["precision"], record["layer"]
+        (25.0, (25.0,), 'bfloat16', None)
+    """
+
+    experiment: str
+    metric: str
+    unit: str | None = None
+    dataset: str | None = None
+    image: str | None = None
+    degradation: str | None = None
+    level: float | None = None
+    trained: tuple[float, ...] = ()
+    model: str | None = None
+    arm: str | None = None
+    seed: int | None = None
+    repeat: int | None = None
+    value: float | None = None
+    published: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if not (isinstance(text, str) or (text is None and name not in _TEXTS[:2])):
+                raise TypeError(f"{name} must be text, not {text!r}")
+            if text == "":
+                raise ValueError(f"{name} is empty: leave it out, or name it")
+        for names, kind, made in ((_WHOLE, Integral, int), (_REAL, Real, float)):
+            for name in names:
+                number = getattr(self, name)
+                if number is not None and not isinstance(number, kind):
+                    raise TypeError(f"{name} must be a number ({made.__name__}), not {number!r}")
+                object.__setattr__(self, name, None if number is None else made(number))
+        levels = (self.trained,) if isinstance(self.trained, Real) else tuple(self.trained)
+        object.__setattr__(self, "trained", tuple(map(float, levels)))
+        if taken := self.settings.keys() & set(COLUMNS):
+            raise ValueError(f"{min(taken)!r} is a column, and no setting")
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name) if name in COLUMNS else self.settings.get(name)
+
+
+COLUMNS = tuple(column.name for column in fields(Record))
+"""The columns of the schema, in the order of the file."""
+
+
+def write_records(records: Iterable[Record], path: Path) -> None:
+    """Write records as CSV, moved into place when whole. None is an empty field, floats have all digits.
+
+    Raises:
+        ValueError: No records, or settings that JSON does not give back as they are.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    written = 0
+    for written, record in enumerate(records, 1):  # noqa: B007
+        writer.writerow(_to_text(name, record[name]) for name in COLUMNS)
+    if not written:
+        raise ValueError(f"there are no records to write to {path}")
+    write_atomically(path, text.getvalue())
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote, exactly.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It has other columns, or a field is not what its column holds.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}; it has {header}")
+    records = []
+    for number, row in enumerate(rows, 2):
+        try:
+            values = {name: _from_text(name, text) for name, text in zip(COLUMNS, row, strict=True)}
+            records.append(Record(**values))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, row {number}: {error}") from error
+    return records
+
+
+def _to_text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name == "trained":
+        return " ".join(map(repr, value))
+    if name == "settings":
+        text = json.dumps(value, allow_nan=False) if value else ""
+        if text and json.loads(text) != value:
+            raise ValueError(f"settings must be plain JSON, not {value!r}")
+        return text
+    return value if name in _TEXTS else repr(value)
+
+
+def _from_text(name: str, text: str) -> Any:
+    if name == "trained":
+        return tuple(map(float, text.split()))
+    if name == "settings":
+        return json.loads(text) if text else {}
+    if text == "":
+        return None
+    return text if name in _TEXTS else int(text) if name in _WHOLE else float(text)
+
+
+def mean_over(
+    records: Iterable[Any], value: str = "value", *, by: Sequence[str]
+) -> dict[tuple[Any, ...], float]:
+    """Means of a column, for every combination of other columns; what has no value is left out.
+
+    Example:
+        >>> found = [("a", 1), ("a", 3), ("b", 5)]
+        >>> rows = [Record(experiment="e", metric="psnr", arm=arm, value=x) for arm, x in found]
+        >>> mean_over(rows, by=["arm"])
+        {('a',): 2.0, ('b',): 5.0}
+    """
+    groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for record in records:
+        if record[value] is not None:
+            groups[tuple(record[column] for column in by)].append(record[value])
+    return {place: float(np.mean(values)) for place, values in groups.items()}
+
+
+def split_by(
+    records: Iterable[Record], columns: Sequence[str]
+) -> dict[tuple[Any, ...], list[Record]]:
+    """Records by what they have in some columns or settings, in order of appearance.
+
+    Example:
+        >>> rows = [Record(experiment="e", metric=m, value=1) for m in ("psnr", "ssim", "psnr")]
+        >>> {key: len(of) for key, of in split_by(rows, ["metric"]).items()}
+        {('psnr',): 2, ('ssim',): 1}
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[tuple(_hashable(record[column]) for column in columns)].append(record)
+    return dict(groups)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+# What the experiments' older tables, with columns of their own, are written and read with.
+from wne_jax.evaluation.provenance import footer, provenance, write_json  # noqa: E402, F401
+from wne_jax.evaluation.tables import markdown_table  # noqa: E402
+
+
+def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write records with one set of columns, moved into place when whole.
 
     Raises:
@@ -59,29 +254,13 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def mean_over(
-    records: Iterable[Record], value: str, *, by: Sequence[str]
-) -> dict[tuple[Any, ...], float]:
-    """Means of a column, for every combination of other columns.
-
-    Example:
-        >>> rows = [{"model": "a", "x": 1.0}, {"model": "a", "x": 3.0}, {"model": "b", "x": 5.0}]
-        >>> mean_over(rows, "x", by=["model"])
-        {('a',): 2.0, ('b',): 5.0}
-    """
-    groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for record in records:
-        groups[tuple(record[column] for column in by)].append(record[value])
-    return {place: float(np.mean(values)) for place, values in groups.items()}
-
-
 def pivot_table(
-    records: Sequence[Record],
+    records: Sequence[Mapping[str, Any]],
     value: str,
     *,
     rows: str,
     columns: str,
-    form: Callable[[float], str] = "{:.2f}".format,
+    form: Any = "{:.2f}".format,
 ) -> str:
     """A Markdown table of means, rows and columns in order of appearance.
 
@@ -104,74 +283,3 @@ def pivot_table(
         for row in row_names
     ]
     return markdown_table(header, body)
-
-
-def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join(
-        "|" + "|".join(cells) + "|" if cells[0] == "---" else "| " + " | ".join(cells) + " |"
-        for cells in lines
-    )
-
-
-def provenance(config: Any) -> dict[str, Any]:
-    """Where a result comes from: configuration, command, versions, device and revision.
-
-    Args:
-        config: A dataclass or a dict, with its seeds.
-    """
-    device = jax.devices()[0]
-    return {
-        "config": config if isinstance(config, dict) else dataclasses.asdict(config),
-        "command": " ".join([Path(sys.executable).name, "-m", _main_module(), *sys.argv[1:]]),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in ("wne-jax", "jax", "flax", "optax", "numpy")},
-        },
-        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
-        "revision": _revision(),
-    }
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON, paths as text."""
-    write_atomically(path, json.dumps(value, indent=2, default=str) + "\n")
-
-
-def footer(source: Mapping[str, Any]) -> str:
-    """One line of provenance for the foot of a table or the description of a figure."""
-    versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
-    seed = source["config"].get("seed")
-    parts = [source["command"], *([] if seed is None else [f"seed {seed}"]), source["device"]]
-    return "; ".join([*parts, versions, f"revision {source['revision']}"])
-
-
-def _main_module() -> str:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).name
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _revision() -> str:
-    """The git revision of this source tree, marked if it has changes; "unknown" outside of git."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(
-            command, cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) != root:
-            return "unknown"  # installed inside somebody else's repository
-        return git("describe", "--always", "--dirty", "--abbrev=12")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -1,0 +1,75 @@
+import re
+
+from wne_jax.evaluation.records import Record
+from wne_jax.evaluation.tables import Cell, markdown, markdown_table, number_format, pivot
+
+
+def psnr(arm, level, value=None, published=None, **columns):
+    return Record(
+        experiment="e", metric="psnr", unit="dB", arm=arm, level=level, value=value, published=published,
+        **columns,
+    )  # fmt: skip
+
+
+RECORDS = [
+    psnr("wne", 5, 34.0, image="007"),
+    psnr("wne", 5, 35.0, image="a,b"),
+    psnr("wne", 5, published=35.5),  # of the dataset, for no image of its own
+    psnr("wne", 10, published=31.0),
+    psnr("bare", 5, 30.0, image="007"),
+]
+
+
+def test_a_cell_is_the_mean_of_ours_beside_the_published_mean():
+    table = pivot(RECORDS, rows=["arm"], columns=["level"])
+    assert (table.rows, table.columns) == ((("wne",), ("bare",)), ((5.0,), (10.0,)))
+    assert table.cells[("wne",), (5.0,)] == Cell(34.5, 35.5, "dB")
+    assert table.cells[("wne",), (5.0,)].difference == -1.0
+    assert table.cells[("wne",), (10.0,)] == Cell(None, 31.0, "dB")
+    assert (("bare",), (10.0,)) not in table.cells
+
+
+def test_markdown_says_what_was_not_run_and_leaves_gaps_empty():
+    assert markdown(pivot(RECORDS, rows=["arm"], columns=["level"]), corner="arm").splitlines() == [
+        "| arm | 5 | 10 |",
+        "|---|---|---|",
+        "| wne | **34.50** (35.50, -1.00) | not run (31.00) |",
+        "| bare | **30.00** | |",
+    ]
+    ours = [r for r in RECORDS if r.published is None]
+    assert (
+        markdown(pivot(ours, rows=["arm"], columns=["level"])).splitlines()[2] == "| wne | 34.50 |"
+    )
+
+
+def test_settings_and_several_columns_make_rows_and_columns():
+    rows = [
+        psnr(arm, 5, value, model="dncnn", trained=trained, settings={"layer": layer})
+        for value, (arm, layer, trained) in enumerate(
+            [("wne", "conv", 25), ("wne", "norm", 25), ("wne", "norm", (0, 55))]
+        )
+    ]
+    table = pivot(rows, rows=["model", "arm", "layer"], columns=["trained"])
+    assert markdown(table).splitlines() == [
+        "| | 25 | 0 to 55 |",
+        "|---|---|---|",
+        "| dncnn wne conv | 0.00 | |",
+        "| dncnn wne norm | 1.00 | 2.00 |",
+    ]
+
+
+def test_numbers_are_written_with_the_digits_of_their_unit_and_size():
+    assert number_format([Cell(0.01, unit="dB")]) == ".2f"
+    assert number_format([Cell(0.01, unit="dB"), Cell(0.9)]) == ".4f"
+    assert number_format([Cell(30.0), Cell(0.5)]) == ".2f"
+    assert number_format([Cell(None, 2e-7)]) == ".1e"
+    assert number_format([Cell(0.0), Cell(1.5)]) == ".3f"
+    assert number_format([]) == number_format([Cell(None)]) == ".2f"
+
+
+def test_texts_cannot_break_a_markdown_table():
+    table = markdown_table(["a|b", "c\nd"], [["|", ""], ["x", "y  z"]])
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
+    assert [[text.strip() for text in row] for row in rows] == [
+        [r"a\|b", "c d"], ["---", "---"], [r"\|", ""], ["x", "y z"],
+    ]  # fmt: skip

@@ -1,0 +1,171 @@
+"""Tables of records: means over them, with the published figures beside ours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wne_jax.evaluation.records import NOT_RUN, Record, split_by
+
+
+class Cell(NamedTuple):
+    """A place of a table: our mean, and the published one."""
+
+    value: float | None
+    published: float | None = None
+    unit: str | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less published; None where one is missing."""
+        if self.value is None or self.published is None:
+            return None
+        return self.value - self.published
+
+
+@dataclass(frozen=True)
+class Table:
+    """Means over records, and the published figures beside them.
+
+    Attributes:
+        rows: What the rows are, in order of appearance: a tuple of the values of some columns each.
+        columns: What the columns are.
+        cells: By row and column, those that there are.
+    """
+
+    rows: tuple[tuple[Any, ...], ...]
+    columns: tuple[tuple[Any, ...], ...]
+    cells: Mapping[tuple[tuple[Any, ...], tuple[Any, ...]], Cell]
+
+    @cached_property
+    def forms(self) -> dict[tuple[Any, ...], str]:
+        """How the numbers of each column are written."""
+        return {
+            c: number_format([self.cells[p] for p in self.cells if p[1] == c]) for c in self.columns
+        }
+
+
+def pivot(records: Iterable[Record], *, rows: Sequence[str], columns: Sequence[str]) -> Table:
+    """A table of means: what the records have in `rows` goes down, what they have in `columns` across.
+
+    Args:
+        records: Records; those that differ in other columns are averaged.
+        rows: Columns of the schema, or settings.
+        columns: Others.
+
+    Example:
+        >>> place = dict(experiment="e", metric="psnr", unit="dB", arm="wne")
+        >>> records = [
+        ...     Record(level=25, image="01", value=30.1, **place),
+        ...     Record(level=25, image="02", value=30.3, **place),
+        ...     Record(level=25, published=30.43, **place),
+        ...     Record(level=50, published=27.22, **place),
+        ... ]
+        >>> table = pivot(records, rows=["arm"], columns=["level"])
+        >>> print(markdown(table))
+        | | 25 | 50 |
+        |---|---|---|
+        | wne | **30.20** (30.43, -0.23) | not run (27.22) |
+    """
+    groups = split_by(records, [*rows, *columns])
+    places = {key: (key[: len(rows)], key[len(rows) :]) for key in groups}
+    cells = {places[key]: _cell(of) for key, of in groups.items()}
+    return Table(
+        tuple(dict.fromkeys(row for row, _ in places.values())),
+        tuple(dict.fromkeys(column for _, column in places.values())),
+        cells,
+    )
+
+
+def _cell(records: Sequence[Record]) -> Cell:
+    def mean(name: str) -> float | None:
+        values = [record[name] for record in records if record[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    return Cell(mean("value"), mean("published"), records[0].unit)
+
+
+def number_format(cells: Iterable[Cell]) -> str:
+    """How the numbers of some cells are written: dB with two digits, others with as many as they need.
+
+    Example:
+        >>> [number_format([cell]) for cell in (Cell(30.123, unit="dB"), Cell(0.91), Cell(2.5e-7))]
+        ['.2f', '.4f', '.1e']
+    """
+    cells = list(cells)
+    if cells and all(cell.unit == "dB" for cell in cells):
+        return ".2f"
+    numbers = [abs(x) for c in cells for x in (c.value, c.published) if x]
+    if numbers and min(numbers) < 1e-3:
+        return ".1e"
+    return ".2f" if not numbers or max(numbers) >= 2 else ".4f" if max(numbers) < 1 else ".3f"
+
+
+def label(value: Any) -> str:
+    """What a table calls the content of one column of a record.
+
+    Example:
+        >>> label(25.0), label((0.0, 55.0)), label("wne"), label(None)
+        ('25', '0 to 55', 'wne', '')
+    """
+    if isinstance(value, tuple):
+        return " to ".join(map(label, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def heading(place: Sequence[Any]) -> str:
+    """What a table calls a row or a column that stands for several columns of the records.
+
+    Example:
+        >>> heading(("dncnn", "wne", None, (25.0,)))
+        'dncnn wne 25'
+    """
+    return " ".join(filter(None, map(label, place)))
+
+
+def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
+    """A table as Markdown: ours, then the published figure and the difference in brackets.
+
+    Ours is bold where anything is published.
+
+    Args:
+        table: What `pivot` returned.
+        corner: What stands above the rows' names.
+        form: How numbers are written, a format specification; else as `number_format` has it, by columns.
+    """
+    published = any(cell.published is not None for cell in table.cells.values())
+
+    def text(row: tuple[Any, ...], column: tuple[Any, ...]) -> str:
+        cell = table.cells.get((row, column))
+        return "" if cell is None else _text(cell, form or table.forms[column], bold=published)
+
+    body = [[heading(row), *(text(row, column) for column in table.columns)] for row in table.rows]
+    return markdown_table([corner, *map(heading, table.columns)], body)
+
+
+def _text(cell: Cell, form: str, *, bold: bool) -> str:
+    mark = "**" if bold else ""
+    ours = NOT_RUN if cell.value is None else f"{mark}{cell.value:{form}}{mark}"
+    if cell.published is None:
+        return ours
+    gap = "" if cell.difference is None else f", {cell.difference:+{form}}"
+    return f"{ours} ({cell.published:{form}}{gap})"
+
+
+def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    r"""A Markdown table of texts.
+
+    Example:
+        >>> print(markdown_table(["", "5"], [["a|b", "34.1"]]))
+        | | 5 |
+        |---|---|
+        | a\|b | 34.1 |
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        texts = [" ".join(cell.split()).replace("|", r"\|") for cell in cells]
+        return "|" + "|".join(f" {text} " if text else " " for text in texts) + "|"
+
+    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, body)])
