@@ -1,7 +1,7 @@
 import re
 
 from wne_jax.evaluation.records import Record
-from wne_jax.evaluation.tables import Cell, markdown, markdown_table, number_format, pivot
+from wne_jax.evaluation.tables import Cell, View, markdown, markdown_table, number_format, pivot
 
 
 def psnr(arm, level, value=None, published=None, **columns):
@@ -73,3 +73,30 @@ def test_texts_cannot_break_a_markdown_table():
     assert [[text.strip() for text in row] for row in rows] == [
         [r"a\|b", "c d"], ["---", "---"], [r"\|", ""], ["x", "y z"],
     ]  # fmt: skip
+
+
+def test_columns_of_numbers_ascend_and_others_stay_as_they_come():
+    by_level = pivot([psnr("b", x, 1) for x in (50, 5, 10)], rows=["arm"], columns=["level"])
+    assert by_level.columns == ((5.0,), (10.0,), (50.0,))
+    by_arm = pivot([psnr(arm, 5, 1) for arm in "bac"], rows=["level"], columns=["arm"])
+    assert by_arm.columns == (("b",), ("a",), ("c",))
+
+
+def test_a_view_makes_a_table_of_each_metric_set_and_training():
+    records = [
+        Record(experiment="e", metric=metric, unit=unit, dataset=name, trained=trained, arm="wne",
+               level=level, value=1, settings={"layer": "norm"})
+        for metric, unit in (("psnr", "dB"), ("some_defect", None))
+        for name in ("Set12", "BSD68")
+        for trained in (25, (0, 55), ())
+        for level in (5, 10)
+    ]  # fmt: skip
+    tables = View().pivot(records)
+    assert list(tables)[:2] == [
+        "PSNR (dB), Set12, trained at 25",
+        "PSNR (dB), Set12, trained at 0 to 55",
+    ]
+    assert list(tables)[-1] == "some defect, BSD68" and len(tables) == 12
+    assert all(len(table.cells) == 2 for table in tables.values())
+    (one,) = View(("arm",), ("level",), ("layer", "metric"), metrics=("psnr",)).pivot(records)
+    assert one == "layer norm, PSNR"

@@ -31,7 +31,7 @@ class Table:
 
     Attributes:
         rows: What the rows are, in order of appearance: a tuple of the values of some columns each.
-        columns: What the columns are.
+        columns: What the columns are, likewise; numbers ascend.
         cells: By row and column, those that there are.
     """
 
@@ -74,9 +74,63 @@ def pivot(records: Iterable[Record], *, rows: Sequence[str], columns: Sequence[s
     cells = {places[key]: _cell(of) for key, of in groups.items()}
     return Table(
         tuple(dict.fromkeys(row for row, _ in places.values())),
-        tuple(dict.fromkeys(column for _, column in places.values())),
+        _ascending(tuple(dict.fromkeys(column for _, column in places.values()))),
         cells,
     )
+
+
+def _ascending(keys: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any, ...], ...]:
+    """Keys in the order of their numbers, or as they are if they hold anything else."""
+    numbers = all(isinstance(part, int | float) for key in keys for part in key)
+    return tuple(sorted(keys)) if numbers else keys
+
+
+class View(NamedTuple):
+    """How an experiment shows its records: which tables, and what goes down and across in each.
+
+    Names are those of columns or of settings.
+    """
+
+    rows: tuple[str, ...] = ("model", "arm")
+    """What goes down."""
+    columns: tuple[str, ...] = ("level",)
+    """What goes across."""
+    tables: tuple[str, ...] = ("metric", "unit", "dataset", "degradation", "trained")
+    """What makes a table of its own."""
+    metrics: tuple[str, ...] = ()
+    """The metrics that are shown; all, if empty."""
+
+    def pivot(self, records: Iterable[Record]) -> dict[str, Table]:
+        """The tables by their titles.
+
+        Example:
+            >>> place = dict(experiment="e", metric="psnr", unit="dB", dataset="Set12", trained=25, arm="wne")
+            >>> list(View().pivot([Record(level=level, value=30, **place) for level in (5, 10)]))
+            ['PSNR (dB), Set12, trained at 25']
+        """
+        shown = (r for r in records if not self.metrics or r.metric in self.metrics)
+        groups = split_by(shown, self.tables)
+        return {
+            self._title(key): pivot(of, rows=self.rows, columns=self.columns)
+            for key, of in groups.items()
+        }
+
+    def _title(self, key: tuple[Any, ...]) -> str:
+        found = {name: label(value) for name, value in zip(self.tables, key) if label(value)}
+        unit = found.pop("unit", "")
+        if "metric" in found:
+            name = METRICS.get(found["metric"], found["metric"].replace("_", " "))
+            found["metric"] = f"{name} ({unit})" if unit else name
+        if "trained" in found:
+            found["trained"] = f"trained at {found['trained']}"
+        known = ("metric", "dataset", "degradation", "trained", "model", "arm")
+        return ", ".join(
+            v if n in known else f"{n} {v}".replace("_", " ") for n, v in found.items()
+        )
+
+
+METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
+"""What tables and figures call a metric, where it is not its name."""
 
 
 def _cell(records: Sequence[Record]) -> Cell:
