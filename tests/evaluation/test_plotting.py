@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer, provenance
+from wne_jax.evaluation.records import INPUT, Record
 
-SOURCE = results.provenance({"seed": 0})
+SOURCE = provenance({"seed": 0})
 
 
 def records():
@@ -28,7 +30,7 @@ def test_curves_are_the_means_over_the_input_and_marks_are_where_they_belong(tmp
 
     plotting.save(figure, tmp_path / "psnr.png", SOURCE)
     with Image.open(tmp_path / "psnr.png") as png:
-        assert png.info["Description"] == results.footer(SOURCE)
+        assert png.info["Description"] == footer(SOURCE)
         assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
 
 
@@ -82,6 +84,106 @@ def test_quantities_over_levels_are_means_and_labels_have_room():
     axes = figure.axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
     np.testing.assert_allclose(lines["a"], [[5, 10], [49, 98], [50, 100]])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
+
+
+def psnr(arm, level, value=None, published=None):
+    return Record(
+        experiment="e",
+        metric="psnr",
+        unit="dB",
+        arm=arm,
+        level=level,
+        value=value,
+        published=published,
+    )
+
+
+def sweep():
+    """Two arms over three levels, 3 dB apart; each value is the mean of two images."""
+    lines = {INPUT: (48, 20), "bare": (40, 10), "wne": (43, 10)}
+    return [
+        psnr(arm, s, at - slope * np.log10(s) + off)
+        for arm, (at, slope) in lines.items()
+        for s in (5, 25, 90)
+        for off in (-1, 1)
+    ]
+
+
+def lines_of(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def test_quality_is_drawn_over_that_of_the_input_with_marks_where_they_belong(tmp_path):
+    records = sweep()
+    figure = plotting.quality_curves(records, trained=(25.0,), title="a title")
+    lines = lines_of(figure.axes[0])
+    inputs = [48 - 20 * np.log10(s) for s in (5, 25, 90)]
+    for arm, at in (("bare", 40), ("wne", 43)):
+        outputs = [at - 10 * np.log10(s) for s in (5, 25, 90)]
+        np.testing.assert_allclose(lines[arm].get_xydata(), np.stack([inputs, outputs], -1))
+    np.testing.assert_allclose(lines["trained at 25"].get_xdata(), inputs[1])
+    assert "output = input" in lines and "published" not in lines and INPUT not in lines
+    assert figure.axes[0].get_xlabel() == "input PSNR (dB)"
+    assert figure.axes[0].get_title() == "a title"
+    plotting.save(figure, tmp_path / "psnr.png", SOURCE)
+    with Image.open(tmp_path / "psnr.png") as png:
+        assert png.info["Description"] == footer(SOURCE)
+        assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
+    ranged = plotting.quality_curves(records, trained=(0.0, 55.0)).axes[0]
+    assert "trained on" in [patch.get_label() for patch in ranged.patches]
+    with pytest.raises(ValueError, match="the arm 'input'"):
+        plotting.quality_curves([r for r in records if r.arm != INPUT], trained=(25.0,))
+
+
+def test_published_curves_lie_behind_those_of_the_same_arm_alone():
+    def published(at, **outputs):
+        points = [psnr(arm, at, published=y) for arm, y in outputs.items()]
+        return [psnr(INPUT, at, published=48 - 20 * np.log10(at)), *points]
+
+    records = [*sweep(), *published(5, wne=50, unknown=50), *published(90, wne=50, unknown=50)]
+    axes = plotting.quality_curves(records, trained=(25.0,)).axes[0]
+    lines = lines_of(axes)
+    (dashed,) = [x for x in axes.get_lines() if len(x.get_xdata()) and np.all(x.get_ydata() == 50)]
+    np.testing.assert_allclose(sorted(dashed.get_xdata()), [48 - 20 * np.log10(s) for s in (90, 5)])
+    assert dashed.get_color() == lines["wne"].get_color() != lines["bare"].get_color()
+    assert dashed.get_zorder() < lines["wne"].get_zorder() and axes.get_ylim()[1] > 50
+    assert "published" in lines and "unknown" not in lines
+    # Points beyond our levels do not stretch the axes.
+    beyond = [*published(1, wne=80), *published(25, wne=30), *published(255, wne=-20)]
+    with_points = plotting.quality_curves([*sweep(), *beyond], trained=(25.0,)).axes[0]
+    assert (
+        with_points.get_ylim()
+        == plotting.quality_curves(sweep(), trained=(25.0,)).axes[0].get_ylim()
+    )
+
+
+def test_an_arm_keeps_its_colour_where_another_is_missing():
+    def colours(records, **arms):
+        axes = plotting.quality_curves(records, trained=(25.0,), **arms).axes[0]
+        return {name: line.get_color() for name, line in lines_of(axes).items()}
+
+    alone = [r for r in sweep() if r.arm != "bare"]
+    named = {"arms": ("bare", "wne")}
+    assert colours(alone, **named)["wne"] == colours(sweep())["wne"] != colours(alone)["wne"]
+    assert "bare" not in colours(alone, **named)
+
+
+def test_a_metric_over_levels_is_a_mean_and_its_labels_have_room():
+    records = [
+        Record(experiment="e", metric=metric, arm=arm, level=level, value=factor * level)
+        for level in (50.0, 5.0, 49.0)
+        for arm, factor in (("a", 1), ("a", 3), ("b", 1))
+        for metric in ("defect", "psnr")
+    ]  # fmt: skip
+    figure = plotting.metric_curves(
+        records, "defect", label="defect", trained=(5.0,), logarithmic=True
+    )
+    axes = figure.axes[0]
+    lines = lines_of(axes)
+    np.testing.assert_allclose(lines["a"].get_xydata(), [[5, 10], [49, 98], [50, 100]])
+    np.testing.assert_allclose(lines["trained at 5"].get_xdata(), 5)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
 

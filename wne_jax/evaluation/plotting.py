@@ -11,10 +11,125 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from wne_jax._internal.files import write_atomically
-from wne_jax.evaluation.records import Record, footer, mean_over
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import INPUT, Record, mean_over
+from wne_jax.evaluation.tables import METRICS
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 """Colours that the colour-blind tell apart, for models in order of appearance."""
+
+
+def quality_curves(
+    records: Sequence[Record],
+    metric: str = "psnr",
+    *,
+    trained: Sequence[float],
+    arms: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """Output over input quality, a curve an arm, as in Figure 3 of Saied & Fleuret (2026).
+
+    Args:
+        records: Those of a sweep, the degraded image as the arm `INPUT` among them. Published figures, of the
+            input as well, are drawn thin and dashed behind the curve of the same arm.
+        metric: The metric.
+        trained: Training levels, marked where they occur in the sweep (a range is shaded).
+        arms: Those with the first colours, drawn or not: an arm looks the same in several figures.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: The degraded image is not among the arms.
+    """
+    figure, axes = _figure(5.6, 4.6)
+    records = [record for record in records if record.metric == metric]
+    means = mean_over(records, by=["arm", "level"])
+    levels = sorted(level for arm, level in means if arm == INPUT)
+    if not levels:
+        raise ValueError(f"the records must hold the arm {INPUT!r}, over which curves are drawn")
+    x = [means[INPUT, level] for level in levels]
+    shown = [arm for arm in dict.fromkeys(arm for arm, _ in means) if arm != INPUT]
+    published = _published_points(records)
+    for colour, arm in zip(_cycle(), dict.fromkeys([*arms, *shown])):
+        if arm not in shown:
+            continue
+        points = [(at, means[arm, s]) for at, s in zip(x, levels) if (arm, s) in means]
+        axes.plot(*zip(*points), "o-", color=colour, label=arm, ms=4)
+        if arm in published:
+            axes.plot(*zip(*published[arm]), "--", color=colour, lw=1, alpha=0.7, zorder=1)
+    drawn = [point for arm in shown for point in published.get(arm, ())]
+    if drawn:
+        axes.plot([], [], "--", color="0.4", lw=1, label="published")
+    axes.axline((x[0], x[0]), slope=1, color="0.6", lw=1, ls=":", label="output = input")
+
+    inside = [at for at, level in zip(x, levels) if trained[0] <= level <= trained[-1]]
+    if len(trained) == 1 and inside:
+        axes.axvline(inside[0], color="0.6", lw=1, ls="--", label=f"trained at {trained[0]:g}")
+    elif inside:
+        axes.axvspan(min(inside), max(inside), color="0.93", label="trained on")
+
+    unit = f" ({records[0].unit})" if records[0].unit else ""
+    name = METRICS.get(metric, metric)
+    axes.set(xlabel=f"input {name}{unit}", ylabel=f"output {name}{unit}", title=title)
+    ours = list(means.values())
+    beside = 0.05 * (max(ours) - min(ours))
+    outputs = ours + [y for at, y in drawn if min(x) - beside <= at <= max(x) + beside]
+    margin = 0.05 * (max(outputs) - min(x))
+    axes.set_xlim(min(x) - margin, max(x) + margin)
+    axes.set_ylim(min(outputs) - margin, max(outputs) + margin)
+    above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))
+    named = _apart(x, 0.05 * (max(x) - min(x)))
+    above.set_xticks([x[i] for i in named], [f"{levels[i]:g}" for i in named], fontsize=8)
+    above.set_xlabel("noise level (8-bit units)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _published_points(records: Sequence[Record]) -> dict[str, list[tuple[float, float]]]:
+    """The published curves of the arms: output over input quality, where both are published."""
+    means = mean_over(records, "published", by=["arm", "level"])
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for (arm, level), value in means.items():
+        if arm != INPUT and (INPUT, level) in means:
+            curves.setdefault(arm, []).append((means[INPUT, level], value))
+    return {arm: sorted(points) for arm, points in curves.items()}
+
+
+def metric_curves(
+    records: Sequence[Record],
+    metric: str,
+    *,
+    label: str,
+    trained: Sequence[float] = (),
+    logarithmic: bool = False,
+    title: str = "",
+) -> Figure:
+    """A metric over the noise level, a curve an arm.
+
+    Args:
+        records: Those of a sweep; those of several images and repeats are averaged.
+        metric: The metric.
+        label: What its axis says.
+        trained: Training levels, marked.
+        logarithmic: Whether the metric, too, has a logarithmic scale.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    means = mean_over([r for r in records if r.metric == metric], by=["arm", "level"])
+    for colour, arm in zip(_cycle(), dict.fromkeys(arm for arm, _ in means)):
+        points = sorted((level, y) for (name, level), y in means.items() if name == arm)
+        axes.plot(*zip(*points), "o-", color=colour, label=arm, ms=4)
+    for level in trained:
+        axes.axvline(level, color="0.6", lw=1, ls="--", label=f"trained at {level:g}")
+    axes.set_xscale("log")
+    if logarithmic:
+        axes.set_yscale("log")
+    levels = sorted({level for _, level in means})
+    named = _apart(np.log(levels), 0.04 * np.log(levels[-1] / levels[0]))
+    axes.set_xticks([levels[i] for i in named], [f"{levels[i]:g}" for i in named])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="noise level (8-bit units)", ylabel=label, title=title)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
 
 
 def sweep_curves(
