@@ -2,7 +2,7 @@
 
 The same weights four times: as they are (`unwrapped`); normalized by mean and standard deviation, in the
 network's own range (`mean_std`); normalized by the noise level, at the strength that the network knows
-(`haar_mad`); and, below that strength, stretching only the detail (`any_level`, see
+(`haar_mad`); and, below that strength, stretching only the detail (`one_level`, see
 `wne_jax.wrappers.one_level`). The last three are exactly normalization-equivariant, and blind.
 
     WNE_DATA=... python -m experiments.frozen --weights dncnn_25.mat --data folder:Set12
@@ -54,7 +54,7 @@ def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
         "unwrapped": {"wrapper": "none"},
         "mean_std": anchored,
         "haar_mad": anchored | {"statistics": "haar_mad", "anchor": (ANCHOR.location, level)},
-        "any_level": anchored | {"trained_sigma_255": trained_sigma_255},
+        "one_level": anchored | {"trained_sigma_255": trained_sigma_255},
     }
 
 

@@ -12,9 +12,9 @@ from wne_jax import models
 from wne_jax.statistics import STATISTICS
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
-from wne_jax.wrappers.one_level import AnyLevel
+from wne_jax.wrappers.one_level import OneLevel
 from wne_jax.wrappers.rescaled import Factor, Rescaled
-from wne_jax.wrappers.smooth_base import Detail
+from wne_jax.wrappers.smooth_base import SmoothBase
 
 Wrapper = Literal["none", "wne", "scale", "input"]
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
@@ -99,9 +99,9 @@ class ModelConfig:
         backbone = models.build(self.backbone, **(self.options | changes))
         anchor = Anchor(*self.anchor)
         if self.trained_sigma_255 is not None:
-            backbone = AnyLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
+            backbone = OneLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
         if self.detail is not None:
-            backbone = Detail(backbone, self.detail, self.cap)
+            backbone = SmoothBase(backbone, self.detail, self.cap)
         if self.rescale is not None:
             backbone = Rescaled(backbone, self.rescale)
         if self.wrapper == "none":

@@ -384,7 +384,7 @@ def test_check_judges_a_model_by_the_precision_it_computes_in(
 
 
 def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monkeypatch):
-    """Whatever its file says: the noise level is not what any_level is normalized by."""
+    """Whatever its file says: the noise level is not what one_level is normalized by."""
     config = dataclasses.replace(tiny.config, statistics="haar_mad")
     Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
     model = commands.Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()

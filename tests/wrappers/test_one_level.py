@@ -18,8 +18,8 @@ from wne_jax.symmetry.equivariance import (
 from wne_jax.wrappers.one_level import (
     ANCHOR,
     ENERGY,
-    AnyLevel,
-    any_level,
+    OneLevel,
+    one_level,
     takes_sigma_as,
     wiener_gain,
 )
@@ -40,14 +40,14 @@ def smoother(u):
 
 def test_at_the_training_level_the_network_is_left_alone():
     u = images()
-    result = any_level(smoother, u, trained=TRAINED, location=0.45, sigma=TRAINED)
+    result = one_level(smoother, u, trained_sigma=TRAINED, location=0.45, sigma=TRAINED)
     np.testing.assert_allclose(result, smoother(u), atol=1e-6)
 
 
 def test_above_the_training_level_it_is_the_noise_anchor():
     y, sigma = images(), 0.35
     adaptive = wne.wrap(
-        lambda u, sigma: any_level(smoother, u, trained=TRAINED, location=0.45, sigma=sigma),
+        lambda u, sigma: one_level(smoother, u, trained_sigma=TRAINED, location=0.45, sigma=sigma),
         anchor=ANCHOR,
     )
     anchored = wne.wrap(smoother, statistics=fixed_noise(sigma), anchor=wne.Anchor(0.45, TRAINED))
@@ -59,7 +59,7 @@ def test_the_level_passes_the_training_level_without_a_jump():
 
     @jax.jit
     def at(sigma):
-        return any_level(smoother, u, trained=TRAINED, location=0.45, sigma=sigma)
+        return one_level(smoother, u, trained_sigma=TRAINED, location=0.45, sigma=sigma)
 
     for sigma in (0.5 * TRAINED, TRAINED, 2 * TRAINED):
         step = jnp.abs(at(sigma * (1 + 1e-4)) - at(sigma * (1 - 1e-4))).max()
@@ -70,7 +70,7 @@ def test_noise_that_the_network_finds_in_full_is_removed_in_full():
     # A network that answers with the mean finds all of the noise, and no texture, in a flat image.
     clean = jnp.full((1, 40, 40, 1), 0.45)
     noise = 0.02 * jax.random.normal(jax.random.key(0), clean.shape)
-    f = jax.jit(lambda u: any_level(lambda z: 0 * z + 0.45, u, trained=TRAINED, location=0.45,
+    f = jax.jit(lambda u: one_level(lambda z: 0 * z + 0.45, u, trained_sigma=TRAINED, location=0.45,
                                     sigma=0.02))  # fmt: skip
     result = f(clean + noise)
     assert jnp.std(result - clean) < 0.35 * jnp.std(noise)
@@ -89,7 +89,7 @@ def test_the_gain_is_wieners():
 
 def frozen(network=None):
     network = DnCNN(depth=3, features=4, batch_norm=False) if network is None else network
-    model = wne.WNE(AnyLevel(network, TRAINED), anchor=ANCHOR)
+    model = wne.WNE(OneLevel(network, TRAINED), anchor=ANCHOR)
     variables = jax.jit(model.init)(jax.random.key(0), images())
     rng = np.random.default_rng(0)
     draw = lambda v: jnp.asarray(0.2 * rng.normal(size=v.shape), v.dtype)  # noqa: E731
@@ -150,7 +150,7 @@ def test_nothing_beyond_the_receptive_radius_is_seen():
 def test_a_level_that_fits_no_batch_is_refused():
     for wrong in (jnp.ones(3), jnp.ones((2, 2))):
         with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
-            any_level(smoother, images(), trained=TRAINED, location=0.45, sigma=wrong)
+            one_level(smoother, images(), trained_sigma=TRAINED, location=0.45, sigma=wrong)
         with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
             fixed_noise(wrong)(images())
 

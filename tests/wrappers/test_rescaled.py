@@ -41,7 +41,7 @@ def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(res
     f = jax.jit(lambda y: model.apply(moved, y))
     assert_normalization_equivariant(f, y, key, gain=16.0)
     assert_exact_under_powers_of_two(f, y)
-    assert ("canonical" in variables["params"]) == (rescale == "learned")
+    assert ("rescaled" in variables["params"]) == (rescale == "learned")
 
 
 def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
@@ -59,7 +59,7 @@ def test_what_cannot_be_meant_is_refused():
             ModelConfig(**{"wrapper": "wne", "rescale": "blend"} | change)
     with pytest.raises(ValueError, match="must be blind"):
         Rescaled(models.DnCNN(conditioned=True), "blend")
-    with pytest.raises(ValueError, match="factor must be one of blend"):
+    with pytest.raises(ValueError, match="by must be one of blend"):
         ModelConfig(wrapper="wne", rescale="cubic").build()
     with pytest.raises(ValueError, match="exclude each other"):
         ModelConfig(wrapper="wne", rescale="blend", detail=4.0)

@@ -12,7 +12,7 @@ from wne_jax.symmetry.equivariance import (
     assert_normalization_equivariant,
 )
 from wne_jax.training import ModelConfig
-from wne_jax.wrappers.smooth_base import Detail, on_detail
+from wne_jax.wrappers.smooth_base import SmoothBase, smooth_base
 
 CONFIG = ModelConfig(
     "dncnn",
@@ -53,25 +53,27 @@ def test_a_slow_change_of_brightness_does_not_reach_the_backbone(key):
     inner = np.s_[:, :, 8:-8]  # the blur of a ramp is the ramp, but where it is reflected
     seen = []
     for x in (detail, detail + ramp):
-        on_detail(lambda d: seen.append(d) or d, x, blur=2.0)
+        smooth_base(lambda d: seen.append(d) or d, x, sigma_px=2.0)
     np.testing.assert_allclose(seen[0][inner], seen[1][inner], atol=1e-5)
 
 
 def test_a_backbone_that_finds_nothing_leaves_the_blurred_image(key):
     z = jax.random.normal(key, (1, 20, 20, 1))
-    np.testing.assert_array_equal(on_detail(lambda d: 0 * d, z, blur=2.0), gaussian_blur(z, 2.0))
+    np.testing.assert_array_equal(
+        smooth_base(lambda d: 0 * d, z, sigma_px=2.0), gaussian_blur(z, 2.0)
+    )
 
 
 def test_what_is_removed_beyond_the_energy_of_noise_is_shrunk_by_wieners_factor(key):
     texture = 3 * jnp.sin(jnp.arange(64.0)).reshape(1, 1, 64, 1) + jnp.zeros((1, 64, 64, 1))
     energy = 3**2 / 2
     nothing = lambda d: 0 * d  # noqa: E731
-    removed = texture - on_detail(nothing, texture, blur=4.0, cap=1.3)
+    removed = texture - smooth_base(nothing, texture, sigma_px=4.0, wiener_cap=1.3)
     inner = jnp.mean(jnp.square(removed[:, :, 16:-16]))
     np.testing.assert_allclose(inner, energy * (1.3 / energy) ** 2, rtol=0.05)
     noise = jax.random.normal(key, texture.shape)
-    free = on_detail(nothing, noise, blur=4.0)
-    capped = on_detail(nothing, noise, blur=4.0, cap=1.6)
+    free = smooth_base(nothing, noise, sigma_px=4.0)
+    capped = smooth_base(nothing, noise, sigma_px=4.0, wiener_cap=1.6)
     assert jnp.mean(jnp.square(capped - free)) < 2e-3  # hardly ever does noise exceed it
 
 
@@ -95,5 +97,5 @@ def test_what_cannot_be_meant_is_refused():
         ModelConfig(wrapper="wne", detail=-1.0)
     with pytest.raises(ValueError, match="exclude each other"):
         ModelConfig(wrapper="wne", detail=4.0, trained_sigma_255=25.0)
-    with pytest.raises(ValueError, match="blur must be positive"):
-        Detail(wne.models.DnCNN(), blur=0.0)
+    with pytest.raises(ValueError, match="sigma_px must be positive"):
+        SmoothBase(wne.models.DnCNN(), sigma_px=0.0)

@@ -23,7 +23,7 @@ from wne_jax._internal.progress import Progress
 from wne_jax.inference.streaming import find_peak, release_pages, stream_noise, stream_statistics
 from wne_jax.statistics import Statistics, floored, mean_std
 from wne_jax.wrappers.linen import WNE, padding_multiple
-from wne_jax.wrappers.one_level import AnyLevel, takes_sigma_as
+from wne_jax.wrappers.one_level import OneLevel, takes_sigma_as
 
 if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
@@ -173,7 +173,7 @@ def denoise_tiled(
     model, radius = denoiser.model, denoiser.receptive_radius
     backbone = getattr(model, "backbone", model)
     stats = _whole_statistics(denoiser, image, coordinates.enter, level)
-    if level is None and isinstance(backbone, AnyLevel):
+    if level is None and isinstance(backbone, OneLevel):
         level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
     run_tiled(
         lambda y: denoiser.function(y, level, stats=stats, **options),

@@ -19,6 +19,7 @@ from wne_jax.config import ModelConfig, from_values
 from wne_jax.weights._errors import WeightsError, reading
 from wne_jax.weights.conversion import check_variables
 from wne_jax.weights.readers import check_file
+from wne_jax.weights.upgrade import upgrade_variables
 
 _FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
 _VERSION = "1"
@@ -104,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Any]]:
         raise WeightsError(f"{path}: of format {metadata[_FORMAT]}; this version reads {_VERSION}")
     with reading(path, "wne_jax model"):
         config = from_values(ModelConfig, json.loads(metadata[_CONFIG]))
-    flat = {tuple(name.split("/")): tensor for name, tensor in tensors.items()}
+    flat = upgrade_variables({tuple(name.split("/")): tensor for name, tensor in tensors.items()})
     check_variables(config, flat, str(path))
     return config, unflatten_dict(flat)
 

@@ -16,9 +16,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax.statistics import Statistic, mean_std, root_mean_square
 from wne_jax.transforms import Anchor, Prediction, normalize, process, wrap
+from wne_jax.wrappers.base import Wrapper
 
 
-class WNE(nn.Module):
+class WNE(Wrapper):
     r"""Normalization equivariance for any Linen backbone: $f(a y + b) = a f(y) + b$ for $a > 0$.
 
     Called as the backbone is, plus `sigma` and `where`: `model.apply(variables, y, sigma=None, where=None,
@@ -53,7 +54,6 @@ class WNE(nn.Module):
         True
     """
 
-    backbone: nn.Module
     statistics: Statistic = mean_std
     axes: Sequence[int] | None = None
     prediction: Prediction = "direct"
@@ -66,10 +66,6 @@ class WNE(nn.Module):
         """Refuse a backbone that is wrapped already."""
         _refuse_nesting(self.backbone)
         super().__post_init__()
-
-    def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
-        nn.share_scope(self, self.backbone)
 
     def __call__(
         self,
@@ -156,30 +152,6 @@ class NNXWNE(nnx.Module):
     def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
         return wrap(self.backbone, **self.options)(y, *args, **kwargs)
-
-
-class Around(nn.Module):
-    """Base of modules that stand between a wrapper and its backbone, and share the backbone's variables.
-
-    Attributes:
-        network: The backbone.
-    """
-
-    network: nn.Module
-
-    def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
-        nn.share_scope(self, self.network)
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of the backbone's input must be multiples of."""
-        return getattr(self.network, "multiple", 1)
-
-    @property
-    def conditioned(self) -> bool:
-        """Whether the backbone wants the noise level."""
-        return bool(getattr(self.network, "conditioned", False))
 
 
 def padding_multiple(model: nn.Module) -> int:

@@ -29,7 +29,8 @@ from jax.typing import ArrayLike
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
 from wne_jax.statistics import estimate_sigma, haar_mad
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers.linen import WNE, Around
+from wne_jax.wrappers.base import Wrapper
+from wne_jax.wrappers.linen import WNE
 
 ANCHOR = Anchor(0.45, 0.2)
 """Mean and contrast of images in the unit range, rather a small contrast: few pixels then leave the range."""
@@ -44,25 +45,25 @@ LARGEST_STRETCH = 20.0
 """Noise below this share of the training level counts as of this share."""
 
 
-def any_level(
+def one_level(
     backbone: Callable[[Array], Array],
     u: Array,
     *,
-    trained: float,
+    trained_sigma: float,
     location: float,
     sigma: ArrayLike | None = None,
 ) -> Array:
     """Denoise by a network that knows one noise level; two passes through it.
 
     Args:
-        backbone: Denoiser of images `[B, H, W, C]`, trained at the level `trained`.
+        backbone: Denoiser of images `[B, H, W, C]`, trained at the level `trained_sigma`.
         u: Images `[B, H, W, C]` of the backbone's usual mean and contrast.
-        trained: Standard deviation of the noise in training, in the units of `u`.
+        trained_sigma: Standard deviation of the noise in training, in the units of `u`.
         location: The mean of the images.
         sigma: Noise level of `u`, a scalar or `[B]` (default: `estimate_sigma`).
 
     Returns:
-        The estimate, of the shape of `u`. At `sigma = trained` it is `backbone(u)`, to rounding.
+        The estimate, of the shape of `u`. At `sigma = trained_sigma` it is `backbone(u)`, to rounding.
 
     Raises:
         ValueError: A `sigma` of another size.
@@ -70,15 +71,15 @@ def any_level(
     Example:
         >>> import jax
         >>> u = 0.45 + 0.02 * jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
-        >>> x = any_level(lambda z: 0 * z + 0.45, u, trained=0.1, location=0.45)
+        >>> x = one_level(lambda z: 0 * z + 0.45, u, trained_sigma=0.1, location=0.45)
         >>> bool(jnp.std(x) < jnp.std(u) / 3)
         True
     """
     level = estimate_sigma(u) if sigma is None else jnp.asarray(sigma, u.dtype)
     if level.size not in (1, u.shape[0]):
         raise ValueError(f"sigma must be a scalar or [B] = [{u.shape[0]}], not {level.shape}")
-    level = jnp.maximum(jnp.reshape(level, (-1, 1, 1, 1)), trained / LARGEST_STRETCH)
-    stretch = trained / level
+    level = jnp.maximum(jnp.reshape(level, (-1, 1, 1, 1)), trained_sigma / LARGEST_STRETCH)
+    stretch = trained_sigma / level
     low = stretch > 1
 
     noise = u - backbone(u)
@@ -114,19 +115,19 @@ def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Ar
     return power / jnp.maximum(gaussian_blur(jnp.square(noise), window), power)
 
 
-class AnyLevel(Around):
-    """Linen module of `any_level`: wrap it by `WNE` with `mean_std` and the backbone's own anchor.
+class OneLevel(Wrapper):
+    """Linen module of `one_level`: wrap it by `WNE` with `mean_std` and the backbone's own anchor.
 
     It adds no parameters: the tree of variables is the backbone's.
 
     Attributes:
-        network: A denoiser trained at one noise level.
-        trained: That level, in the backbone's units: 25 / 255 for a network of the unit range.
+        backbone: A denoiser trained at one noise level.
+        trained_sigma: That level, in the backbone's units: 25 / 255 for a network of the unit range.
         location: The mean of its images.
 
     Example:
         >>> import jax, wne_jax as wne
-        >>> model = wne.WNE(AnyLevel(wne.models.DnCNN(depth=3, features=8), trained=25 / 255),
+        >>> model = wne.WNE(OneLevel(wne.models.DnCNN(depth=3, features=8), trained_sigma=25 / 255),
         ...                 anchor=ANCHOR)
         >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
         >>> variables = model.init(jax.random.key(1), y)
@@ -134,20 +135,20 @@ class AnyLevel(Around):
         True
     """
 
-    trained: float
+    trained_sigma: float
     location: float = ANCHOR.location
 
     def __call__(self, u: Array, sigma: ArrayLike | None = None, **kwargs: Any) -> Array:
-        """Denoise; see `any_level`."""
-        return any_level(
-            lambda x: self.network(x, **kwargs), u,
-            trained=self.trained, location=self.location, sigma=sigma,
+        """Denoise; see `one_level`."""
+        return one_level(
+            lambda x: self.backbone(x, **kwargs), u,
+            trained_sigma=self.trained_sigma, location=self.location, sigma=sigma,
         )  # fmt: skip
 
     @property
     def receptive_radius(self) -> int | None:
         """That of two passes and of the windows in between; None if the backbone's is not bounded."""
-        radius = getattr(self.network, "receptive_radius", None)
+        radius = getattr(self.backbone, "receptive_radius", None)
         if radius is None:
             return None
         return 2 * (radius + blur_radius(ENERGY)) + blur_radius(BASE)
@@ -156,7 +157,7 @@ class AnyLevel(Around):
 def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
     """How a model can be told the noise level: as an argument, in place of its scale, or not at all."""
     backbone = getattr(model, "backbone", model)
-    if getattr(backbone, "conditioned", False) or isinstance(backbone, AnyLevel):
+    if getattr(backbone, "conditioned", False) or isinstance(backbone, OneLevel):
         return "argument"
     if isinstance(model, WNE) and model.statistics is haar_mad:
         return "statistics"

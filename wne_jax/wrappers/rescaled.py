@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from wne_jax.statistics import FLOOR, haar_mad, high_pass
-from wne_jax.wrappers.linen import Around
+from wne_jax.wrappers.base import Wrapper
 
 Factor = Literal["blend", "multi_scale", "learned"]
 
@@ -90,12 +90,12 @@ class LearnedFactor(nn.Module):
         return jnp.exp(bound * jnp.tanh(h / bound))
 
 
-class Rescaled(Around):
+class Rescaled(Wrapper):
     """A backbone that works on z / k(z): wrap it by `WNE` with `mean_std`.
 
     Attributes:
-        network: A denoiser.
-        factor: What k is: "blend", "multi_scale", or "learned", which adds parameters under `canonical`.
+        backbone: A denoiser.
+        by: What k is: "blend", "multi_scale", or "learned", which adds parameters under `rescaled`.
 
     Raises:
         ValueError: An unknown factor, or a network that is told the noise level.
@@ -109,14 +109,12 @@ class Rescaled(Around):
         True
     """
 
-    factor: Factor
+    by: Factor
 
     def __post_init__(self):
         """Refuse an unknown factor, and levels that would have to be divided by it."""
-        if self.factor not in get_args(Factor):
-            raise ValueError(
-                f"factor must be one of {', '.join(get_args(Factor))}; not {self.factor!r}"
-            )
+        if self.by not in get_args(Factor):
+            raise ValueError(f"by must be one of {', '.join(get_args(Factor))}; not {self.by!r}")
         if self.conditioned:
             raise ValueError("a rescaled network must be blind; this one is told the noise level")
         super().__post_init__()
@@ -124,14 +122,11 @@ class Rescaled(Around):
     def setup(self):
         """Adopt the backbone's scope in place of one of our own."""
         super().setup()
-        if self.factor == "learned":
-            self.canonical = LearnedFactor()
+        if self.by == "learned":
+            self.rescaled = LearnedFactor()
 
     def __call__(self, z: Array, **kwargs: Any) -> Array:
         """Denoise."""
-        if self.factor == "learned":
-            k = self.canonical(z)
-        else:
-            k = blend(z) if self.factor == "blend" else multi_scale(z)
-        k = k.astype(z.dtype)
-        return k * self.network(z / k, **kwargs)
+        factors = {"blend": blend, "multi_scale": multi_scale}
+        k = (self.rescaled if self.by == "learned" else factors[self.by])(z).astype(z.dtype)
+        return k * self.backbone(z / k, **kwargs)

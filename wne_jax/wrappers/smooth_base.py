@@ -11,8 +11,8 @@ much of it at 5 as at 25. Most of an image's contrast lies in its low frequencie
 noise on top of them, and are taken out.
 
 What the backbone then takes for noise can be judged, since noise has variance 1 in these coordinates: where
-its local energy E exceeds a `cap`, it is texture in part, and is shrunk by the factor of Wiener, cap / E.
-That matters far below the training level, and nowhere else.
+its local energy E exceeds a `wiener_cap`, it is texture in part, and is shrunk by the factor of Wiener,
+wiener_cap / E. That matters far below the training level, and nowhere else.
 
 In normalized coordinates this is a module around the backbone, inside of the wrapper: statistics, masks,
 tiles and streams need not know of it.
@@ -24,19 +24,19 @@ from typing import Any
 from jax import Array
 
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
-from wne_jax.wrappers.linen import Around
+from wne_jax.wrappers.base import Wrapper
 from wne_jax.wrappers.one_level import wiener_gain
 
 WINDOW = 2.5
 """Standard deviation, in pixels, of the window over which the energy of what is removed is averaged."""
 
 
-def on_detail(
+def smooth_base(
     backbone: Callable[..., Array],
     z: Array,
     *args: Any,
-    blur: float,
-    cap: float | None = None,
+    sigma_px: float,
+    wiener_cap: float | None = None,
     **kwargs: Any,
 ) -> Array:
     """Apply a backbone to what a blur leaves, and put the blurred image back.
@@ -45,10 +45,10 @@ def on_detail(
         backbone: Denoiser of images `[B, H, W, C]`.
         z: Images `[B, H, W, C]`.
         *args: Further arguments of the backbone.
-        blur: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise pass it, and
-            stay; where it reaches as far as the backbone sees, its receptive radius, that is little.
-        cap: Local energy beyond which what is removed is shrunk, a little more than 1 where the noise of `z`
-            has variance 1; None for no limit.
+        sigma_px: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise pass it
+            and stay; where it reaches as far as the backbone sees, its receptive radius, that is little.
+        wiener_cap: Local energy beyond which what is removed is shrunk, a little more than 1 where the noise
+            of `z` has variance 1; None for no limit.
         **kwargs: Further keyword arguments of the backbone.
 
     Returns:
@@ -57,59 +57,61 @@ def on_detail(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> z = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
-        >>> bool(jnp.allclose(on_detail(lambda d: d, z, blur=2.0), z, atol=1e-6))
+        >>> bool(jnp.allclose(smooth_base(lambda d: d, z, sigma_px=2.0), z, atol=1e-6))
         True
     """
-    base = gaussian_blur(z, blur)
+    base = gaussian_blur(z, sigma_px)
     estimate = base + backbone(z - base, *args, **kwargs)
-    if cap is None:
+    if wiener_cap is None:
         return estimate
     removed = z - estimate
-    return z - removed * wiener_gain(removed, cap**0.5, window=WINDOW)
+    return z - removed * wiener_gain(removed, wiener_cap**0.5, window=WINDOW)
 
 
-class Detail(Around):
-    """Linen module of `on_detail`: wrap it by `WNE`. It adds no parameters; the variables are the backbone's.
+class SmoothBase(Wrapper):
+    """Linen module of `smooth_base`: wrap it by `WNE`. The variables are the backbone's.
 
     For low precision give the backbone a `dtype`, not the wrapper: that would round the base, too.
 
     Attributes:
-        network: A denoiser.
-        blur: Standard deviation of the Gaussian, in pixels.
-        cap: Local energy beyond which what is removed is shrunk, or None; it needs the statistics
+        backbone: A denoiser.
+        sigma_px: Standard deviation of the Gaussian, in pixels.
+        wiener_cap: Local energy beyond which what is removed is shrunk, or None; it needs the statistics
             `haar_mad`.
 
     Raises:
-        ValueError: A blur or a cap that is not positive.
+        ValueError: A sigma_px or a wiener_cap that is not positive.
 
     Example:
         >>> import jax, wne_jax as wne
-        >>> model = wne.WNE(Detail(wne.models.DnCNN(depth=3, features=8)), wne.statistics.haar_mad)
+        >>> model = wne.WNE(SmoothBase(wne.models.DnCNN(depth=3, features=8)), wne.statistics.haar_mad)
         >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
         >>> variables = model.init(jax.random.key(1), y)
         >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
         True
     """
 
-    blur: float = 4.0
-    cap: float | None = None
+    sigma_px: float = 4.0
+    wiener_cap: float | None = None
 
     def __post_init__(self):
         """Refuse a blur that cannot be meant."""
-        for name, value in (("blur", self.blur), ("cap", self.cap)):
+        for name, value in (("sigma_px", self.sigma_px), ("wiener_cap", self.wiener_cap)):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive, not {value}")
         super().__post_init__()
 
     def __call__(self, z: Array, *args: Any, **kwargs: Any) -> Array:
-        """Denoise; see `on_detail`."""
-        return on_detail(self.network, z, *args, blur=self.blur, cap=self.cap, **kwargs)
+        """Denoise; see `smooth_base`."""
+        return smooth_base(
+            self.backbone, z, *args, sigma_px=self.sigma_px, wiener_cap=self.wiener_cap, **kwargs
+        )
 
     @property
     def receptive_radius(self) -> int | None:
         """That of the backbone and of the blur; None if the backbone's is not bounded."""
-        radius = getattr(self.network, "receptive_radius", None)
+        radius = getattr(self.backbone, "receptive_radius", None)
         if radius is None:
             return None
-        window = 0 if self.cap is None else blur_radius(WINDOW)
-        return radius + blur_radius(self.blur) + window
+        window = 0 if self.wiener_cap is None else blur_radius(WINDOW)
+        return radius + blur_radius(self.sigma_px) + window
