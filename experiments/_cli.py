@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
-from wne_jax.cli import train as train_command
+from wne_jax.cli import train_options
 from wne_jax.cli.commands import MISTAKES, say
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation.records import provenance, write_json
@@ -35,7 +35,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(Data, train_command.Machine):
+class Machine(Data, train_options.Machine):
     """What a run is computed on; a base of options."""
 
 

@@ -16,7 +16,7 @@ PACKAGES = ("wne_jax", "experiments")
 
 TO_BE_MENDED = {
     ("experiments._regret_figures", "experiments.regret"),
-    ("wne_jax.data.__main__", "wne_jax.cli.data"),
+    ("wne_jax.evaluation.records", "wne_jax.evaluation.tables"),
     ("wne_jax.inference.denoiser", "wne_jax.training.checkpoints"),
     ("wne_jax.inference.exporting", "wne_jax.inference.denoiser"),
     ("wne_jax.inference.tiling", "wne_jax.inference.denoiser"),

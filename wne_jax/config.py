@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
 
 from wne_jax import models
+from wne_jax._internal.names import Wrapper
 from wne_jax.statistics import STATISTICS
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
@@ -16,7 +17,6 @@ from wne_jax.wrappers.one_level import OneLevel
 from wne_jax.wrappers.rescaled import Factor, Rescaled
 from wne_jax.wrappers.smooth_base import SmoothBase
 
-Wrapper = Literal["none", "wne", "scale", "input"]
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
 
 

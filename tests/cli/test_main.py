@@ -14,6 +14,7 @@ from PIL import Image
 
 from wne_jax.cli import denoise_files
 from wne_jax.cli import main as commands
+from wne_jax.cli.check import Check
 from wne_jax.config import ModelConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import report as identities
@@ -387,7 +388,7 @@ def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monk
     """Whatever its file says: the noise level is not what one_level is normalized by."""
     config = dataclasses.replace(tiny.config, statistics="haar_mad")
     Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
-    model = commands.Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
+    model = Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
     assert (model.config.statistics, model.config.trained_sigma_255) == ("mean_std", 25)
 
 

@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from wne_jax.cli import main as commands
-from wne_jax.cli import train as train_command
-from wne_jax.cli.train import Network, Train, measure_anchor
+from wne_jax.cli import training_run
+from wne_jax.cli.train import Train
+from wne_jax.cli.train_options import Network
+from wne_jax.cli.training_run import anchored, measure_anchor, model_config, train_config
 from wne_jax.config import ModelConfig
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
@@ -91,15 +93,15 @@ def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
 
 
 def test_defaults_are_those_of_a_run_but_for_these():
-    config = Train(data="embedded", out="run").config(None)
+    config = train_config(Train(data="embedded", out="run"), None)
     assert differences(config, TrainConfig()) == ["model.wrapper", "save_every", "steps"]
 
 
 def test_options_reach_the_configuration(monkeypatch):
     seen = {}
-    monkeypatch.setattr(train_command, "load_corpus", lambda config, data_dir: data_dir)
+    monkeypatch.setattr(training_run, "load_corpus", lambda config, data_dir: data_dir)
     monkeypatch.setattr(
-        train_command, "fit", lambda config, out, **how: seen.update(how, config=config)
+        training_run, "fit", lambda config, out, **how: seen.update(how, config=config)
     )
     assert train(
         "--data", "embedded", "-o", "run", "--data-dir", "sets", "--resume", "--loss", "l1",
@@ -118,7 +120,7 @@ def test_options_reach_the_configuration(monkeypatch):
     )  # fmt: skip
     assert seen == {"resume": True, "corpus": Path("sets"), "compute": Compute("pmap", "host")}
     network = Network(backbone="swinir", option=(("window=4", "groups=1"), ("blocks=2",)))
-    assert network.model(None).options == {"window": 4, "groups": 1, "blocks": 2}
+    assert model_config(network, None).options == {"window": 4, "groups": 1, "blocks": 2}
 
 
 def test_a_bare_network_comes_behind_a_wrapper_in_its_own_coordinates(
@@ -167,15 +169,15 @@ def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
         ({"wrapper": "input"}, dataclasses.replace(wrapped, wrapper="input")),
         ({"wrapper": "none"}, ModelConfig("dncnn", BARE.options, statistics="high_pass")),
     ]:
-        assert Network(**options).model(wrapped) == expected
+        assert model_config(Network(**options), wrapped) == expected
     capped = ModelConfig(wrapper="wne", statistics="haar_mad", detail=4.0, cap=1.3)
-    assert Network().model(capped) == capped
-    assert Network(wrapper="none").model(capped) == ModelConfig(statistics="haar_mad")
-    assert Network().model(BARE).wrapper == "wne"
+    assert model_config(Network(), capped) == capped
+    assert model_config(Network(wrapper="none"), capped) == ModelConfig(statistics="haar_mad")
+    assert model_config(Network(), BARE).wrapper == "wne"
     given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
     run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))
-    config = run.config(given)
-    assert run._anchored(config, None, given) is config  # nothing is measured
+    config = train_config(run, given)
+    assert anchored(run, config, None, given) is config  # nothing is measured
 
 
 def test_a_file_that_fits_two_models_is_read_by_its_mode(tmp_path, images, capsys):
@@ -236,7 +238,7 @@ def test_a_divergence_is_a_mistake(tmp_path, images, capsys, monkeypatch):
     def diverge(*arguments, **options):
         raise Diverged("not finite at step 3")
 
-    monkeypatch.setattr(train_command, "fit", diverge)
+    monkeypatch.setattr(training_run, "fit", diverge)
     said = mistake(capsys, "--data", f"folder:{images / 'clean'}", "-o", tmp_path / "run", *TINY)
     assert said == "error: not finite at step 3"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from wne_jax.cli.data import main
+from wne_jax.cli.main import main
 from wne_jax.data import folders
 from wne_jax.data.sources import load_images
 from wne_jax.images.reading import write_image
@@ -26,7 +26,15 @@ def photos(tmp_path):
 
 def test_prepare_a_folder(photos, tmp_path, capsys):
     data_dir = tmp_path / "sets"
-    command = ["prepare", f"folder:{photos}", "--name", "photos", "--data-dir", str(data_dir)]
+    command = [
+        "data",
+        "prepare",
+        f"folder:{photos}",
+        "--name",
+        "photos",
+        "--data-dir",
+        str(data_dir),
+    ]
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
@@ -50,7 +58,7 @@ def test_prepare_a_folder(photos, tmp_path, capsys):
 def test_prepare_embedded(tmp_path, capsys):
     data_dir = tmp_path / "sets"
     arguments = ["embedded", "--split", "test", "--name", "four", "--data-dir", str(data_dir)]
-    assert main(["prepare", *arguments]) == 0
+    assert main(["data", "prepare", *arguments]) == 0
     expected = load_images("embedded", split="test", channels=3)
     found = load_images("tfds:four", channels=3, data_dir=data_dir)
     for one, other in zip(expected, found, strict=True):
@@ -69,7 +77,15 @@ def test_an_interruption_leaves_nothing(photos, tmp_path, monkeypatch, capsys):
 
     original = folders.read_image
     monkeypatch.setattr(folders, "read_image", read_image)
-    command = ["prepare", f"folder:{photos}", "--name", "x", "--data-dir", str(tmp_path / "sets")]
+    command = [
+        "data",
+        "prepare",
+        f"folder:{photos}",
+        "--name",
+        "x",
+        "--data-dir",
+        str(tmp_path / "sets"),
+    ]
     assert main(command) == 130
     assert capsys.readouterr().err.endswith("error: interrupted\n")
     assert not list((tmp_path / "sets").iterdir())
@@ -108,7 +124,7 @@ def test_prepare_a_set_of_tfds(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.setattr(tfds, "builder", lambda name, data_dir: _Local(data_dir=data_dir))
     tfds.disable_progress_bar()
-    command = ["prepare", "tfds:local", "--download", "--data-dir", str(tmp_path)]
+    command = ["data", "prepare", "tfds:local", "--download", "--data-dir", str(tmp_path)]
     try:
         assert main(command) == 0
         assert f"use it: --data tfds:local --data-dir {tmp_path}\n" in capsys.readouterr().out
@@ -136,7 +152,7 @@ def test_tensorflow_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
     )
-    assert main(["prepare", "tfds:div2k", "--download", "--data-dir", str(tmp_path)]) == 2
+    assert main(["data", "prepare", "tfds:div2k", "--download", "--data-dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == (
         "error: preparing tfds:div2k needs TensorFlow (reading it does not): pip install tensorflow"
     )
@@ -161,7 +177,7 @@ def test_tensorflow_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_mistakes_are_one_line(arguments, message, tmp_path, capsys):
-    assert main(["prepare", *arguments.split(), "--data-dir", str(tmp_path)]) == 2
+    assert main(["data", "prepare", *arguments.split(), "--data-dir", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.startswith("error: ") and err.count("\n") == 1

@@ -169,7 +169,7 @@ def test_what_is_not_prepared_says_the_command(tmp_path):
     with pytest.raises(ImageError) as caught:
         iterate_images("tfds:div2k/bicubic_x4", data_dir=tmp_path)
     assert str(caught.value) == (
-        f"tfds:div2k/bicubic_x4: not prepared in {tmp_path}; run python -m wne_jax.data prepare "
+        f"tfds:div2k/bicubic_x4: not prepared in {tmp_path}; run python -m wne_jax data prepare "
         f"tfds:div2k/bicubic_x4 --download --data-dir {tmp_path}"
     )
 

@@ -20,7 +20,7 @@ from PIL import Image
 from experiments import _cli, _published, mismatch, overhead
 from experiments.mismatch import PRESETS, Options, arm_configs, evaluate, load_arms
 from experiments.mismatch import test_images as held_out_images
-from wne_jax.cli.data import main as prepare
+from wne_jax.cli.main import main as command
 from wne_jax.evaluation import records as results
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
@@ -165,7 +165,7 @@ def test_a_broken_identity_ends_the_run_before_any_table(trained, monkeypatch):
 def test_a_prepared_dataset_mixed_with_a_folder_at_a_range_of_levels_from_zero(tmp_path):
     first, second = (write_images(tmp_path / name, (64, 72)) for name in "ab")
     prepared = ("--name", "noise", "--data-dir", tmp_path / "tfds")
-    assert prepare(["prepare", first, *map(str, prepared)]) == 0
+    assert command(["data", "prepare", first, *map(str, prepared)]) == 0
     workdir = tmp_path / "run"
     data = (
         *("--data", f"tfds:noise@3,{second}@1", "--data-dir", tmp_path / "tfds"),

@@ -1,5 +1,6 @@
 """How a command ends: what a user did wrong is one line and an exit code, not a traceback."""
 
+import logging
 import sys
 import warnings
 from typing import Protocol
@@ -23,6 +24,7 @@ def run_command(command: Command) -> int:
     Returns:
         The command's own exit code, 2 for a mistake, 130 when interrupted.
     """
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it raises
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say("note", message)
         try:

@@ -1,31 +1,31 @@
-"""Data sets made ready for training: `python -m wne_jax.data prepare`."""
+"""`python -m wne_jax data prepare`: data sets made ready for training."""
 
 import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
 from tqdm import tqdm
 from tyro import conf
 
-from wne_jax.cli.commands import run_command
-from wne_jax.data.image_folder import check_name, common_dtype, prepare_images
-from wne_jax.data.listing import NamedImage
-from wne_jax.data.sources import Split, iterate_images, kind_of
-from wne_jax.data.tfds_sets import data_directory, prepare_tfds
+from wne_jax._internal.names import Split
+
+if TYPE_CHECKING:
+    from wne_jax.data.listing import NamedImage
 
 
 @dataclass(frozen=True)
-class Prepare:
+class Data:
     """Write clean images as a TensorFlow Dataset of array_record files, which is read without TensorFlow.
 
-    `prepare folder:PATH --name NAME` writes a set from the images of a folder, pixels exactly as they are.
-    `prepare tfds:NAME --download` fetches a set that TFDS knows, which takes TensorFlow.
+    `data prepare folder:PATH --name NAME` writes a set from the images of a folder, pixels exactly as they
+    are. `data prepare tfds:NAME --download` fetches a set that TFDS knows, which takes TensorFlow.
     """
 
+    action: Annotated[Literal["prepare"], conf.Positional]
+    """What to do."""
     source: Annotated[str, conf.Positional, conf.arg(metavar="SOURCE")]
     """embedded, folder:PATH, or tfds:NAME[/CONFIG]."""
     name: str | None = None
@@ -41,6 +41,9 @@ class Prepare:
 
     def run(self) -> int:
         """Write the set, and say how to use it."""
+        from wne_jax.data.sources import kind_of
+        from wne_jax.data.tfds_sets import data_directory
+
         if kind_of(self.source) != "clean":
             raise ValueError(
                 f"source is {self.source!r}: {kind_of(self.source)} are not prepared; train from the files"
@@ -55,6 +58,8 @@ class Prepare:
         return 0
 
     def _fetch(self) -> Path:
+        from wne_jax.data.tfds_sets import prepare_tfds
+
         if self.name is not None:
             raise ValueError(
                 f"--name is {self.name!r}, but a set of TFDS keeps its own: leave it out"
@@ -65,6 +70,8 @@ class Prepare:
         return prepare_tfds(location, data_dir=self.data_dir, overwrite=self.overwrite)
 
     def _write(self) -> Path:
+        from wne_jax.data.image_folder import check_name, common_dtype, prepare_images
+
         if self.name is None:
             raise ValueError(f"{self.source} needs --name, the name of the new set, in snake case")
         if self.download:
@@ -92,25 +99,7 @@ class Prepare:
         print(f"{number} images of {dtype}")
         return folder
 
-    def _images(self) -> Iterator[NamedImage]:
+    def _images(self) -> "Iterator[NamedImage]":
+        from wne_jax.data.sources import iterate_images
+
         return iterate_images(self.source, split=self.split, channels=None)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: Those of the command line (default: the program's own).
-
-    Returns:
-        The exit code: 0, 2 for a mistake, 130 when interrupted.
-    """
-    app = tyro.extras.SubcommandApp()
-    app.command(name="prepare")(Prepare)
-    command = app.cli(
-        args=arguments,
-        prog="python -m wne_jax.data",
-        description=__doc__,
-        config=(conf.OmitArgPrefixes, conf.FlagCreatePairsOff),
-    )
-    return run_command(command)

@@ -9,7 +9,7 @@ Clean images:
   is.
 - `tfds:NAME[/CONFIG][:VERSION]`: a TensorFlow Dataset prepared as array_record, read without TensorFlow:
   its feature "image", else "hr", else the only one that is an image. "test" is its split "test", else
-  "validation"; a set with one split is what it is. `python -m wne_jax.data prepare` makes such sets.
+  "validation"; a set with one split is what it is. `python -m wne_jax data prepare` makes such sets.
 
 Scenes photographed more than once, whatever the split:
 
@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from wne_jax._internal.names import Split
 from wne_jax.data.folders import list_embedded, list_folder
 from wne_jax.data.listing import Listing, NamedImage, read_listing
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.scenes import list_pairs, list_repeats, list_sidd
 from wne_jax.data.tfds_sets import list_tfds
 
-Split = Literal["train", "test"]
 Kind = Literal["clean", "pairs", "repeats"]
 
 

@@ -37,7 +37,7 @@ def list_tfds(location: str, split: str, data_dir: str | Path | None) -> Listing
     except NotImplementedError as err:  # also where there are no files at all
         directory = data_directory(data_dir)
         command = (
-            f"python -m wne_jax.data prepare tfds:{location} --download --data-dir {directory}"
+            f"python -m wne_jax data prepare tfds:{location} --download --data-dir {directory}"
         )
         if builder.data_path.exists():
             form = f"is stored as {builder.info.file_format.value}, which only TensorFlow reads"

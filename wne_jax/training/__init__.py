@@ -1,22 +1,30 @@
 """Training: configuration in, checkpoints out."""
 
-from wne_jax.training.compute import Compute
-from wne_jax.training.config import (
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    load_config,
-    save_config,
-)
-from wne_jax.training.loop import Diverged, Interrupted, finished, fit, load_corpus
-from wne_jax.training.processes import is_lead, joined
-from wne_jax.training.step import (
-    TrainState,
-    create_state,
-    draw_batch,
-    make_train_step,
-    make_update,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wne_jax.training.compute import Compute
+    from wne_jax.training.config import (
+        ModelConfig,
+        OptimizerConfig,
+        TrainConfig,
+        load_config,
+        save_config,
+    )
+    from wne_jax.training.loop import Diverged, Interrupted, finished, fit, load_corpus
+    from wne_jax.training.processes import is_lead, joined
+    from wne_jax.training.step import (
+        TrainState,
+        create_state,
+        draw_batch,
+        make_train_step,
+        make_update,
+    )
+else:
+    from wne_jax._internal.lazy import on_demand
+
+    __getattr__, __dir__ = on_demand(__name__)
+    del on_demand
 
 __all__ = [
     "Compute",

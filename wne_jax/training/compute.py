@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +20,12 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from wne_jax._internal.compiler import jit
+from wne_jax._internal.names import Parallel, Placement
 from wne_jax.data.corpus import MAX_ELEMENTS, Corpus
 from wne_jax.data.stream import stream_crops
 from wne_jax.training.config import TrainConfig
 from wne_jax.training.processes import any_process
 from wne_jax.training.step import Metrics, TrainState, data_key, make_train_step
-
-Parallel = Literal["auto", "single", "mesh", "pmap"]
-Placement = Literal["auto", "device", "host"]
 
 _SHARE_OF_MEMORY = 0.25  # of a device, for the corpus
 _FOLDED = 50  # steps in one dispatch on an accelerator

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from wne_jax._internal.files import write_atomically
-from wne_jax.config import ModelConfig, from_values
-from wne_jax.models import check_denoiser
+
+if TYPE_CHECKING:
+    from wne_jax.config import ModelConfig
 
 Objective = Literal["supervised", "soft-ne", "noise2noise"]
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -58,6 +59,14 @@ class OptimizerConfig:
             raise ValueError(f"ema must be in [0, 1) or None, not {self.ema}")
 
 
+def _default_model() -> "ModelConfig":
+    from wne_jax.config import (
+        ModelConfig,  # not sooner: a parser shows the defaults below without JAX
+    )
+
+    return ModelConfig()
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run.
@@ -87,7 +96,7 @@ class TrainConfig:
         keep: How many of the last checkpoints are kept.
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: "ModelConfig" = field(default_factory=_default_model)
     optimizer: OptimizerConfig = OptimizerConfig()
     init: str | None = None
     data: str = "embedded"
@@ -108,6 +117,8 @@ class TrainConfig:
 
     def __post_init__(self):
         """Refuse values that cannot be meant."""
+        from wne_jax.models import check_denoiser
+
         check_denoiser(self.model.backbone)
         levels = np.atleast_1d(np.asarray(self.sigma_255, float))
         object.__setattr__(self, "sigma_255", tuple(levels.tolist()))
@@ -150,6 +161,8 @@ def load_config(path: Path) -> TrainConfig:
     Raises:
         ValueError: Not JSON, keys that this version does not know, or values out of their range.
     """
+    from wne_jax.config import ModelConfig, from_values
+
     try:
         values = dict(json.loads(path.read_text()))
         model = from_values(ModelConfig, values.pop("model", {}))
@@ -163,6 +176,7 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
     """The dotted keys in which two configurations differ.
 
     Example:
+        >>> from wne_jax.config import ModelConfig
         >>> differences(TrainConfig(), TrainConfig(steps=3, model=ModelConfig(wrapper="wne")))
         ['model.wrapper', 'steps']
     """

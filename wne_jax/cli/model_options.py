@@ -1,0 +1,51 @@
+"""Which denoiser a command works with: options that commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wne_jax.inference.denoiser import Denoiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignWeights:
+    """How weight files of other people are read; a base of options."""
+
+    allow_namespace: bool = False
+    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    mode: str | None = None
+    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(ForeignWeights):
+    """Which denoiser a command works with."""
+
+    weights: Path | None = None
+    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    trained_sigma_255: float | None = None
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+
+    def load(self) -> "Denoiser":
+        """The denoiser of a file or folder, or the packaged one."""
+        from wne_jax.inference.denoiser import Denoiser
+        from wne_jax.wrappers.one_level import ANCHOR
+
+        wrapping: dict[str, Any] = {}
+        if self.trained_sigma_255 is not None:
+            if self.weights is None:
+                raise ValueError(
+                    "--trained-sigma-255 needs --weights: the packaged one serves every level"
+                )
+            wrapping = {
+                "wrapper": "wne",
+                "statistics": "mean_std",
+                "anchor": ANCHOR,
+                "trained_sigma_255": self.trained_sigma_255,
+            }
+        if self.weights is None:
+            return Denoiser.default()
+        return Denoiser.load(
+            self.weights, mode=self.mode, allow_namespace=self.allow_namespace, **wrapping
+        )

@@ -1,0 +1,202 @@
+"""From the options of `python -m wne_jax train` to a trained model."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from wne_jax.cli.train_options import Network, Options
+from wne_jax.config import ModelConfig
+from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.models import build, check_denoiser
+from wne_jax.training import (
+    OptimizerConfig,
+    TrainConfig,
+    draw_batch,
+    fit,
+    is_lead,
+    load_config,
+    load_corpus,
+    make_train_step,
+)
+from wne_jax.training.step import data_key
+from wne_jax.transforms import Anchor, normalize
+
+
+def train(options: Options) -> None:
+    """From the options to the last checkpoint.
+
+    Raises:
+        ValueError: Options that exclude each other, or values out of their range.
+        Diverged: The loss or the parameters are not finite any more.
+    """
+    network, start = options.network, None
+    if network.init is not None:
+        start = Denoiser.load(
+            network.init, mode=network.mode, allow_namespace=network.allow_namespace
+        )
+    config = train_config(options, start)
+    make_train_step(config)  # refuses unknown names before any image is read
+    corpus = load_corpus(config, data_dir=options.data_dir)
+    read: dict[str, Any] = {}
+    if start is not None:
+        config = anchored(options, config, corpus, start)
+        if network.mode or network.allow_namespace:  # of which `config.init` says nothing
+            read["variables"] = start.variables
+    compute = options.machine.compute
+    fit(config, options.out, resume=options.resume, corpus=corpus, compute=compute, **read)
+    if is_lead():
+        level = " --sigma-255 LEVEL" if config.model.conditioned else ""
+        print(f"trained: {options.out}")
+        print(
+            f"use it: python -m wne_jax denoise --weights {shlex.quote(str(options.out))}"
+            f"{level} IN... -o OUT"
+        )
+
+
+def train_config(options: Options, start: Denoiser | None) -> TrainConfig:
+    """The run, its anchor still to be measured.
+
+    Args:
+        options: The options.
+        start: The denoiser of `--init`, or None.
+
+    Raises:
+        ValueError: Options that exclude each other, or values out of their range.
+    """
+    examples, updates = dataclasses.asdict(options.examples), dataclasses.asdict(options.updates)
+    kinds = {kind_of(part.spec) for part in parse_mixture(options.data)}
+    if kinds != {"clean"} and (examples["noise"] or examples["sigma_255"]):
+        raise ValueError(
+            f"--noise and --sigma-255 are for clean images; {options.data} has the camera's own "
+            "noise: leave them out"
+        )
+    if start is not None and (examples["channels"] or start.channels) != start.channels:
+        raise ValueError(
+            f"--channels is {examples['channels']}, but the network of --init takes {start.channels}"
+        )
+    if start is not None:
+        examples["channels"] = start.channels
+    optimizer = OptimizerConfig(
+        name=updates.pop("optimizer"),
+        **{name: updates.pop(name) for name in ("learning_rate", "schedule", "clip", "ema")},
+    )
+    return TrainConfig(
+        model=model_config(options.network, None if start is None else start.config),
+        optimizer=optimizer,
+        init=None if start is None else str(options.network.init),
+        data=options.data,
+        log_every=options.log_every,
+        save_every=options.save_every,
+        **{name: value for name, value in examples.items() if value is not None},
+        **updates,
+    )
+
+
+def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
+    """The model, its anchor still to be measured where a network is wrapped anew.
+
+    Args:
+        network: The options.
+        given: The model of `--init`, or None.
+
+    Raises:
+        ValueError: Options that exclude each other, or a value that the backbone cannot take.
+    """
+    if given is None and (network.mode or network.allow_namespace):
+        raise ValueError(
+            "--mode and --allow-namespace say how --init is read, and there is none; "
+            "a new backbone has --option mode=..."
+        )
+    if given is not None and (network.backbone or network.option):
+        raise ValueError("--backbone and --option: with --init they are those of its network")
+    if given is None:
+        backbone = network.backbone or ModelConfig.backbone
+        given = ModelConfig(backbone, _parse_options(backbone, sum(network.option, start=())))
+    wrapper = network.wrapper
+    if wrapper == "auto":
+        wrapper = "wne" if given.wrapper == "none" else given.wrapper
+    if wrapper in ("none", "scale") and network.statistics:
+        raise ValueError(f"--statistics: the wrapper {wrapper!r} takes none; leave it out")
+    changes: dict[str, Any] = {"wrapper": wrapper}
+    if wrapper == "none":
+        inside = ("trained_sigma_255", "detail", "cap", "rescale")
+        changes |= {"anchor": Anchor()} | dict.fromkeys(inside)
+    for name in ("statistics", "detail", "cap", "anchor"):
+        if getattr(network, name) is not None:
+            changes[name] = getattr(network, name)
+    return dataclasses.replace(given, **changes)
+
+
+def anchored(options: Options, config: TrainConfig, corpus: Corpus, start: Denoiser) -> TrainConfig:
+    """The run, its anchor measured where the network comes behind statistics that are new to it."""
+    model, given = config.model, start.config or ModelConfig()
+    known = getattr(given.build(), "statistics", None)
+    if options.network.anchor or getattr(model.build(), "statistics", known) is known:
+        return config
+    if options.resume and (options.out / "config.json").is_file():
+        anchor = load_config(options.out / "config.json").model.anchor
+    else:
+        anchor = measure_anchor(config, corpus, given)
+    return dataclasses.replace(config, model=dataclasses.replace(model, anchor=anchor))
+
+
+def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> tuple[float, float]:
+    """The location and the scale that a run's statistics have on what its backbone was trained to see.
+
+    A bare network saw images in unit range; a wrapped one saw them normalized.
+
+    Args:
+        config: The run, of a wrapped model.
+        corpus: Its images, on the host.
+        given: The model that the backbone comes from.
+
+    Returns:
+        The mean location and the median scale of the first batch of the run, noise included, to three digits.
+    """
+    before: Any = given.build()
+    after: Any = config.model.build()
+
+    @jax.jit
+    def measure(crops: Array) -> tuple[Array, Array]:
+        seen = draw_batch(config, crops, jnp.int32(0)).noisy
+        if given.wrapper != "none":
+            z, _ = normalize(seen, statistics=before.statistics)
+            seen = before.anchor.scale * z + before.anchor.location
+        location, scale = after.statistics(seen)
+        return jnp.mean(location), jnp.median(scale)
+
+    everyone = np.arange(config.batch)
+    stream = stream_crops(data_key(config), corpus, everyone, size=config.patch, start=0, stop=1)
+    location, scale = measure(jnp.asarray(next(stream)))
+    return round(float(location), 3), float(f"{scale:.3g}")
+
+
+def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Options of a backbone from `name=value`, checked by the type of its default."""
+    check_denoiser(backbone)
+    module = build(backbone)
+    defaults = {f.name: f.default for f in dataclasses.fields(module)}
+    options = dict(ModelConfig().options) if "depth" in defaults else {}
+    for text in texts:
+        name, equals, word = text.partition("=")
+        if not equals:
+            raise ValueError(f"--option is {text!r}; expected NAME=VALUE, such as depth=8")
+        try:
+            value = json.loads(word)
+        except json.JSONDecodeError:  # a word needs no quotes
+            value = word
+        default = defaults.get(name)
+        kinds = {float: (int, float), tuple: (list,)}.get(type(default), (type(default),))
+        if isinstance(default, bool | int | float | str | tuple) and type(value) not in kinds:
+            raise ValueError(f"--option {text}: expected a value like {json.dumps(default)}")
+        options[name] = value
+    build(backbone, **options)  # names what the backbone has
+    return options
