@@ -303,7 +303,7 @@ class TestProcess:
     def test_wrong_shapes_are_named(self):
         with pytest.raises(ValueError, match="residual"):
             wne.wrap(lambda z: z[:, :1], prediction="residual")(image())
-        with pytest.raises(ValueError, match="keep the spatial size"):
+        with pytest.raises(ValueError, match="cannot be cropped in proportion"):
             wne.wrap(lambda z: z[:, ::2], multiple=4)(image())
         with pytest.raises(ValueError, match="one scale"):
             wne.wrap(lambda z, sigma: z, axes=(1, 2))(image(), sigma=0.1)

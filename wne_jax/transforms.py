@@ -7,12 +7,15 @@ $$f(y) = s(y)\, g\!\left(\frac{y - \mu(y)}{s(y)}\right) + \mu(y)$$
 (Saied & Fleuret 2026, characterization of normalization equivariance). `wrap` gives a function that form;
 `wne_jax.WNE` does the same for a Linen module. Both are the three functions of this file, in order.
 
+Outputs that are no images of the input's units follow it in other ways; see `wne_jax.outputs`.
+
 NaN and infinite pixels are refused in eager code. Under `jit`, `vmap` and `grad` values cannot be inspected:
 a NaN or an infinity then spreads over its own instance, through the statistics, and over no other. In float32
 an instance must keep its deviations from the mean within about 1e-18 to 1e18, where squares neither vanish
 nor overflow.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -21,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from wne_jax.outputs import VALUE, Kind, Output, kinds, map_outputs, require_shape, restore
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
 
 Prediction = Literal["direct", "residual"]
@@ -59,7 +63,8 @@ def normalize(
         `z`, in float32 (float64 for float64), and the statistics that `denormalize` takes.
 
     Raises:
-        ValueError: NaN or infinite valid entries (in eager code), a bad shape, axes or mask.
+        ValueError: NaN or infinite valid entries, or deviations whose squares overflow (in eager code); a
+            bad shape, axes or mask.
         TypeError: Complex data, or a mask that is not boolean.
 
     Example:
@@ -68,12 +73,16 @@ def normalize(
         [[4.]] [[5.]]
     """
     y, axes, where = prepare(y, axes, where)
-    finite = jnp.all(jnp.isfinite(y))
-    if not isinstance(finite, jax.core.Tracer) and not bool(finite):
+    if not _finite(y):
         raise ValueError(
             "y has NaN or infinite entries: mend them, or mask them with where=jnp.isfinite(y)"
         )
     stats = statistics(y, axes=axes, where=where)
+    if not _finite(stats.location) or not _finite(stats.scale):
+        raise ValueError(
+            f"the statistics overflow {y.dtype}, as y reaches {float(jnp.max(jnp.abs(y))):.3g}: divide it by a "
+            "power of two first, so that deviations from the mean stay below 1e18"
+        )
     z = in_coordinates(y, stats)
     return z if where is None else jnp.where(where, z, 0), stats
 
@@ -85,102 +94,167 @@ def in_coordinates(y: Array, stats: Statistics) -> Array:
 
 
 def process(
-    backbone: Callable[..., Array],
+    backbone: Callable[..., Any],
     z: Array,
     *args: Any,
     stats: Statistics | None = None,
     sigma: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    output: Output = "value",
     prediction: Prediction = "direct",
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
     multiple: int = 1,
     dtype: DTypeLike | None = None,
+    noise_argument: str = "sigma",
+    mask_argument: str | None = None,
+    with_y: Sequence[str] = (),
     **kwargs: Any,
-) -> Array:
-    """Run a backbone on normalized data, and return its estimate in the same coordinates.
+) -> Any:
+    """Run a backbone on normalized data, and return its outputs in the same coordinates.
 
     Args:
-        backbone: A map of arrays `[B, ..., C]`.
+        backbone: A map of arrays `[B, ..., C]`; it may return a pytree.
         z: Normalized data.
-        *args: Further arguments of the backbone.
-        stats: The statistics that were removed; needed for a backbone conditioned on `sigma`.
+        *args: Further arguments of the backbone, handed on as they are.
+        stats: The statistics that were removed; needed for `sigma` and `with_y`.
         sigma: Noise level in the units of the original data, a scalar or `[B]`. The backbone receives
-            `anchor.scale * sigma / stats.scale`, shaped `[B, 1, ..., 1]`, by the keyword `sigma` (0 for a
-            constant instance, whose result does not depend on it).
+            `anchor.scale * sigma / stats.scale`, shaped `[B, 1, ..., 1]`, by the keyword `noise_argument` (0
+            for a constant instance, whose estimate does not depend on it).
+        where: Mask of valid entries, handed on by the keyword `mask_argument`.
+        output: How the outputs follow the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
         prediction: "direct" if the backbone returns the estimate, "residual" if it returns what is to be
-            subtracted from its input.
+            subtracted from its input. It concerns outputs of the kind "value".
         anchor: The coordinates that the backbone expects.
-        multiple: Every spatial size is padded up to a multiple of this, by reflection, and the result
-            cropped back.
-        dtype: Precision of the backbone's input (bfloat16, say); the result comes back in that of `z`.
+        multiple: Every spatial size is padded up to a multiple of this, by reflection, and the outputs are
+            cropped back; an output of another size in proportion. Sides of 1, and outputs without the
+            rank of `z`, stay.
+        dtype: Precision of the backbone's input (bfloat16, say); outputs come back in that of `z`.
+        noise_argument: Keyword by which the backbone takes the noise level. A level passed by that name is
+            brought into the backbone's coordinates, too.
+        mask_argument: Keyword by which the backbone takes the mask, None if it takes none.
+        with_y: Names of keyword arguments in the units of y, `[B, ..., C]` (a guide, a second frame): the
+            statistics of y are removed from them as well.
         **kwargs: Further keyword arguments of the backbone.
 
     Returns:
-        The estimate, in normalized coordinates and in the dtype of `z`.
+        The outputs, in normalized coordinates and in the dtype of `z`.
 
     Raises:
-        ValueError: An unknown prediction, a `multiple` below 1, a residual of another shape, or a `sigma`
-            whose shape or statistics do not fit.
+        ValueError: An unknown prediction or kind, a `multiple` below 1, an output that cannot carry the
+            statistics or be cropped, a residual of another shape, or a `sigma` that does not fit.
+        TypeError: A positional argument that would have to be brought into normalized coordinates.
     """
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction must be 'direct' or 'residual', not {prediction!r}")
+    with_y = (with_y,) if isinstance(with_y, str) else with_y
+    _refuse_positional(backbone, args, (noise_argument, *with_y))
+    if noise_argument in kwargs:
+        if sigma is not None:
+            raise ValueError(f"sigma and {noise_argument} both give the noise level: pass one")
+        sigma = kwargs.pop(noise_argument)
     if sigma is not None:
-        kwargs["sigma"] = _relative_sigma(sigma, stats, anchor)
-    x = _pad_to_multiple(_to_anchor(z, anchor), multiple)
-    h = backbone(x if dtype is None else x.astype(dtype), *args, **kwargs).astype(z.dtype)
-    if x.shape != z.shape:
+        kwargs[noise_argument] = _relative_sigma(sigma, stats, anchor)
+    for name in with_y:
+        if kwargs.get(name) is not None:
+            other = _in_units_of_y(kwargs[name], z, stats, name)
+            kwargs[name] = _enter(other, anchor, multiple, dtype)
+    if mask_argument is not None and where is not None:
+        where = jnp.broadcast_to(where, z.shape)
+        kwargs[mask_argument] = _pad_to_multiple(where, multiple)
+    x = _enter(z, anchor, multiple, dtype)
+    h = backbone(x, *args, **kwargs)
+    if prediction == "residual" and VALUE not in kinds(output, h):
+        raise ValueError(
+            "prediction='residual' is for an output of kind 'value', and there is none"
+        )
+
+    def leaf(h: Array, kind: Kind, path: str) -> Array:
+        if not kind.any_shape or jnp.issubdtype(h.dtype, jnp.floating):
+            h = h.astype(z.dtype)
         h = _crop(h, x.shape, z.shape)
-    if prediction == "direct":
-        return _from_anchor(h, anchor)
-    if h.shape != z.shape:
-        raise ValueError(f"a residual must have the shape of its input: {h.shape} for {z.shape}")
-    return z - h / anchor.scale
+        spread = (z.shape[0],) + (1,) * (z.ndim - 1)
+        require_shape(h.shape, spread, kind, batch=z.shape[0], name=f"the output{path}")
+        if prediction == "direct" or kind != VALUE:
+            return h if anchor == Anchor() else kind.inverse(h, anchor.scale, anchor.location)
+        if h.shape != z.shape:
+            raise ValueError(
+                f"a residual must have the shape of its input: {h.shape} for {z.shape}"
+            )
+        return z - h / anchor.scale
+
+    return map_outputs(leaf, h, output)
 
 
-def denormalize(h: Array, stats: Statistics) -> Array:
-    r"""Put location and scale back: $s\,h + \mu$.
+def denormalize(h: Any, stats: Statistics, *, output: Output = "value") -> Any:
+    r"""Put location and scale back: $s\,h + \mu$ for values, and what belongs to every other kind.
 
     Args:
-        h: Array in normalized coordinates, broadcastable against the statistics.
+        h: Array in normalized coordinates, of the rank and the batch of the statistics; or a pytree.
         stats: What `normalize` returned.
+        output: How the outputs follow the input; see `wne_jax.outputs`.
 
     Returns:
-        The array in the original units.
+        The outputs in the original units.
+
+    Raises:
+        ValueError: The statistics do not broadcast to the shape of an output.
+
+    Example:
+        >>> z, stats = normalize(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
+        >>> print(denormalize(0 * z + 1, stats, output="variance"))
+        [[5. 5. 5. 5.]]
     """
-    return stats.scale * h + stats.location
+    return restore(h, stats.location, stats.scale, output)
 
 
 def wrap(
-    backbone: Callable[..., Array],
+    backbone: Callable[..., Any],
     *,
     statistics: Statistic = mean_std,
     axes: Sequence[int] | None = None,
+    output: Output = "value",
     prediction: Prediction = "direct",
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
     multiple: int = 1,
     dtype: DTypeLike | None = None,
-) -> Callable[..., Array]:
+    noise_argument: str = "sigma",
+    mask_argument: str | None = None,
+    with_y: Sequence[str] = (),
+) -> Callable[..., Any]:
     r"""Make any function of arrays normalization-equivariant: $f(a y + b) = a f(y) + b$, $a > 0$.
 
     A constant instance is returned as it is. A conditioned backbone gives
-    $f(a y + b, a \sigma) = a f(y, \sigma) + b$.
+    $f(a y + b, a \sigma) = a f(y, \sigma) + b$. Outputs of other kinds follow the input in their own way.
 
     Args:
         backbone: A map of arrays `[B, ..., C]`: a function, a bound Linen module, an NNX module.
         statistics: The pair of statistics; see `normalize`.
         axes: Axes to pool; see `normalize`.
-        prediction: What the backbone returns; see `process`.
+        output: What the backbone returns, "value", "difference", "variance" or "invariant", or a pytree of
+            these; see `wne_jax.outputs`.
+        prediction: Whether values are estimates or residuals; see `process`.
         anchor: The coordinates that the backbone expects; see `process`.
         multiple: Spatial sizes are padded to a multiple of this; see `process`.
         dtype: Precision of the backbone's input; see `process`.
+        noise_argument: Keyword by which the backbone takes the noise level; see `process`.
+        mask_argument: Keyword by which the backbone takes `where`; see `process`.
+        with_y: Keyword arguments in the units of y; see `process`.
 
     Returns:
         `f(y, *args, sigma=None, where=None, **kwargs)`, differentiable, for use under any
-        transformation of JAX. Its result has the dtype of the statistics: float32, or float64.
+        transformation of JAX. Its results have the dtype of the statistics: float32, or float64.
 
     Example:
         >>> f = wrap(jnp.tanh)
         >>> y = jnp.array([[0.0, 1.0, 4.0]])
         >>> bool(jnp.all(f(8 * y) == 8 * f(y)))
+        True
+
+        A Gaussian likelihood, of which the second output is a variance:
+
+        >>> f = wrap(lambda z: (jnp.tanh(z), jnp.exp(z)), output=("value", "variance"))
+        >>> mean, variance = f(y)
+        >>> bool(jnp.all(f(8 * y + 1)[1] == 64 * variance))
         True
     """
 
@@ -190,23 +264,54 @@ def wrap(
         sigma: ArrayLike | None = None,
         where: ArrayLike | None = None,
         **kwargs: Any,
-    ) -> Array:
+    ) -> Any:
         z, stats = normalize(y, statistics=statistics, axes=axes, where=where)
-        h = process(backbone, z, *args, stats=stats, sigma=sigma, prediction=prediction,
-                    anchor=anchor, multiple=multiple, dtype=dtype, **kwargs)  # fmt: skip
-        return denormalize(h, stats)
+        h = process(backbone, z, *args, stats=stats, sigma=sigma, where=where, output=output,
+                    prediction=prediction, anchor=anchor, multiple=multiple, dtype=dtype,
+                    noise_argument=noise_argument, mask_argument=mask_argument, with_y=with_y,
+                    **kwargs)  # fmt: skip
+        return denormalize(h, stats, output=output)
 
     return wrapped
 
 
-def _to_anchor(z: Array, anchor: Anchor) -> Array:
-    """Coordinates of the backbone from normalized ones."""
-    return z if anchor == Anchor() else anchor.scale * z + anchor.location
+def _finite(y: Array) -> bool:
+    """Whether all entries are finite; traced ones count as finite."""
+    finite = jnp.all(jnp.isfinite(y))
+    return isinstance(finite, jax.core.Tracer) or bool(finite)
 
 
-def _from_anchor(h: Array, anchor: Anchor) -> Array:
-    """The inverse of `_to_anchor`."""
-    return h if anchor == Anchor() else (h - anchor.location) / anchor.scale
+def _refuse_positional(
+    backbone: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
+) -> None:
+    """Reject positional arguments with names whose values would have to be rescaled."""
+    if not args:
+        return
+    try:
+        positional = list(inspect.signature(backbone).parameters)[1 : 1 + len(args)]
+    except (TypeError, ValueError):  # a callable that does not tell
+        return
+    for name in names:
+        if name in positional:
+            raise TypeError(
+                f"pass {name} by keyword: only there is it brought into the backbone's units"
+            )
+
+
+def _enter(z: Array, anchor: Anchor, multiple: int, dtype: DTypeLike | None) -> Array:
+    """What the backbone is given for normalized data."""
+    x = z if anchor == Anchor() else anchor.scale * z + anchor.location
+    x = _pad_to_multiple(x, multiple)
+    return x if dtype is None else x.astype(dtype)
+
+
+def _in_units_of_y(other: ArrayLike, z: Array, stats: Statistics | None, name: str) -> Array:
+    """A further input in the normalized coordinates of y."""
+    if stats is None:
+        raise ValueError(f"process needs stats to bring {name} into normalized coordinates")
+    other = jnp.asarray(other).astype(z.dtype)
+    require_shape(other.shape, stats.scale.shape, VALUE, batch=z.shape[0], name=f"the input {name}")
+    return in_coordinates(other, stats)
 
 
 def _relative_sigma(sigma: ArrayLike, stats: Statistics | None, anchor: Anchor) -> Array:
@@ -231,16 +336,41 @@ def _pad_to_multiple(z: Array, multiple: int) -> Array:
     if multiple < 1:
         raise ValueError(f"multiple must be 1 or more, not {multiple}")
     spatial = z.shape[1:-1]
+    if not all(isinstance(size, int) for size in spatial):
+        for axis in range(1, z.ndim - 1):
+            z = _reflect_symbolic(z, multiple, axis)
+        return z
     missing = [(0, -size % multiple) for size in spatial]
     if not any(after for _, after in missing):
         return z
     return jnp.pad(z, [(0, 0), *missing, (0, 0)], mode="reflect")
 
 
-def _crop(h: Array, padded: tuple[int, ...], original: tuple[int, ...]) -> Array:
-    """Undo `_pad_to_multiple` on a result of the padded size."""
-    if h.shape[:-1] != padded[:-1]:
-        raise ValueError(
-            f"a backbone behind multiple= must keep the spatial size: {h.shape} for {padded}"
-        )
-    return h[tuple(slice(size) for size in original[:-1])]
+def _reflect_symbolic(z: Array, multiple: int, axis: int) -> Array:
+    """One axis of `_pad_to_multiple` in `jax.export`, where sizes are symbols and `jnp.pad` wants numbers."""
+    size = z.shape[axis]
+    padded = (size + multiple - 1) // multiple * multiple
+    if padded == size:
+        return z
+    last = jnp.asarray(size, jnp.int32) - 1
+    place = jnp.arange(padded) % jnp.maximum(2 * last, 1)
+    return jnp.take(z, jnp.minimum(place, 2 * last - place), axis=axis)
+
+
+def _crop(h: Array, padded: Sequence[Any], original: Sequence[Any]) -> Array:
+    """Undo `_pad_to_multiple` on an output, in proportion where its size is another."""
+    if tuple(padded) == tuple(original) or h.ndim != len(padded):
+        return h
+    sizes = []
+    for now, after, before in zip(h.shape[1:-1], padded[1:-1], original[1:-1]):
+        ratio = now // after
+        size, rest = (before * ratio, 0) if now == ratio * after else divmod(before * now, after)
+        if now == 1:
+            size, rest = 1, 0
+        if rest != 0:
+            raise ValueError(
+                f"multiple= pads {tuple(original)} to {tuple(padded)}, and an output of shape {h.shape} "
+                "cannot be cropped in proportion: pad before the call"
+            )
+        sizes.append(size)
+    return h[(slice(None), *(slice(size) for size in sizes))]

@@ -1,0 +1,190 @@
+r"""How an output follows its input.
+
+When the input changes to a y + b (a > 0), an output changes with it, in a way that depends on what it is:
+
+| kind | f(a y + b) = | for example |
+|---|---|---|
+| "value" | a f(y) + b | an image, a quantile |
+| "difference" | a f(y) | noise, a standard deviation, an edge map |
+| "variance" | a^2 f(y) | the variance of a Gaussian likelihood |
+| "invariant" | f(y) | logits, a segmentation, features |
+
+A kind is one function, `act(h, a, b)`: what the change y -> a y + b makes of an output h. Nothing else is
+needed. The statistics put $y = s z + m$, so the output in the units of y is `act(h, s, m)`, where h is the
+backbone's output for z. The backbone of an anchor works on $x = c z + d$ (see `wne_jax.Anchor`); its output
+is brought back by the inverse, `act(h, 1 / c, -d / c)`. And a map is equivariant if f(a y + b) is
+`act(f(y), a, b)`, which is what `wne_jax.symmetry.equivariance.assert_equivariant` compares.
+
+A backbone that returns a pytree is declared by one kind for all leaves, or by a pytree of kinds. Kinds that
+are not in `OUTPUTS` are made by `Kind`, and passed where a name is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How an output follows its input.
+
+    Attributes:
+        act: `act(h, a, b)`, what y -> a y + b makes of an output h. The arrays a and b broadcast to h; where
+            an instance is constant, a is 0.
+        undo: The inverse, `undo(act(h, a, b), a, b) = h`; by default `act(h, 1 / a, -b / a)`.
+        any_shape: Whether outputs may have any shape, because a and b are not used.
+
+    Example:
+        The logarithm of a variance, as a Gaussian likelihood has it, is not in the table:
+
+        >>> def act(h, a, b):
+        ...     return h + 2 * jnp.log(a)
+        >>> log_variance = Kind(act)
+        >>> float(log_variance.act(jnp.zeros(()), jnp.e, 0.0))
+        2.0
+    """
+
+    act: Callable[[Array, ArrayLike, ArrayLike], Array]
+    undo: Callable[[Array, ArrayLike, ArrayLike], Array] | None = None
+    any_shape: bool = False
+
+    def inverse(self, h: Array, a: ArrayLike, b: ArrayLike) -> Array:
+        """Undo `act`."""
+        return self.act(h, 1 / a, -b / a) if self.undo is None else self.undo(h, a, b)
+
+
+VALUE = Kind(lambda h, a, b: a * h + b, lambda h, a, b: (h - b) / a)
+DIFFERENCE = Kind(lambda h, a, b: a * h, lambda h, a, b: h / a)
+VARIANCE = Kind(lambda h, a, b: a * (a * h), lambda h, a, b: h / a / a)
+INVARIANT = Kind(lambda h, a, b: h, lambda h, a, b: h, any_shape=True)
+
+OUTPUTS: dict[str, Kind] = {
+    "value": VALUE,
+    "difference": DIFFERENCE,
+    "variance": VARIANCE,
+    "invariant": INVARIANT,
+}
+"""The kinds by name."""
+
+Output = Any
+"""A kind (a name of `OUTPUTS`, or a `Kind`), or a pytree of kinds."""
+
+
+def kind(output: str | Kind) -> Kind:
+    """The kind of a name, or the kind itself.
+
+    Raises:
+        ValueError: There is no such name.
+    """
+    if isinstance(output, Kind):
+        return output
+    if not isinstance(output, str) or output not in OUTPUTS:
+        raise ValueError(
+            f"output must be one of {', '.join(OUTPUTS)}, a Kind or a pytree of these, not {output!r}"
+        )
+    return OUTPUTS[output]
+
+
+def kinds(output: Output, h: Any) -> list[Kind]:
+    """One kind for each leaf of a pytree, in the order of `jax.tree.leaves`.
+
+    Args:
+        output: One kind, or a pytree of kinds; a kind stands for all leaves below it. Lists and tuples are
+            the same here, and so are all mappings.
+        h: The pytree.
+
+    Raises:
+        ValueError: The two have different structures.
+
+    Example:
+        >>> kinds(("value", "variance"), [1.0, (2.0, 3.0)]) == [VALUE, VARIANCE, VARIANCE]
+        True
+    """
+    if isinstance(output, str | Kind):
+        return [kind(output)] * len(jax.tree.leaves(h))
+    declared, returned = _children(output), _children(h)
+    if declared.keys() != returned.keys():
+        raise ValueError(
+            f"output declares {_outline(declared)}, but the backbone returned {_outline(returned)}: "
+            "declare one kind, or one for each part"
+        )
+    return [leaf for key, part in returned.items() for leaf in kinds(declared[key], part)]
+
+
+def map_outputs(function: Callable[[Array, Kind, str], Any], h: Any, output: Output) -> Any:
+    """Apply `function(leaf, kind, path)` to every leaf; the path is "" for a single array."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(h)
+    leaves = [
+        function(jnp.asarray(leaf), kind, jax.tree_util.keystr(path))
+        for (path, leaf), kind in zip(paths, kinds(output, h))
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def restore(h: Any, location: Array, scale: Array, output: Output = "value") -> Any:
+    """Bring normalized outputs into the units of the input.
+
+    Args:
+        h: Output in normalized coordinates, an array or a pytree.
+        location: What was subtracted from the input.
+        scale: What the input was divided by.
+        output: Kinds of the outputs.
+
+    Raises:
+        ValueError: An output cannot carry the statistics.
+    """
+    carried = jnp.broadcast_shapes(location.shape, scale.shape)
+
+    def leaf(h: Array, kind: Kind, path: str) -> Array:
+        require_shape(h.shape, carried, kind, name=f"the output{path}")
+        return kind.act(h, scale, location)
+
+    return map_outputs(leaf, h, output)
+
+
+def require_shape(
+    shape: Sequence[Any],
+    statistics: Sequence[Any],
+    kind: Kind,
+    *,
+    batch: Any = None,
+    name: str = "the output",
+) -> None:
+    """Reject an output that would change its shape by carrying the statistics.
+
+    Args:
+        shape: Shape of the output.
+        statistics: Shape of the statistics, `[B, 1, ..., 1]`, say.
+        kind: Kind of the output.
+        batch: Instances of the input, where they are known.
+        name: What the message calls the output.
+
+    Raises:
+        ValueError: The ranks or the batches differ, or the statistics do not broadcast to the output's shape.
+    """
+    fits = (
+        len(shape) == len(statistics)
+        and all(m in (1, n) for m, n in zip(statistics, shape))
+        and (batch is None or shape[0] == batch)
+    )
+    if not kind.any_shape and not fits:
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}, which cannot carry statistics of shape "
+            f"{tuple(statistics)}: return [B, ..., C] of that rank and batch, or declare output='invariant'"
+        )
+
+
+def _children(tree: Any) -> dict[str, Any]:
+    """The parts of a pytree one level down, by key, in the order of its leaves."""
+    paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)[0]
+    return {jax.tree_util.keystr(path): part for path, part in paths}
+
+
+def _outline(children: dict[str, Any]) -> str:
+    """The keys of a pytree's parts, for a message."""
+    return "one array" if list(children) == [""] else f"the parts {', '.join(children) or 'none'}"
