@@ -80,7 +80,7 @@ def normalize(
     stats = statistics(y, axes=axes, where=where)
     if not _finite(stats.location) or not _finite(stats.scale):
         raise ValueError(
-            f"the statistics overflow {y.dtype}, as y reaches {float(jnp.max(jnp.abs(y))):.3g}: divide it by a "
+            f"the statistics overflow {y.dtype}, y reaches {float(jnp.max(jnp.abs(y))):.3g}: divide it by a "
             "power of two first, so that deviations from the mean stay below 1e18"
         )
     z = in_coordinates(y, stats)
