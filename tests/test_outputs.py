@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import wne_jax as wne
 from wne_jax import outputs as O
@@ -268,3 +269,55 @@ class TestPaddedSizes:
         value, logits = wne.wrap(pooled, output=("value", "invariant"), multiple=4)(self.y)
         assert value.shape == (2, 1, 1, 1) and logits.shape == (2, 1)
         np.testing.assert_allclose(value, jnp.max(self.y, (1, 2), keepdims=True), atol=1e-6)
+
+
+class Heads(nn.Module):
+    """A mean and a variance, in a dictionary."""
+
+    @nn.compact
+    def __call__(self, y):
+        h = nn.Conv(8, (3, 3))(y)
+        return {
+            "mean": nn.Conv(1, (3, 3))(nn.tanh(h)),
+            "variance": jnp.square(nn.Conv(1, (1, 1))(h)),
+        }
+
+
+class TestModules:
+    def test_a_linen_module_with_two_outputs(self):
+        model = wne.WNE(Heads(), output={"mean": "value", "variance": "variance"})
+        y = image((2, 8, 8, 1))
+        variables = model.init(jax.random.key(0), y)
+        out, moved = model.apply(variables, y), model.apply(variables, A * y + B)
+        np.testing.assert_allclose(moved["mean"], A * out["mean"] + B, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(moved["variance"], A**2 * out["variance"], rtol=1e-4, atol=1e-4)
+        functional = wne.wrap(
+            lambda z: Heads().apply(variables, z), output={"mean": "value", "variance": "variance"}
+        )
+        for name, part in functional(y).items():
+            np.testing.assert_array_equal(out[name], part)
+
+    def test_an_nnx_module_with_two_outputs(self):
+        class Two(nnx.Module):
+            def __init__(self, rngs):
+                self.conv = nnx.Conv(1, 2, (3, 3), rngs=rngs)
+
+            def __call__(self, y):
+                h = self.conv(y)
+                return h[..., :1], jnp.square(h[..., 1:])
+
+        model = wne.NNXWNE(Two(nnx.Rngs(0)), output=("value", "variance"))
+        y = image((2, 8, 8, 1))
+        (mean, variance), moved = model(y), model(A * y + B)
+        np.testing.assert_allclose(moved[0], A * mean + B, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(moved[1], A**2 * variance, rtol=1e-4, atol=1e-4)
+
+    def test_input_normalized_is_the_name_of_invariant(self):
+        y, anchor = image((2, 8, 8, 1)), wne.Anchor(0.45, 0.2)
+        named = wne.InputNormalized(nn.Conv(1, (3, 3)), anchor=anchor)
+        spelled = wne.WNE(nn.Conv(1, (3, 3)), output="invariant", anchor=anchor)
+        variables = named.init(jax.random.key(0), y)
+        np.testing.assert_array_equal(named.apply(variables, y), spelled.apply(variables, y))
+        z, _ = wne.normalize(y)
+        bare = nn.Conv(1, (3, 3)).apply(variables, 0.2 * z + 0.45)
+        np.testing.assert_array_equal(named.apply(variables, y), bare)

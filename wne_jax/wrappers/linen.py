@@ -14,8 +14,9 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from wne_jax.outputs import Output
 from wne_jax.statistics import Statistic, mean_std, root_mean_square
-from wne_jax.transforms import Anchor, Prediction, normalize, process, wrap
+from wne_jax.transforms import Anchor, Prediction, wrap
 from wne_jax.wrappers.base import Wrapper
 
 
@@ -29,11 +30,14 @@ class WNE(Wrapper):
         backbone: The module to wrap. Its first argument is the array `[B, ..., C]`.
         statistics: The pair of statistics to remove; see `wne_jax.statistics`.
         axes: Axes to pool (default: all but the batch).
+        output: How what the backbone returns follows the input: "value", "difference", "variance",
+            "invariant", or a pytree of these; see `wne_jax.outputs`.
         prediction: "direct" if the backbone returns the estimate, "residual" if what is to be subtracted.
         anchor: The coordinates that the backbone expects.
         multiple: Spatial sizes are padded to a multiple of this; by default the backbone's own
             attribute `multiple`, or 1.
         dtype: Precision of the backbone's input.
+        with_y: Names of further inputs in the units of the first; see `wne_jax.process`.
         method: Name of the backbone's method to wrap. (`apply(..., method=...)` is Linen's own: it calls
             a function of the module, and `lambda m, y: m.backbone.encode(y)` reaches the bare backbone.)
 
@@ -56,10 +60,12 @@ class WNE(Wrapper):
 
     statistics: Statistic = mean_std
     axes: Sequence[int] | None = None
+    output: Output = "value"
     prediction: Prediction = "direct"
     anchor: Anchor = Anchor()
     multiple: int | None = None
     dtype: DTypeLike | None = None
+    with_y: Sequence[str] = ()
     method: str = "__call__"
 
     def __post_init__(self):
@@ -74,16 +80,18 @@ class WNE(Wrapper):
         sigma: ArrayLike | None = None,
         where: ArrayLike | None = None,
         **kwargs: Any,
-    ) -> Array:
+    ) -> Any:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
         f = wrap(
             getattr(self.backbone, self.method),
             statistics=self.statistics,
             axes=self.axes,
+            output=self.output,
             prediction=self.prediction,
             anchor=self.anchor,
             multiple=padding_multiple(self),
             dtype=self.dtype,
+            with_y=self.with_y,
         )
         return f(y, *args, sigma=sigma, where=where, **kwargs)
 
@@ -98,34 +106,13 @@ class ScaleEquivariant(WNE):
 
 
 class InputNormalized(WNE):
-    r"""The input is normalized, the output is not brought back: $g(T(y))$.
+    r"""The input is normalized, the output is not brought back: $g(T(y))$, or `WNE(output="invariant")`.
 
     The control "IN" of Saied & Fleuret (2026): *invariant* to a y + b, hence unable to answer in the units
     of its input. Attributes as in `WNE`.
     """
 
-    def __call__(
-        self,
-        y: ArrayLike,
-        *args: Any,
-        sigma: ArrayLike | None = None,
-        where: ArrayLike | None = None,
-        **kwargs: Any,
-    ) -> Array:
-        """Apply the backbone to the normalized input."""
-        z, stats = normalize(y, statistics=self.statistics, axes=self.axes, where=where)
-        return process(
-            getattr(self.backbone, self.method),
-            z,
-            *args,
-            stats=stats,
-            sigma=sigma,
-            prediction=self.prediction,
-            anchor=self.anchor,
-            multiple=padding_multiple(self),
-            dtype=self.dtype,
-            **kwargs,
-        )
+    output: Output = "invariant"
 
 
 class NNXWNE(nnx.Module):
@@ -149,7 +136,7 @@ class NNXWNE(nnx.Module):
         defaults: dict[str, Any] = {"multiple": getattr(backbone, "multiple", 1)}
         self.options = nnx.static(defaults | options)
 
-    def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+    def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Any:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
         return wrap(self.backbone, **self.options)(y, *args, **kwargs)
 
@@ -172,9 +159,9 @@ def symmetry(model: nn.Module) -> Symmetry:
         >>> symmetry(WNE(nn.Dense(1))), symmetry(ScaleEquivariant(nn.Dense(1))), symmetry(nn.Dense(1))
         ('normalization', 'scale', 'none')
     """
-    if isinstance(model, InputNormalized):
-        return "none"
     if isinstance(model, WNE):
+        if model.output != "value":
+            return "none"
         return "scale" if model.statistics is root_mean_square else "normalization"
     by_mode: dict[str, Symmetry] = {
         "scale-equivariant": "scale",
