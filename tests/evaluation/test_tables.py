@@ -98,5 +98,9 @@ def test_a_view_makes_a_table_of_each_metric_set_and_training():
     ]
     assert list(tables)[-1] == "some defect, BSD68" and len(tables) == 12
     assert all(len(table.cells) == 2 for table in tables.values())
-    (one,) = View(("arm",), ("level",), ("layer", "metric"), metrics=("psnr",)).pivot(records)
-    assert one == "layer norm, PSNR"
+    ((one, table),) = (
+        View(("arm",), ("level",), ("layer", "metric"), {"metric": ["psnr"], "level": [5]})
+        .pivot(records)
+        .items()
+    )
+    assert one == "layer norm, PSNR" and table.columns == ((5.0,),)

@@ -8,27 +8,41 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from experiments import _comparison, _document, _html
-from experiments._document import Cell, Heading, Listing, Paragraph, Table
-from experiments._sections import SECTIONS
-from experiments._summary import count
-from experiments.report import Options, main
-from wne_jax.evaluation import records as results
+from experiments import mismatch
+from experiments.report.__main__ import Options, main
+from experiments.report.counts import count
+from experiments.report.gather import Run
+from experiments.report.page import grids
+from experiments.report.sections import SECTIONS, assign, unlisted
+from wne_jax.evaluation.provenance import write_json
+from wne_jax.evaluation.records import Record, write_records
+from wne_jax.evaluation.tables import View
 from wne_jax.images.reading import write_image
 from wne_jax.training import ModelConfig, TrainConfig
 from wne_jax.training.config import save_config
 
 HOSTILE = "<script>alert('x & \"y\"')</script>"
 
-CELLS = [
-    _comparison.cell("Table 1: PSNR (dB), Set12", "dncnn wne", "25", 30.1, 30.43),
-    _comparison.cell("Table 1: PSNR (dB), Set12", "dncnn wne", "50", None, 27.22),
-    _comparison.cell("Table 1: PSNR (dB), Set12", "dncnn baseline", "25", 30.75, 30.5),
-    _comparison.cell("Table 1: PSNR (dB), Set12", "dncnn baseline", "50", 27.17, 27.17),
-    _comparison.cell("Table 1: PSNR (dB), Set12", "ours | <b>", "25", 31.0),
-    _comparison.cell("Figure 8: defect", "wne", "25", 2.5e-7),
-    _comparison.cell(HOSTILE, "wne", "SSIM", 0.915, 0.9156),
+
+def psnr(arm, level, value=None, published=None, **columns):
+    columns = {"metric": "psnr", "unit": "dB", "dataset": "Set12", "model": "dncnn"} | columns
+    return Record(
+        experiment="matched", arm=arm, level=level, value=value, published=published, **columns
+    )
+
+
+RECORDS = [
+    psnr("wne", 25, 30.0, image="01"),
+    psnr("wne", 25, 30.2, image="02"),
+    psnr("wne", 25, published=30.43),
+    psnr("wne", 50, published=27.22),
+    psnr("baseline", 25, 30.75, published=30.5),
+    psnr("baseline", 50, 27.17, 27.17),
+    psnr("ours | <b>", 25, 31.0, model=None),
+    psnr("wne", 25, 2.5e-7, metric="some_defect", unit=None, model=None),
+    psnr(HOSTILE, 25, 0.915, 0.9156, metric=HOSTILE, unit=HOSTILE, model=HOSTILE, dataset=HOSTILE),
 ]
+PSNR, DEFECT = "PSNR (dB), Set12", "some defect, Set12"
 
 
 def provenance(name, **config):
@@ -54,11 +68,11 @@ def runs(tmp_path_factory):
     }
     for name, source in sources.items():
         (folder / name).mkdir()
-        results.write_json(source, folder / name / "config.json")
+        write_json(source, folder / name / "config.json")
     for name in ("matched", "again"):
-        _comparison.write(CELLS, folder / name)
-    table = f"# A title\n\n## {HOSTILE}\n\n| model | 5 |\n|---|---|\n| **wne** | 30.1 |\n\n"
-    (folder / "unknown/table.md").write_text(table + results.footer(sources["unknown"]) + "\n")
+        write_records(RECORDS, folder / name / "records.csv")
+    write_records([psnr("wne", 5, 30.1)], folder / "unknown/records.csv")
+    (folder / "unknown/table.md").write_text("# Not read")
     write_image(folder / "matched/psnr-Set12.png", np.zeros((8, 6, 1), np.uint8))
 
     model = ModelConfig("dncnn", {"depth": 20, "features": 64}, wrapper="wne")
@@ -71,7 +85,7 @@ def runs(tmp_path_factory):
     ]
     lines = "".join(json.dumps(line) + "\n" for line in log) + '{"step": 2'  # cut short
     (folder / "trained/dncnn-wne-25/metrics.jsonl").write_text(lines)
-    main(Options(runs=folder))
+    main(Options(results=folder))
     return folder
 
 
@@ -124,8 +138,7 @@ def find(page, result):
 
 
 def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
-    table = find(page, "Table 1: PSNR (dB), Set12")
-    assert table == {
+    assert find(page, PSNR) == {
         ("dncnn wne", "25"): "30.10 (30.43, -0.33)",
         ("dncnn wne", "50"): "not run (27.22)",
         ("dncnn baseline", "25"): "30.75 (30.50, +0.25)",
@@ -133,19 +146,30 @@ def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
         ("ours | <b>", "25"): "31.00",
         ("ours | <b>", "50"): "",
     }
-    assert find(page, "Figure 8: defect") == {("wne", "25"): "2.5e-07"}
-    assert find(page, HOSTILE) == {("wne", "SSIM"): "0.9150 (0.9156, -0.0006)"}
+    assert find(page, DEFECT) == {("wne", "25"): "2.5e-07"}
 
 
-def test_html_and_markdown_hold_the_same_tables(runs, page):
-    text = re.sub(r"</?details>|<summary>.*?</summary>", "", (runs / "report.md").read_text())
-    tables = [b for b in _document.from_markdown(text) if isinstance(b, Table)]
-    plain = [
-        [[re.sub(r"\*\*|`|\[(.*?)\]\(#.*?\)", r"\1", cell) for cell in row]
-         for row in (table.header, *table.rows)]
-        for table in tables
-    ]  # fmt: skip
-    assert plain == [rows for _, rows in page.tables]
+def test_names_are_text_whatever_they_hold(runs, page):
+    table = find(page, f"{HOSTILE} ({HOSTILE}), {HOSTILE}")
+    assert table == {(f"{HOSTILE} {HOSTILE}", "25"): "0.9150 (0.9156, -0.0006)"}
+    text = (runs / "report.html").read_text()
+    assert "<script" not in text and "<b>" not in text
+    assert "Not read" not in text
+
+
+def test_tables_go_downwards_and_are_folded_where_they_are_large(page):
+    def shown(records):
+        return grids(View().pivot(records))
+
+    (wide,) = shown([psnr("wne", level, 30) for level in range(1, 10)])
+    assert wide.columns == ("dncnn wne",) and len(wide.rows) == 9 and not wide.folded
+    (few,) = shown([psnr("wne", level, 30) for level in range(1, 9)])
+    assert len(few.columns) == 8
+    (long,) = shown([psnr(f"arm {i}", 25, 30) for i in range(13)])
+    assert long.folded
+    # What has nothing published beside it is folded where another table has.
+    folded = {table.title: table.folded for table in shown(RECORDS)}
+    assert folded[PSNR] is False and folded[DEFECT] is True
 
 
 def test_the_page_asks_nothing_of_a_network_and_links_reach_their_places(runs, page):
@@ -164,8 +188,7 @@ def test_figures_lie_in_the_page_byte_for_byte(runs, page):
     (source,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     content = base64.b64decode(source.partition(",")[2])
     assert content == (runs / "matched/psnr-Set12.png").read_bytes()
-    assert "](<matched/psnr-Set12.png>)" in (runs / "report.md").read_text()
-    main(Options(runs=runs, output=runs / "small.html", max_megabytes=1e-6))
+    main(Options(results=runs, output=runs / "small.html", max_megabytes=1e-6))
     small = Page((runs / "small.html").read_text())
     assert "psnr-Set12.png (0.0 MB) is too large" in small.text
 
@@ -197,72 +220,53 @@ def test_networks_say_how_large_they_are_and_how_long_they_were_trained(page):
     assert row["steps"] == "180 of 300" and row["final loss"] == "2.50e-01"
 
 
-def test_markdown_becomes_html_and_nothing_else_gets_through():
-    text = (
-        "# A *title* & more\n## Next\n\none\ntwo **b** `x**2 < y`\n\n- i\n- [j](#there)\n\n"
-        "| a | b |\n|---|:-:|\n| x \\| y | -1.5 |\n| **z** | |\n\n[out](https://example.org)"
-    )
-    blocks = _document.from_markdown(text)
-    assert blocks[:4] == [
-        Heading(1, "A *title* & more"),
-        Heading(2, "Next"),
-        Paragraph("one two **b** `x**2 < y`"),
-        Listing(("i", "[j](#there)")),
-    ]
-    assert blocks[4] == Table(("a", "b"), (("x | y", "-1.5"), ("**z**", "")))
-    html = _html.render(blocks)
-    assert "<h1>A *title* &amp; more</h1>\n<h2>Next</h2>" in html
-    assert "<p>one two <strong>b</strong> <code>x**2 &lt; y</code></p>" in html
-    assert '<ul><li>i</li><li><a href="#there">j</a></li></ul>' in html
-    assert '<th scope="row">x | y</th><td class="number">-1.5</td>' in html
-    assert "<p>[out](https://example.org)</p>" in html
+def test_a_cells_colour_is_never_all_that_says_it(runs):
+    text = (runs / "report.html").read_text()
+    assert '(27.17, <span class="near">+0.00</span>)' in text
+    assert '(30.43, <span class="below">-0.33</span>)' in text
+    assert '(30.50, <span class="above">+0.25</span>)' in text
+    assert '<span class="absent">not run</span>' in text
 
 
-def test_blocks_survive_markdown(tmp_path):
-    blocks = [
-        Heading(2, "T"),
-        Paragraph("a | b"),
-        Listing(("x", "y")),
-        Table(("", "n"), (("a|b", "1"),)),
-    ]
-    assert _document.from_markdown(_document.to_markdown(blocks, tmp_path)) == blocks
-
-
-def test_a_cells_colour_is_never_all_that_says_it():
-    near, below = (
-        Cell("**30.4**", "30.5", "-0.1", "near"),
-        Cell("**29.5**", "30.5", "-1.0", "below"),
-    )
-    html = _html.render([Table(("", "25"), (("a", near), ("b", below)))])
-    assert '(30.5, <span class="near">-0.1</span>)' in html
-    assert '(30.5, <span class="below">-1.0</span>)' in html
-
-
-def test_comparisons_are_counted():
-    counts = count(CELLS)
+def test_comparisons_are_counted(page):
+    counts = count(View().pivot(RECORDS).items())
     assert (counts.compared, counts.absent) == (4, 1)
-    assert counts.gaps == (-0.33, 0.25, 0.0)  # SSIM is in no dB
+    gaps = sorted(round(gap.difference, 4) for gap in counts.gaps)
+    assert gaps == [-0.33, 0.0, 0.25]  # the unit of the other is not dB
+    assert counts.worst.place == f"{PSNR}; dncnn wne, 25" and round(counts.typical, 4) == 0.25
     # The paper has 30.43 and 30.50 within 0.5 %; against 28 both are apart, and one is ordered as there.
-    other = _comparison.cell("Table 1: PSNR (dB), Set12", "third", "25", 30.5, 28.0)
-    counts = count([*CELLS, other])
+    counts = count(View().pivot([*RECORDS, psnr("third", 25, 30.5, 28.0)]).items())
     assert (counts.pairs, counts.ordered) == (2, 1)
+    # Two runs hold the same records, and a third one cell without anything published.
+    assert "8 numbers stand beside published ones, and 2 cells are not run" in " ".join(
+        page.text.split()
+    )
+
+
+def test_an_experiment_that_is_not_listed_is_shown_by_its_modules_first_line(tmp_path):
+    source = provenance("large_images_again")
+    write_json(source, tmp_path / "config.json")
+    run = Run(tmp_path, source, RECORDS, ())
+    ((section, runs),) = [(s, r) for s, r in assign([run]) if r]
+    assert (section.title, runs) == ("Large images again", [run])
+    assert unlisted("mismatch", run).title in (mismatch.__doc__ or "").replace("\n", " ")
 
 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("nowhere", "nowhere is no folder: --runs"),
-        ("empty", "no experiment and no trained network: --runs"),
+        ("nowhere", "nowhere is not a folder: --results"),
+        ("empty", "no experiment and no trained network: --results"),
         ("broken", "config.json is not JSON"),
-        ("columns", "comparison.csv lacks the column 'row'"),
+        ("columns", "records.csv must have the columns experiment, metric"),
     ],
 )
 def test_a_wrong_folder_is_one_clear_line(tmp_path, name, message):
     for folder in ("empty", "broken/x", "columns/x"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "broken/x/config.json").write_text("{")
-    results.write_json(provenance("x"), tmp_path / "columns/x/config.json")
-    (tmp_path / "columns/x/comparison.csv").write_text("result,ours\na,1\n")
+    write_json(provenance("x"), tmp_path / "columns/x/config.json")
+    (tmp_path / "columns/x/records.csv").write_text("result,ours\na,1\n")
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
-        main(Options(runs=tmp_path / name))
+        main(Options(results=tmp_path / name))
     assert not list(tmp_path.rglob("report.*"))

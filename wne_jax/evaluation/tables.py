@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,8 +98,8 @@ class View(NamedTuple):
     """What goes across."""
     tables: tuple[str, ...] = ("metric", "unit", "dataset", "degradation", "trained")
     """What makes a table of its own."""
-    metrics: tuple[str, ...] = ()
-    """The metrics that are shown; all, if empty."""
+    only: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    """By name of a column or setting, the values that are shown; all, if it is not named."""
 
     def pivot(self, records: Iterable[Record]) -> dict[str, Table]:
         """The tables by their titles.
@@ -108,7 +109,7 @@ class View(NamedTuple):
             >>> list(View().pivot([Record(level=level, value=30, **place) for level in (5, 10)]))
             ['PSNR (dB), Set12, trained at 25']
         """
-        shown = (r for r in records if not self.metrics or r.metric in self.metrics)
+        shown = (r for r in records if all(r[name] in kept for name, kept in self.only.items()))
         groups = split_by(shown, self.tables)
         return {
             self._title(key): pivot(of, rows=self.rows, columns=self.columns)

@@ -1,4 +1,4 @@
-"""What lies in a folder of experiments: runs with their results, and trained networks."""
+"""What lies in a folder of experiments: runs with their records and figures, and trained networks."""
 
 import json
 import warnings
@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from experiments import _comparison
-from experiments._comparison import Cell
+from wne_jax.evaluation.records import Record, read_records
 from wne_jax.training import TrainConfig, create_state, load_config
 
 _DEPTH = 3  # DIR/precision/float32/baseline
@@ -22,8 +21,7 @@ class Run:
 
     folder: Path
     source: dict[str, Any]
-    cells: list[Cell]
-    texts: dict[str, str]
+    records: list[Record]
     figures: tuple[Path, ...]
 
     @property
@@ -31,12 +29,17 @@ class Run:
         """The experiment's name, from its command."""
         words = self.source["command"].split()
         named = [word for word in words if word.startswith("experiments.")]
-        return named[0].partition(".")[2] if named else self.folder.name
+        return named[0].split(".")[1] if named else self.folder.name
+
+    @property
+    def preset(self) -> str:
+        """The size that it was made with; empty where it has none."""
+        return str(self.source["config"].get("preset") or "")
 
     @property
     def empty(self) -> bool:
         """Whether it has left nothing yet."""
-        return not (self.cells or self.texts or self.figures)
+        return not (self.records or self.figures)
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ def find(folder: Path, networks: Path | None = None) -> tuple[list[Run], list[Ne
         FileNotFoundError: There is no such folder.
         ValueError: There is nothing in it, or a file is not what it should be.
     """
-    for given, option in ((folder, "--runs"), (networks, "--networks")):
-        if given is not None and not given.is_dir():
-            raise FileNotFoundError(f"{given} is no folder: {option} names one")
+    for named, option in ((folder, "--results"), (networks, "--networks")):
+        if named is not None and not named.is_dir():
+            raise FileNotFoundError(f"{named} is not a folder: {option} names one")
     configs = list(_configs(folder, _DEPTH))
     configs += [] if networks is None else list(_configs(networks, 1))
     runs, trained = [], {}
@@ -86,7 +89,7 @@ def find(folder: Path, networks: Path | None = None) -> tuple[list[Run], list[Ne
             _add_network(trained, path)
     if not runs and not trained:
         raise ValueError(
-            f"{folder} holds no experiment and no trained network: --runs names a folder of their folders"
+            f"{folder} holds no experiment and no trained network: --results names a folder of their folders"
         )
     return runs, list(trained.values())
 
@@ -108,21 +111,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path, source: dict[str, Any]) -> Run:
+    path = folder / "records.csv"
     return Run(
         folder=folder,
         source=source,
-        cells=_read_cells(folder),
-        texts={path.name: path.read_text() for path in sorted(folder.glob("*.md"))},
+        records=read_records(path) if path.is_file() else [],
         figures=tuple(sorted(p for p in folder.iterdir() if p.suffix in (".png", ".gif"))),
     )
-
-
-def _read_cells(folder: Path) -> list[Cell]:
-    path = folder / "comparison.csv"
-    try:
-        return _comparison.read(folder) if path.is_file() else []
-    except KeyError as error:
-        raise ValueError(f"{path} lacks the column {error}") from error
 
 
 def _add_network(trained: dict[Path, Network], path: Path) -> None:

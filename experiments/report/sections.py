@@ -1,6 +1,16 @@
-"""What the report says about each experiment: the paper's tables and figures in order, then ours."""
+"""What the report says about each experiment: the paper's tables and figures in order, then ours.
 
+An experiment that is not listed is shown, too: its title is the first line of its module's docstring, and its
+tables are those of `View()`.
+"""
+
+import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.report.gather import Run
+from wne_jax.evaluation.tables import View
 
 
 @dataclass(frozen=True)
@@ -13,6 +23,7 @@ class Section:
         paper: Its tables and figures in Saied & Fleuret (2026); empty for what is beyond the paper.
         asks: What it asks, and what to look at.
         command: What makes it.
+        views: Its tables.
         trained: Whether its preset says what networks were trained.
     """
 
@@ -21,6 +32,7 @@ class Section:
     paper: str
     asks: str
     command: str
+    views: tuple[View, ...] = (View(),)
     trained: bool = True
 
 
@@ -184,3 +196,26 @@ SECTIONS: tuple[Section, ...] = (
         "runs/precision/bfloat16",
     ),
 )  # fmt: skip
+
+
+def assign(runs: Sequence[Run]) -> list[tuple[Section, list[Run]]]:
+    """The runs of each section: those in its folder, then others by its command; the rest at the end."""
+    names = {section.name for section in SECTIONS}
+    places: dict[str, list[Run]] = {name: [] for name in names}
+    others: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.folder.name not in names):
+        inside = [p for p in (run.folder.name, run.folder.parent.name, run.module) if p in names]
+        if inside:
+            places[inside[0]].append(run)
+        elif not run.empty:
+            others.setdefault(run.module, []).append(run)
+    known = [(section, places[section.name]) for section in SECTIONS]
+    return known + [(unlisted(name, of[0]), of) for name, of in others.items()]
+
+
+def unlisted(name: str, run: Run) -> Section:
+    """The section of an experiment that is not in `SECTIONS`, from its module where there is one."""
+    path = Path(__file__).parents[1] / f"{name}.py"
+    words = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
+    title = (words or name.replace("_", " ").capitalize()).partition("\n")[0].rstrip(".")
+    return Section(name, title, "", "", run.source["command"])

@@ -1,0 +1,1 @@
+"""One page over the records of all experiments: `python -m experiments.report --results DIR`."""

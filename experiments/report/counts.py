@@ -1,0 +1,143 @@
+"""What a set of experiments says in numbers: how much was run, and how near it is to what is published."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.report.gather import Run
+from experiments.report.sections import Section
+from wne_jax.evaluation.tables import Table, heading
+
+NEAR = 0.005
+"""Differences up to this share of the published figure are called near: 0.15 dB at 30."""
+
+Sections = Sequence[tuple[Section, Sequence[Run]]]
+
+
+class Gap(NamedTuple):
+    """A difference to a published figure in dB, and where it is."""
+
+    difference: float
+    place: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the tables of some runs amount to.
+
+    Attributes:
+        compared: Cells with a number of ours and a published one.
+        absent: Cells that were not run.
+        gaps: Differences of the compared ones in dB.
+        ordered: Pairs of rows in one column that are ordered as published.
+        pairs: Pairs of rows that the published figures keep apart.
+    """
+
+    compared: int
+    absent: int
+    gaps: tuple[Gap, ...]
+    ordered: int
+    pairs: int
+
+    @property
+    def typical(self) -> float:
+        """The median absolute difference in dB."""
+        return float(np.median([abs(gap.difference) for gap in self.gaps]))
+
+    @property
+    def worst(self) -> Gap:
+        """The largest difference in dB."""
+        return max(self.gaps, key=lambda gap: abs(gap.difference))
+
+
+@dataclass(frozen=True)
+class Overall(Counts):
+    """The same of all runs, and how many there are.
+
+    Attributes:
+        there: Experiments that have results.
+        runs: Runs that have.
+        figures: Their figures.
+        presets: The sizes that they were made with.
+    """
+
+    there: int
+    runs: int
+    figures: int
+    presets: tuple[str, ...]
+
+
+def count(tables: Iterable[tuple[str, Table]]) -> Counts:
+    """Count comparisons in tables with titles.
+
+    Example:
+        >>> from wne_jax.evaluation.records import Record
+        >>> from wne_jax.evaluation.tables import pivot
+        >>> records = [
+        ...     Record(experiment="e", metric="psnr", unit="dB", arm=arm, value=value, published=published)
+        ...     for arm, value, published in
+        ...     [("wne", 25.5, 27.25), ("baseline", 19.5, 17.0), ("ne-arch", None, 27.0)]
+        ... ]
+        >>> counts = count([("T", pivot(records, rows=["arm"], columns=["metric"]))])
+        >>> counts.compared, counts.absent, counts.ordered, counts.pairs, counts.worst
+        (2, 1, 1, 1, Gap(difference=2.5, place='T; baseline, psnr'))
+    """
+    compared = absent = ordered = pairs = 0
+    gaps = []
+    for title, table in tables:
+        absent += sum(cell.value is None for cell in table.cells.values())
+        for column in table.columns:
+            found = {
+                row: table.cells[row, column]
+                for row in table.rows
+                if (row, column) in table.cells and table.cells[row, column].difference is not None
+            }
+            compared += len(found)
+            gaps += [
+                Gap(cell.difference, f"{title}; {heading(row)}, {heading(column)}")
+                for row, cell in found.items()
+                if cell.unit == "dB"
+            ]
+            products = [
+                (a.value - b.value) * (a.published - b.published)
+                for a, b in combinations(found.values(), 2)
+                if not near(a.published, b.published)
+            ]
+            pairs += len(products)
+            ordered += sum(product > 0 for product in products)
+    return Counts(compared, absent, tuple(gaps), ordered, pairs)
+
+
+def near(ours: float, published: float) -> bool:
+    """Whether a number is within `NEAR` of a published one."""
+    return abs(ours - published) <= NEAR * abs(published)
+
+
+def tables_of(section: Section, run: Run) -> dict[str, Table]:
+    """The tables of a run, in the views of its section, by their titles."""
+    tables: dict[str, Table] = {}
+    for view in section.views:
+        tables |= view.pivot(run.records)
+    return tables
+
+
+def of_section(section: Section, runs: Iterable[Run]) -> Counts:
+    """What the runs of one section amount to."""
+    return count(item for run in runs for item in tables_of(section, run).items())
+
+
+def overall(sections: Sections) -> Overall:
+    """What all runs amount to."""
+    found = [(section, run) for section, runs in sections for run in runs if not run.empty]
+    items = (item for section, run in found for item in tables_of(section, run).items())
+    runs = [run for _, run in found]
+    return Overall(
+        **vars(count(items)),
+        there=len({section.name for section, _ in found}),
+        runs=len(runs),
+        figures=sum(len(run.figures) for run in runs),
+        presets=tuple(sorted({run.preset for run in runs} - {""})),
+    )
