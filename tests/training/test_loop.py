@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, finished, fit
+from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit
 from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.log import Log
 
@@ -129,16 +128,6 @@ def test_a_mistake_does_not_claim_the_folder(tmp_path):
     colour = build_corpus([np.zeros((20, 20, 3), np.uint8)])
     with pytest.raises(ValueError, match="3 channels"):
         fit(CONFIG, tmp_path / "run", corpus=colour, progress=False)
-
-
-def test_finished_means_this_very_run_to_its_last_step(tmp_path):
-    config = dataclasses.replace(CONFIG, steps=3)
-    assert not finished(tmp_path / "run", config)
-    fit(config, tmp_path / "run", progress=False)
-    assert finished(tmp_path / "run", config)
-    assert not finished(tmp_path / "run", dataclasses.replace(config, steps=4))
-    shutil.rmtree(tmp_path / "run/checkpoints/3")
-    assert not finished(tmp_path / "run", config)
 
 
 def test_the_log_survives_a_kill_before_its_first_new_line(tmp_path):

@@ -11,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, joined, save_config
 from wne_jax.training.checkpoints import Checkpoints
+from wne_jax.weights import load_model
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -113,6 +115,8 @@ def test_a_killed_run_goes_on_with_any_number_of_processes(
         state = checkpoints.restore(CONFIG)
     for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    left = load_model(workdir / "denoiser.safetensors")[1]
+    chex.assert_trees_all_equal(left, jax.tree.map(np.asarray, state.variables()))
     # Written once, not by every process.
     sizes = [bytes_of(folder / "checkpoints" / str(CONFIG.steps)) for folder in (workdir, whole)]
     assert sizes[0] < 2 * sizes[1]

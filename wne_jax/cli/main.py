@@ -1,4 +1,4 @@
-"""The commands that a user types: `python -m wne_jax denoise`, `check`, `train` and `data`."""
+"""The commands that a user types: `python -m wne_jax denoise`, `check`, `train`, `package` and `data`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,12 +10,14 @@ from wne_jax.cli.check import Check
 from wne_jax.cli.commands import run_command
 from wne_jax.cli.data import Data
 from wne_jax.cli.denoise import Denoise
+from wne_jax.cli.package import Package
 from wne_jax.cli.train import Train
 
 Command = (
     Annotated[Denoise, conf.subcommand("denoise")]
     | Annotated[Check, conf.subcommand("check")]
     | Annotated[Train, conf.subcommand("train")]
+    | Annotated[Package, conf.subcommand("package")]
     | Annotated[Data, conf.subcommand("data")]
 )
 

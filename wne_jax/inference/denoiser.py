@@ -107,7 +107,7 @@ class Denoiser:
         if path.is_dir():
             from wne_jax.training.checkpoints import load_run
 
-            config, variables = load_run(path)
+            config, variables, _ = load_run(path)
         else:
             from wne_jax.weights import load_model
 

@@ -3,15 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wne_jax.config import ModelConfig
     from wne_jax.training.compute import Compute
-    from wne_jax.training.config import (
-        ModelConfig,
-        OptimizerConfig,
-        TrainConfig,
-        load_config,
-        save_config,
-    )
-    from wne_jax.training.loop import Diverged, Interrupted, finished, fit, load_corpus
+    from wne_jax.training.config import OptimizerConfig, TrainConfig, load_config, save_config
+    from wne_jax.training.loop import Diverged, Interrupted, fit, load_corpus
+    from wne_jax.training.packaging import finished, package
     from wne_jax.training.processes import is_lead, joined
     from wne_jax.training.step import (
         TrainState,
@@ -44,5 +40,6 @@ __all__ = [
     "load_corpus",
     "make_train_step",
     "make_update",
+    "package",
     "save_config",
 ]

@@ -28,6 +28,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, *, keep: int, create: bool = True):
+        self._writes = create
         processes = ocp.options.MultiprocessingOptions()
         if not create and jax.process_count() > 1:
             me = jax.process_index()
@@ -102,11 +103,16 @@ class Checkpoints:
             ) from error
 
     def restore_intact(self, config: TrainConfig, *, sharding: Any = None) -> TrainState:
-        """The last state that can be read; later ones are set aside, as `STEP.damaged`, with a warning.
+        """The last state that can be read, with a warning about later ones.
+
+        A writer moves those aside, as `STEP.damaged`; a reader leaves them.
 
         Raises:
+            FileNotFoundError: There is no checkpoint.
             ValueError: None can be read.
         """
+        if self.latest is None:
+            raise FileNotFoundError(f"{self._manager.directory} holds no checkpoint")
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -117,7 +123,8 @@ class Checkpoints:
                 damaged[step] = reason or f"step {step} cannot be read by another process"
                 continue
             if damaged:
-                self._set_aside(list(damaged))
+                if self._writes:
+                    self._set_aside(list(damaged))
                 reasons = "; ".join(damaged.values())
                 warnings.warn(f"{reasons}; going on from step {step}", stacklevel=3)
             return state
@@ -147,18 +154,19 @@ class Checkpoints:
         )
 
 
-def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """The model and the variables of a training run: those of its last checkpoint.
+def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any], int]:
+    """The model of a training run, its variables, and their step: those of its newest intact checkpoint.
 
     Raises:
         FileNotFoundError: No run is there, or no checkpoint.
-        ValueError: A damaged configuration or checkpoint.
+        ValueError: A damaged configuration, or no checkpoint that can be read.
     """
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
     config = load_config(path / "config.json")
     with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
-        return config.model, checkpoints.restore(config).variables()
+        state = checkpoints.restore_intact(config)
+    return config.model, state.variables(), int(state.step)
 
 
 def _reason(error: Exception) -> str:

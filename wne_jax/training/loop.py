@@ -12,15 +12,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from tqdm import tqdm
 
 from wne_jax._internal.files import write_atomically
 from wne_jax.data import iterate_images, kind_of, parse_mixture
 from wne_jax.data.corpus import Corpus, build_corpus, fingerprint
-from wne_jax.training.checkpoints import Checkpoints, load_run
+from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.compute import Compute, Progress, Runner
 from wne_jax.training.config import TrainConfig, differences, load_config, save_config
 from wne_jax.training.log import Log
+from wne_jax.training.packaging import leave_denoiser, trained_variables
 from wne_jax.training.processes import (
     any_process,
     assert_same,
@@ -29,6 +31,7 @@ from wne_jax.training.processes import (
     wait_for_all,
 )
 from wne_jax.training.step import TrainState, create_state
+from wne_jax.weights.conversion import check_variables
 
 
 class Diverged(RuntimeError):
@@ -84,6 +87,9 @@ def fit(
 ) -> TrainState:
     """Train to the last step, leaving configuration, log and checkpoints in a folder.
 
+    A finished run also leaves `denoiser.safetensors`: the model and its variables, averaged where the
+    optimizer has an `ema`. `Denoiser.load` reads it.
+
     A resumed run equals an uninterrupted one bit for bit on one device, since the batch of a step is a
     function of (corpus, seed, step). It may go on with other devices, or another number of processes, on a
     file system that they share.
@@ -116,6 +122,18 @@ def fit(
     if variables is None and not _has_checkpoints(workdir):
         variables = _initial_variables(config)  # refused here, before the folder is claimed
     _claim(workdir, config, corpus, compute, variables, resume=resume)
+    state = _train(config, workdir, runner, variables, progress=progress and lead)
+    if lead:
+        leave_denoiser(workdir, config.model, state.variables(), step=config.steps)
+    wait_for_all("the weights are written")
+    return state
+
+
+def _train(
+    config: TrainConfig, workdir: Path, runner: Runner, variables: Any, *, progress: bool
+) -> TrainState:
+    """From the last checkpoint, or the first state, to the end."""
+    lead = is_lead()
     with Checkpoints(workdir, keep=config.keep) as checkpoints:
         if checkpoints.latest is None:
             state = create_state(config, variables)
@@ -131,7 +149,7 @@ def fit(
                     initial=start,
                     desc=workdir.name,
                     unit="step",
-                    disable=not (progress and lead),
+                    disable=not progress,
                 )
             )
             if not bar.disable:
@@ -214,24 +232,9 @@ def _initial_variables(config: TrainConfig) -> Any:
     """
     if config.init is None:
         return None
-    from flax.traverse_util import flatten_dict
-
-    from wne_jax.weights import load_model
-    from wne_jax.weights.conversion import check_variables
-
-    path = Path(config.init)
-    _, variables = load_run(path) if path.is_dir() else load_model(path)
+    variables = trained_variables(Path(config.init))
     check_variables(config.model, flatten_dict(variables), config.init)
     return variables
-
-
-def finished(workdir: Path, config: TrainConfig) -> bool:
-    """Whether a folder holds the last checkpoint of this very run."""
-    path = Path(workdir) / "config.json"
-    if not path.is_file() or differences(load_config(path), config):
-        return False
-    with Checkpoints(Path(workdir), keep=config.keep, create=False) as checkpoints:
-        return checkpoints.latest == config.steps
 
 
 def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:

@@ -17,6 +17,7 @@ from wne_jax.weights._errors import WeightsError as WeightsError
 from wne_jax.weights.conversion import convert as convert
 from wne_jax.weights.readers import read_tensors as read_tensors
 from wne_jax.weights.saved import is_ours, load
+from wne_jax.weights.saved import read_metadata as read_metadata
 from wne_jax.weights.saved import save as save
 
 

@@ -112,10 +112,18 @@ def load(path: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Any]]:
 
 def is_ours(path: Path) -> bool:
     """Whether a file, damaged or not, says that `save` wrote it."""
-    if path.suffix.lower() != ".safetensors":
-        return False
+    return path.suffix.lower() == ".safetensors" and _FORMAT in read_metadata(path)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text that a safetensors file holds beside its tensors.
+
+    Raises:
+        WeightsError: No file, or a damaged one.
+    """
     from safetensors import safe_open
 
+    path = Path(path)
     check_file(path)
     with reading(path, "safetensors"), safe_open(path, framework="np") as file:
-        return _FORMAT in (file.metadata() or {})
+        return dict(file.metadata() or {})

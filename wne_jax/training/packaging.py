@@ -1,0 +1,83 @@
+"""What a run leaves behind: one file that holds its model and the trained variables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wne_jax.config import ModelConfig
+from wne_jax.training.checkpoints import Checkpoints, load_run
+from wne_jax.training.config import TrainConfig, differences, load_config
+from wne_jax.weights import load_model, read_metadata, save
+
+WEIGHTS = "denoiser.safetensors"
+"""Name of the file in the run's folder."""
+
+
+def leave_denoiser(
+    workdir: Path, model: ModelConfig, variables: Mapping[str, Any], *, step: int
+) -> Path:
+    """Write the model of a run into its folder, in one step: a reader never sees half of it.
+
+    Args:
+        workdir: The run's folder.
+        model: What rebuilds the model.
+        variables: Its variables, those that evaluation uses.
+        step: How many updates they have seen; kept in the file's metadata.
+
+    Returns:
+        The file.
+    """
+    path = workdir / WEIGHTS
+    save(path, model, variables, metadata={"step": str(step)})
+    return path
+
+
+def package(run: str | Path, out: str | Path | None = None) -> tuple[Path, int]:
+    """Write the model of a run, finished or not, from its newest checkpoint that can be read.
+
+    Args:
+        run: The run's folder. Its checkpoints stay as they are.
+        out: The file to write (default: `denoiser.safetensors` in the run's folder).
+
+    Returns:
+        The file, and the step of the checkpoint.
+
+    Raises:
+        FileNotFoundError: No run is there, or no checkpoint.
+        ValueError: No checkpoint can be read, or another suffix than `.safetensors`.
+    """
+    run = Path(run)
+    model, variables, step = load_run(run)
+    path = run / WEIGHTS if out is None else Path(out)
+    save(path, model, variables, metadata={"step": str(step)})
+    return path, step
+
+
+def trained_variables(path: Path) -> Mapping[str, Any]:
+    """The variables of a weight file, or of a run: its newest checkpoint, or the file that it left.
+
+    Raises:
+        FileNotFoundError: Neither is there.
+        ValueError: What is there cannot be read.
+    """
+    if not path.is_dir():
+        return load_model(path)[1]
+    if (path / WEIGHTS).is_file() and not (path / "checkpoints").is_dir():
+        return load_model(path / WEIGHTS)[1]
+    return load_run(path)[1]
+
+
+def finished(workdir: str | Path, config: TrainConfig) -> bool:
+    """Whether a folder holds this very run, trained to its last step.
+
+    Either the last checkpoint or the file of weights shows it.
+    """
+    workdir = Path(workdir)
+    path = workdir / "config.json"
+    if not path.is_file() or differences(load_config(path), config):
+        return False
+    if (workdir / WEIGHTS).is_file():
+        # Files of earlier versions do not say the step; they were written at the last one.
+        return int(read_metadata(workdir / WEIGHTS).get("step", config.steps)) == config.steps
+    with Checkpoints(workdir, keep=config.keep, create=False) as checkpoints:
+        return checkpoints.latest == config.steps
