@@ -26,7 +26,7 @@ from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation import records as results
 from wne_jax.images.units import from_unit
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.inference.streaming import release_pages
+from wne_jax.statistics.blocks import release_pages
 
 COMPARED = 2.0
 """Megapixels up to which the whole image is denoised at once, too."""

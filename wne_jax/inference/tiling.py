@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from wne_jax._internal.progress import Progress
-from wne_jax.inference.streaming import find_peak, release_pages, stream_noise, stream_statistics
-from wne_jax.statistics import Statistics, floored, mean_std
+from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
+from wne_jax.statistics import Statistics, fixed_noise
 from wne_jax.wrappers.linen import WNE, padding_multiple
 from wne_jax.wrappers.one_level import OneLevel, takes_sigma_as
 

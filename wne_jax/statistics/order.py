@@ -10,10 +10,12 @@ consumer and round it differently there, so that an entry would not find itself.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
@@ -105,3 +107,58 @@ def median(x: Array, *, axes: tuple[int, ...], where: Array | None = None) -> Ar
     """
     mean = jnp.stack(_middle(x, axes, where)).mean(axis=0)
     return mean if where is None else jnp.where(where.any(axes, keepdims=True), mean, 0)
+
+
+def median_of_parts(make_pass: Callable[[], Iterator[np.ndarray]]) -> float:
+    """The exact median of all float32 entries of some arrays, which are read twice and never held together.
+
+    A histogram of the high 16 bits says in which bins the two middle entries lie; one of the low 16 bits in
+    these bins says where.
+
+    Args:
+        make_pass: Starts a new pass over the arrays, the same ones each time.
+
+    Example:
+        >>> median_of_parts(lambda: iter([np.float32([5, 1]), np.float32([2, 9])]))
+        3.5
+
+    References:
+        Munro & Paterson, "Selection and sorting with limited storage", 1980.
+    """
+    high = np.zeros(1 << 16, np.int64)
+    for values in make_pass():
+        high += _histogram(_ordered_bits_on_host(values) >> 16)
+    upto = np.cumsum(high)
+    ranks = np.array([(upto[-1] - 1) // 2, upto[-1] // 2])
+    bins = np.searchsorted(upto, ranks, side="right")
+
+    low = {int(b): np.zeros(1 << 16, np.int64) for b in bins}
+    for values in make_pass():
+        bits = _ordered_bits_on_host(values)
+        for b, histogram in low.items():
+            histogram += _histogram(bits[bits >> 16 == b] & 0xFFFF)
+    within = ranks - (upto - high)[bins]
+    found = [
+        b << 16 | int(np.searchsorted(np.cumsum(low[b]), rank, side="right"))
+        for b, rank in zip(map(int, bins), within)
+    ]
+    lower, upper = _floats_on_host(np.array(found, np.uint32))
+    return float((lower + upper) / np.float32(2))
+
+
+def _histogram(values: np.ndarray) -> np.ndarray:
+    """How often each 16-bit number occurs."""
+    return np.bincount(values.ravel(), minlength=1 << 16)
+
+
+def _ordered_bits_on_host(x: np.ndarray) -> np.ndarray:
+    """`_ordered_bits` of f32 without NaN, in NumPy."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    sign = np.uint32(1 << 31)
+    return np.where(bits >= sign, ~bits, bits | sign)
+
+
+def _floats_on_host(bits: np.ndarray) -> np.ndarray:
+    """The inverse of `_ordered_bits_on_host`."""
+    sign = np.uint32(1 << 31)
+    return np.where(bits >= sign, bits ^ sign, ~bits).view(np.float32)

@@ -1,0 +1,162 @@
+"""What a statistic must satisfy to generate normalization equivariance, checked on examples."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from wne_jax.statistics.base import Statistic, Statistics, name_of, prepare
+from wne_jax.statistics.blocks import Blocks
+
+DECADES = ((1.0, 3.0), (0.01, 0.0), (0.01, -10.0), (7.0, 1.0), (1000.0, -300.0))
+"""The a and b of a y + b."""
+
+POWERS = (2.0**-20, 2.0**20)
+"""Factors that pass bit for bit."""
+
+CONSTANTS = (0.0, 0.1, -7.3, 1e4)
+"""Values of constant images."""
+
+
+def check_contract(
+    statistic: Statistic, y: ArrayLike, *, axes: Sequence[int] | None = None
+) -> None:
+    """Check that a statistic generates normalization equivariance on examples.
+
+    Checked are the shapes, that location and scale follow a y + b over several decades of a and b, that
+    powers of two pass bit for bit, that the scale is positive on `y`, that a constant has exactly its value
+    as location and exactly 0 as scale, with finite gradients, that an instance does not depend on its
+    neighbours, and that masked entries influence nothing. Location and scale may be images: then all of
+    this holds at every pixel.
+
+    A statistic with passes over blocks must give the same numbers by them, whatever the size of the blocks,
+    and the clauses on powers of two and on constants hold for it, too. That is checked on examples
+    `[B, H, W, C]` that are pooled over all axes.
+
+    Args:
+        statistic: The function to check, `statistic(y, *, axes, where) -> Statistics`.
+        y: Examples `[B, ..., C]`, none of them constant over `axes`.
+        axes: Axes to pool (default: all but the batch).
+
+    Raises:
+        AssertionError: Naming the clause that fails, where, and by how much.
+
+    Example:
+        >>> from wne_jax.statistics import mean_std, root_mean_square
+        >>> y = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+        >>> check_contract(mean_std, y)
+        >>> check_contract(root_mean_square, y)
+        Traceback (most recent call last):
+          ...
+        AssertionError: root_mean_square: location(a y + b) differs from a location(y) + b ...
+    """
+    y, axes, _ = prepare(y, axes, None)
+    name = name_of(statistic)
+    compute = jax.jit(lambda y: Statistics(*statistic(y, axes=axes, where=None)))
+    _check_shapes(name, compute(y), y, axes)
+    _check_symmetry(name, compute, y, axes)
+    _check_independence(name, statistic, y, axes)
+    if hasattr(statistic, "over_blocks") and y.ndim == 4 and axes == (1, 2, 3):
+        _check_blocks(name, statistic, compute, y)
+
+
+def _check_shapes(name: str, found: Statistics, y: Array, axes: tuple[int, ...]) -> None:
+    """Location and scale broadcast against `y`, and the scale is positive."""
+    for part, value in zip(("location", "scale"), found):
+        if value.ndim != y.ndim or any(m not in (1, n) for m, n in zip(value.shape, y.shape)):
+            pooled = tuple(1 if axis in axes else size for axis, size in enumerate(y.shape))
+            raise AssertionError(
+                f"{name}: {part} has shape {value.shape}, which must fit {pooled} or {y.shape}"
+            )
+    if not bool(jnp.all(found.scale > 0)):
+        smallest = float(found.scale.min())
+        raise AssertionError(f"{name}: the scale of a non-constant array is {smallest}")
+
+
+def _check_symmetry(
+    name: str, compute: Callable[[Array], Statistics], y: Array, axes: tuple[int, ...]
+) -> None:
+    """The clauses of the contract on a y + b, on powers of two and on constants."""
+    location, scale = compute(y)
+    eps = float(jnp.finfo(y.dtype).eps)
+    largest = jnp.max(jnp.abs(y), axis=axes, keepdims=True)
+    for a, b in DECADES:
+        moved = compute(a * y + b)
+        allowed = 64 * eps * (a * largest + abs(b))
+        _compare(name, "location(a y + b)", "a location(y) + b", moved.location,
+                 a * location + b, allowed, f"a = {a}, b = {b}")  # fmt: skip
+        _compare(name, "scale(a y + b)", "a scale(y)", moved.scale,
+                 a * scale, allowed, f"a = {a}, b = {b}")  # fmt: skip
+    for a in POWERS:
+        moved = compute(a * y)
+        for part, actual, expected in zip(("location", "scale"), moved, (location, scale)):
+            _compare(name, f"{part}(a y)", f"a {part}(y)", actual, a * expected, 0.0, f"a = {a}")
+    for c in CONSTANTS:
+        _check_constant(name, compute(jnp.full_like(y, c)), c)
+
+
+def _check_independence(name: str, statistic: Statistic, y: Array, axes: tuple[int, ...]) -> None:
+    """The clauses of the contract on neighbours, masks and gradients."""
+    compute = jax.jit(lambda y, where: Statistics(*statistic(y, axes=axes, where=where)))
+    everything = jnp.ones(y.shape, bool)
+    two = jnp.concatenate([y[:1], y[:1]])
+    with_another = jnp.concatenate([y[:1], 3 * y[:1] + 7])
+    masks = jnp.concatenate([everything[:1], everything[:1]])
+    some = everything.at[(0, *(size // 2 for size in y.shape[1:]))].set(False)
+    place = "the first instance"
+    for what, first, second in (
+        ("with another neighbour", compute(two, masks), compute(with_another, masks)),
+        ("with a masked entry changed", compute(y, some), compute(jnp.where(some, y, 99.0), some)),
+    ):
+        for part, actual, expected in zip(("location", "scale"), first, second):
+            _compare(name, f"{part}(y)", f"{part}(y) {what}", actual[0], expected[0], 0.0, place)
+    gradient = jax.grad(lambda y: sum(jnp.sum(p) for p in compute(y, everything)))(0 * y + 0.3)
+    if not bool(jnp.all(jnp.isfinite(gradient))):
+        raise AssertionError(f"{name}: the gradient on a constant is not finite")
+
+
+def _check_blocks(
+    name: str, statistic: Statistic, compute: Callable[[Array], Statistics], y: Array
+) -> None:
+    """The clauses of the contract on passes over blocks, for every instance."""
+    eps = float(jnp.finfo(jnp.float32).eps)
+    examples = np.asarray(y, np.float32)
+    for i, image in enumerate(examples):
+        expected = compute(jnp.asarray(examples[i : i + 1]))
+        allowed = 64 * eps * float(np.abs(image).max())
+        for rows in (1, 3, None):
+            found = _over_blocks(statistic, image, rows)
+            for part, actual, other in zip(("location", "scale"), found, expected):
+                _compare(name, f"{part} over blocks", f"{part}(y)", actual, other[0], allowed,
+                         f"rows = {rows}")  # fmt: skip
+            for a in POWERS:
+                moved = _over_blocks(statistic, np.float32(a) * image, rows)
+                for part, actual, other in zip(("location", "scale"), moved, found):
+                    _compare(name, f"{part}(a y) over blocks", f"a {part}(y)", actual,
+                             np.float32(a) * other, 0.0, f"a = {a}, rows = {rows}")  # fmt: skip
+            for c in CONSTANTS:
+                _check_constant(name, _over_blocks(statistic, np.full_like(image, c), rows), c)
+
+
+def _over_blocks(statistic: Statistic, image: np.ndarray, rows: int | None) -> Statistics:
+    """The statistic of an image f32[H, W, C] by its passes, as two float32."""
+    found = statistic.over_blocks(Blocks(image, np.asarray, rows))
+    return Statistics(*(np.float32(part) for part in found))
+
+
+def _check_constant(name: str, found: Statistics, c: float) -> None:
+    """The location of a constant is its value, and its scale 0."""
+    for part, actual, expected in (("location", found.location, c), ("scale", found.scale, 0.0)):
+        value = jnp.asarray(expected, jnp.asarray(actual).dtype)
+        _compare(name, f"{part}(c)", f"{expected:g}", actual, value, 0.0, f"c = {c}")
+
+
+def _compare(name, left, right, actual, expected, allowed, setting) -> None:
+    """Raise where `actual` leaves `expected` by more than `allowed`, NaN included."""
+    difference = jnp.abs(actual - expected)
+    if not bool(jnp.all(difference <= allowed)):
+        worst = float(jnp.max(difference))
+        raise AssertionError(f"{name}: {left} differs from {right} by {worst:.3g} at {setting}")
