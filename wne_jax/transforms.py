@@ -53,7 +53,7 @@ def normalize(
     Args:
         y: Real array `[B, ..., C]` in any range: vectors, images, volumes, video. Integers are cast to
             float32, never rescaled.
-        statistics: The pair to remove; see `wne_jax.statistics`.
+        statistics: The statistic to remove; see `wne_jax.statistics`.
         axes: Axes to pool (default: all but the batch). They are part of the symmetry: pooling over
             space alone makes the map commute with a change of each channel by itself.
         where: Boolean mask that broadcasts to `y`, True where an entry is valid. Masked entries, NaN
@@ -228,7 +228,7 @@ def wrap(
 
     Args:
         backbone: A map of arrays `[B, ..., C]`: a function, a bound Linen module, an NNX module.
-        statistics: The pair of statistics; see `normalize`.
+        statistics: The statistic; see `normalize`.
         axes: Axes to pool; see `normalize`.
         output: What the backbone returns, "value", "difference", "variance" or "invariant", or a pytree of
             these; see `wne_jax.outputs`.

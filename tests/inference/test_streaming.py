@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wne_jax import statistics as S
-from wne_jax.inference.streaming import find_peak, release_pages, stream_statistics
+from wne_jax.inference.streaming import find_peak, stream_statistics
+from wne_jax.statistics.blocks import release_pages
 
 STREAMED = {**S.STATISTICS, "root_mean_square": S.root_mean_square}
-IN_MEMORY = {name: jax.jit(pair) for name, pair in STREAMED.items()}
-each_pair = pytest.mark.parametrize("name", sorted(STREAMED))
+IN_MEMORY = {name: jax.jit(statistic) for name, statistic in STREAMED.items()}
+each_statistic = pytest.mark.parametrize("name", sorted(STREAMED))
 DTYPES = ("uint8", "uint16", "int16", "int64", "float16", "float32", "float64")
 
 
@@ -85,7 +86,7 @@ def test_medians_are_exact_with_ties_and_for_even_and_odd_numbers(shape, spread)
             assert scale_found == pytest.approx(expected, rel=2e-7)
 
 
-@each_pair
+@each_statistic
 @pytest.mark.parametrize("rows", [1, 5, None])
 @pytest.mark.parametrize("c", [0.1, -12345.678, 1e-12])
 def test_constants_have_their_own_value_and_no_scale(name, rows, c):
@@ -97,7 +98,7 @@ def test_constants_have_their_own_value_and_no_scale(name, rows, c):
         assert location.item() == np.float32(c) and scale.item() == 0
 
 
-@each_pair
+@each_statistic
 def test_statistics_do_not_depend_on_the_size_of_the_blocks(name):
     y = image((40, 31, 3))
     prepare = near_zero(y)
@@ -108,7 +109,7 @@ def test_statistics_do_not_depend_on_the_size_of_the_blocks(name):
         np.testing.assert_allclose(np.ravel(other), np.ravel(results[0]), rtol=2e-7)
 
 
-@each_pair
+@each_statistic
 def test_powers_of_two_pass_bit_for_bit(name):
     y = image(dtype="float32")
     location, scale = stream_statistics(STREAMED[name], y, prepare=np.asarray, rows=4)
@@ -124,9 +125,9 @@ def test_a_file_is_read_as_an_array_is_and_its_pages_are_let_go(tmp_path):
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
     assert find_peak(mapped) == find_peak(y)
     prepare = near_zero(y)
-    for pair in STREAMED.values():
-        of_file = stream_statistics(pair, mapped, prepare=prepare)
-        assert of_file == stream_statistics(pair, y, prepare=prepare)
+    for statistic in STREAMED.values():
+        of_file = stream_statistics(statistic, mapped, prepare=prepare)
+        assert of_file == stream_statistics(statistic, y, prepare=prepare)
 
     writable = np.load(tmp_path / "y.npy", mmap_mode="r+")
     writable[5] = 7
@@ -162,11 +163,20 @@ def test_broken_pixels_are_counted_and_refused(rows):
         ({"image": np.zeros((3, 3, 1), complex)}, TypeError, "complex"),
         ({"image": np.zeros((3, 3, 1), bool)}, TypeError, "bool"),
         ({"rows": 0}, ValueError, "rows must be 1 or more"),
-        ({"pair": "median"}, ValueError, "median cannot be streamed: use mean_std, haar_mad"),
-        ({"pair": lambda y, *, axes, where: S.mean_std(y)}, ValueError, "lambda.*streamed"),
+        ({"statistic": "median"}, ValueError, "one of mean_std, haar_mad, .*, not 'median'"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused(arguments, error, message):
-    given = {"pair": S.mean_std, "image": image(), "prepare": np.float32} | arguments
+    given = {"statistic": S.mean_std, "image": image(), "prepare": np.float32} | arguments
     with pytest.raises(error, match=message):
-        stream_statistics(given.pop("pair"), given.pop("image"), **given)
+        stream_statistics(given.pop("statistic"), given.pop("image"), **given)
+
+
+def test_a_plain_function_is_computed_on_the_whole_image_with_a_note():
+    def mean_and_range(y, *, axes=None, where=None):
+        return S.Statistics(S.mean_std(y, axes=axes, where=where).location, S.min_max(y).scale)
+
+    y = image((40, 30, 1))
+    with pytest.warns(UserWarning, match="^mean_and_range has no passes .* 40 x 30 pixels"):
+        found = stream_statistics(mean_and_range, y, prepare=near_zero(y), rows=7)
+    assert_same_statistics(found, mean_and_range(near_zero(y)(y)[None]))

@@ -21,7 +21,7 @@ from wne_jax._internal.progress import Progress, part_of
 from wne_jax.config import ModelConfig
 from wne_jax.images.units import full_scale, saturate
 from wne_jax.models import CLASSIFIERS
-from wne_jax.statistics import Statistics, estimate_sigma, fixed, fixed_noise
+from wne_jax.statistics import Statistics, estimate_sigma, fixed
 from wne_jax.wrappers.linen import symmetry
 from wne_jax.wrappers.one_level import takes_sigma_as
 
@@ -46,8 +46,9 @@ class Denoiser:
         channels: Channels that the model takes.
         conditioned: Whether the model wants the noise level.
         takes_sigma: Whether it can be told: it is conditioned, or estimates the level by itself
-            (statistics `haar_mad`, or `wne_jax.wrappers.one_level`), and a given one then stands for the
-        estimate. symmetry: "normalization", "scale" or "none".
+            (statistics such as `haar_mad`, or `wne_jax.wrappers.one_level`), and a given one then stands for
+            the estimate.
+        symmetry: "normalization", "scale" or "none".
         receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
         function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis. It is compiled
             once for every shape, under the name `denoise`.
@@ -421,13 +422,13 @@ class _Function:
         model: Any = self._model
         condition: dict[str, Array] = {}
         if sigma is not None and takes_sigma_as(model) == "statistics":
-            model = model.clone(statistics=fixed_noise(sigma))
+            model = model.clone(statistics=model.statistics.with_noise(sigma))
         elif sigma is not None:
             condition["sigma"] = sigma
         elif takes_sigma_as(model) == "argument" and not self.conditioned:
             condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
         if stats is not None:
-            model = model.clone(statistics=fixed(stats))
+            model = model.clone(statistics=fixed(stats, like=model.statistics))
 
         def f(y: Array) -> Array:
             return self._divide(model.apply(variables, self._divide(y), **condition))

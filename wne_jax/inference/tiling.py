@@ -21,7 +21,8 @@ import numpy as np
 
 from wne_jax._internal.progress import Progress
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
-from wne_jax.statistics import Statistics, fixed_noise
+from wne_jax.statistics import Statistics
+from wne_jax.statistics.blocks import release_pages
 from wne_jax.wrappers.linen import WNE, padding_multiple
 from wne_jax.wrappers.one_level import OneLevel, takes_sigma_as
 
@@ -203,9 +204,10 @@ def _whole_statistics(
         raise ValueError(
             f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
         )
-    if level is None or takes_sigma_as(model) == "argument":
-        return stream_statistics(model.statistics, image, prepare=prepare)
-    return floored(stream_statistics(mean_std, image, prepare=prepare), level.item())
+    statistic: Any = model.statistics
+    if level is not None and takes_sigma_as(model) == "statistics":
+        statistic = statistic.with_noise(level.item())
+    return stream_statistics(statistic, image, prepare=prepare)
 
 
 def _spans(size: int, *, tile: int, halo: int, multiple: int) -> tuple[list[Span], int]:

@@ -35,8 +35,9 @@ class Statistic(Protocol):
 
     Any function with this signature is a statistic. An object may declare more, and nothing requires it to:
 
-    - `over_blocks(blocks) -> Statistics`: the same two numbers for an image that is read block by block, see
-      `wne_jax.statistics.blocks.Blocks`. Without it an image is read as a whole, and a note says so.
+    - `over_blocks(blocks)`: the same two numbers, location and scale, for an image that is read block by
+      block; see `wne_jax.statistics.blocks.Blocks`. Without it an image is read as a whole, and a note says
+      so.
     - `unit_noise`: whether the scale is the standard deviation of the noise, so that the noise of a
       normalized image has variance 1.
     - `with_noise(sigma) -> Statistic`: the statistic whose scale is a known noise level in place of an
@@ -70,7 +71,7 @@ def symmetry_of(statistic: Statistic) -> Literal["normalization", "scale"]:
 
 def name_of(statistic: Any) -> str:
     """What messages call a statistic."""
-    return getattr(statistic, "name", None) or getattr(statistic, "__name__", repr(statistic))
+    return str(getattr(statistic, "name", None) or getattr(statistic, "__name__", repr(statistic)))
 
 
 def prepare(

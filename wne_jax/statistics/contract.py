@@ -1,6 +1,7 @@
 """What a statistic must satisfy to generate normalization equivariance, checked on examples."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -141,10 +142,10 @@ def _check_blocks(
                 _check_constant(name, _over_blocks(statistic, np.full_like(image, c), rows), c)
 
 
-def _over_blocks(statistic: Statistic, image: np.ndarray, rows: int | None) -> Statistics:
+def _over_blocks(statistic: Any, image: np.ndarray, rows: int | None) -> Statistics:
     """The statistic of an image f32[H, W, C] by its passes, as two float32."""
     found = statistic.over_blocks(Blocks(image, np.asarray, rows))
-    return Statistics(*(np.float32(part) for part in found))
+    return Statistics(*(jnp.float32(part) for part in found))
 
 
 def _check_constant(name: str, found: Statistics, c: float) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax.statistics.base import Statistic, Statistics, has_unit_noise, symmetry_of
 from wne_jax.statistics.blocks import Blocks
-from wne_jax.statistics.mean_std import floored, mean_std
+from wne_jax.statistics.mean_std import floored, floored_over_blocks, mean_std
 
 
 def fixed(stats: Statistics, *, like: Statistic = mean_std) -> Statistic:
@@ -60,8 +59,9 @@ class _Fixed:
     ) -> Statistics:
         return self.stats
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
-        return self.stats
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
+        location, scale = self.stats
+        return location.item(), scale.item()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,8 @@ class _FixedNoise:
         stats = mean_std(y, axes=axes, where=where)
         return floored(stats, self._raw(stats.scale))
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
-        with jax.enable_x64(True):
-            mean, std = mean_std.over_blocks(blocks)
-            scale = self._raw(std.reshape(1, 1)).reshape(())
-            return floored(Statistics(mean, std), scale)
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
+        return floored_over_blocks(blocks, float(jnp.reshape(jnp.asarray(self.sigma), ())))
 
     def with_noise(self, sigma: ArrayLike) -> Statistic:
         """Another level in place of this one."""

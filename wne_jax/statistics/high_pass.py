@@ -54,7 +54,7 @@ class HighPass:
         power = sum_valid(jnp.square(detail), axes, valid) / count
         return floored(whole, sqrt_from_zero(power))
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """One pass for the mean square, one for the moments."""
         if max(blocks.shape[:2]) == 1:
             return floored_over_blocks(blocks, 0.0)

@@ -30,11 +30,12 @@ class MeanStd:
         """The moments of every instance."""
         return moments(y, axes=axes, where=where).statistics
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """The moments of the blocks, merged at the precision at which they are found: one pass."""
         parts = [_moments(block) for block in blocks]
         with jax.enable_x64(True):
-            return functools.reduce(merge, parts).statistics
+            mean, std = functools.reduce(merge, parts).statistics
+            return float(mean), float(std)
 
 
 mean_std = MeanStd()
@@ -51,10 +52,12 @@ def floored(mean_and_std: Statistics, raw: Array) -> Statistics:
     return Statistics(mean, jnp.where(std > 0, jnp.maximum(raw, FLOOR * std), 0))
 
 
-def floored_over_blocks(blocks: Blocks, raw: float) -> Statistics:
+def floored_over_blocks(blocks: Blocks, raw: float) -> tuple[float, float]:
     """`floored` by the mean and standard deviation of all blocks."""
     with jax.enable_x64(True):
-        return floored(mean_std.over_blocks(blocks), jnp.float64(raw))
+        mean_and_std = Statistics(*map(jnp.float64, mean_std.over_blocks(blocks)))
+        mean, scale = floored(mean_and_std, jnp.float64(raw))
+        return float(mean), float(scale)
 
 
 def _moments(block: np.ndarray) -> Moments:

@@ -30,11 +30,12 @@ class MedianMad:
         whole = mean_std(y, axes=axes, where=where)
         return floored(whole, deviation)._replace(location=centre)
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """Two passes for either median, one for the moments."""
         centre = np.float32(median_of_parts(lambda: iter(blocks)))
         deviation = median_of_parts(lambda: (np.abs(block - centre) for block in blocks))
-        return floored_over_blocks(blocks, deviation / NORMAL_MAD)._replace(location=centre)
+        _, scale = floored_over_blocks(blocks, deviation / NORMAL_MAD)
+        return float(centre), scale
 
 
 median_mad = MedianMad()

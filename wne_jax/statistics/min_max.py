@@ -27,11 +27,11 @@ class MinMax:
         some = count_valid(y, axes, where) > 0
         return Statistics(jnp.where(some, low, 0), jnp.where(some, high - low, 0))
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """One pass."""
         extremes = [(block.min(), block.max()) for block in blocks]
         low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-        return Statistics(low, high - low)
+        return float(low), float(high - low)
 
 
 min_max = MinMax()

@@ -42,7 +42,7 @@ class HaarMad:
         y, axes, where = prepare(y, axes, where)
         return floored(mean_std(y, axes=axes, where=where), _haar_noise(y, axes, where))
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """Two passes for the median, one for the moments."""
         return floored_over_blocks(blocks, sigma_over_blocks(blocks))
 

@@ -31,9 +31,9 @@ class RootMeanSquare:
         power = sum_valid(jnp.square(y), axes, where) / count
         return Statistics(jnp.zeros_like(power), sqrt_from_zero(power))
 
-    def over_blocks(self, blocks: Blocks) -> Statistics:
+    def over_blocks(self, blocks: Blocks) -> tuple[float, float]:
         """One pass."""
-        return Statistics(0.0, by_blocks.root_mean_square(iter(blocks)))
+        return 0.0, by_blocks.root_mean_square(iter(blocks))
 
 
 root_mean_square = RootMeanSquare()

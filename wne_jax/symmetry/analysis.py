@@ -9,13 +9,13 @@ $$\Delta = \|T(y) - \tilde x\|_2, \qquad \mathbb E[\Delta^2] \approx \frac{d}{1 
 for white noise, d entries, and mean and standard deviation.
 
 **Proposition (the normalized problem does not know sigma).** Let $y = x + \sigma n$, and let $(\mu, s)$ be
-any pair of statistics. For $a > 0$ and any $b$, the instance $(a x + b,\, a \sigma)$ with the same $n$ is
+any statistic. For $a > 0$ and any $b$, the instance $(a x + b,\, a \sigma)$ with the same $n$ is
 $a y + b$. Its $T(y)$, its $\tilde x$ and its $\Delta$ are the same, and so is the error
 $\|g(T(y)) - \tilde x\|$ of every normalization-equivariant $f$. So all of these are functions of
 $(x - \mu(x)) / \sigma$ and $n$, that is of the normalized clean image, of the SNR and of $n$: sigma takes
 part in them through the SNR alone.
 *Proof.* $T(a y + b) = T(y)$, and $(a v + b - \mu(a y + b)) / s(a y + b) = (v - \mu(y)) / s(y)$ for any $v$,
-by the contract of the pair: $v = x$ is the target, $v = f(y)$ the estimate. For the last claim take
+by the contract of the statistic: $v = x$ is the target, $v = f(y)$ the estimate. For the last claim take
 $a = 1 / \sigma$ and $b = -\mu(x) / \sigma$.
 
 Networks are plain functions of arrays `[B, ..., C]` here, and an instance is one of a batch.
@@ -63,7 +63,7 @@ def normalized_problem(
     Args:
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape, in the same units.
-        statistics: The pair that is removed; see `wne_jax.statistics`.
+        statistics: The statistic that is removed; see `wne_jax.statistics`.
 
     Returns:
         T(y), the target and the statistics.
@@ -85,7 +85,7 @@ def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = me
     Args:
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape.
-        statistics: The pair that is removed.
+        statistics: The statistic that is removed.
 
     Returns:
         One value an instance, `[B]`; 0 for a constant noisy image, which has no coordinates.
@@ -196,7 +196,7 @@ def normalized_error(
         f: A denoiser, of arrays `[B, ..., C]`; its estimate is not clipped.
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape.
-        statistics: The pair that makes the coordinates.
+        statistics: The statistic that makes the coordinates.
 
     Returns:
         Decibels, `[B]`: more is better; infinite for a constant noisy image, which has no coordinates.

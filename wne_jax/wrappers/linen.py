@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax.outputs import Output
-from wne_jax.statistics import Statistic, mean_std, root_mean_square
+from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of
 from wne_jax.transforms import Anchor, Prediction, wrap
 from wne_jax.wrappers.base import Wrapper
 
@@ -28,7 +28,7 @@ class WNE(Wrapper):
 
     Attributes:
         backbone: The module to wrap. Its first argument is the array `[B, ..., C]`.
-        statistics: The pair of statistics to remove; see `wne_jax.statistics`.
+        statistics: The statistic to remove; see `wne_jax.statistics`.
         axes: Axes to pool (default: all but the batch).
         output: How what the backbone returns follows the input: "value", "difference", "variance",
             "invariant", or a pytree of these; see `wne_jax.outputs`.
@@ -162,7 +162,7 @@ def symmetry(model: nn.Module) -> Symmetry:
     if isinstance(model, WNE):
         if model.output != "value":
             return "none"
-        return "scale" if model.statistics is root_mean_square else "normalization"
+        return symmetry_of(model.statistics)
     by_mode: dict[str, Symmetry] = {
         "scale-equivariant": "scale",
         "normalization-equivariant": "normalization",

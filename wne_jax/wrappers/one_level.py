@@ -27,7 +27,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
-from wne_jax.statistics import estimate_sigma, haar_mad
+from wne_jax.statistics import estimate_sigma, takes_noise
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Wrapper
 from wne_jax.wrappers.linen import WNE
@@ -159,6 +159,6 @@ def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
     backbone = getattr(model, "backbone", model)
     if getattr(backbone, "conditioned", False) or isinstance(backbone, OneLevel):
         return "argument"
-    if isinstance(model, WNE) and model.statistics is haar_mad:
+    if isinstance(model, WNE) and takes_noise(model.statistics):
         return "statistics"
     return None
