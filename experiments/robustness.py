@@ -1,139 +1,158 @@
 """Networks trained at one noise level, tested at all the others: PSNR and SSIM, over the published curves.
 
 Saied & Fleuret (2026), Figures 3, 4, 10 and 12 to 16. On Set12 their PSNR is drawn behind ours, and stands
-beside it in the tables; where their sweep lacks a level it is interpolated (`_sweeps.published_at`). SSIM is
-published as curves alone. `wne-capped` is ours.
+beside it in the tables; where their sweep lacks a level it is interpolated (`published.between_levels`). SSIM
+is published as curves alone. `wne-wiener-cap` is ours.
 
     python -m experiments.robustness
-    WNE_DATA=... python -m experiments.robustness --preset small --runs experiments/results/trained
-    WNE_DATA=... python -m experiments.robustness --preset paper --backbone swinir
+    WNE_DATA=... python -m experiments.robustness --preset small --networks experiments/results/networks
+    WNE_DATA=... python -m experiments.robustness --preset paper --backbone swinir --arms baseline wne
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import jax
 
-from experiments import _cli, _comparison, _sweeps
-from experiments._arms import Arm
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    against_first,
+    earlier_records,
+    find_or_train,
+    notes,
+    other_trainings,
+    published,
+    results_folder,
+    run,
+    tables,
+    together,
+    without,
+    write_table,
+)
+from wne_jax.cli.noise_levels import Level
+from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import quality_sweep
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.tables import View, label
+from wne_jax.inference.denoiser import Denoiser
 
-Network = Literal["dncnn", "swinir"]
+Key = tuple[Arm, Level]
+"""A network of the experiment: an arm at a training level."""
 
-ARMS: dict[Network, tuple[Arm, ...]] = {
-    "dncnn": ("baseline", "se-arch", "ne-arch", "wne", "wne-capped"),
-    "swinir": ("baseline", "wne"),
-}
-"""What is compared if nothing else is asked for; the equivariant architectures bring a FDnCNN."""
+VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset", "model", "trained"))
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
     """Options of the command line."""
 
-    levels_255: tuple[float, ...] = (10.0, 25.0, 50.0)
-    """Training noise levels in 8-bit units."""
-    backbone: Network = "dncnn"
-    """The network inside."""
-    arms: tuple[Arm, ...] | None = None
-    """What is trained and compared; by default those of the figures."""
-    workdir: Path | None = None
-    """Folder for everything that is written; by default runs/robustness, for SwinIR with -swinir added."""
+    NAME = "robustness"
+
+    arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap")
+    train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
 
     @property
-    def folder(self) -> Path:
-        """The folder."""
-        return self.workdir or _sweeps.folder_of("robustness", self.backbone)
-
-    @property
-    def compared(self) -> tuple[Arm, ...]:
-        """The arms."""
-        return self.arms or ARMS[self.backbone]
+    def name(self) -> str:
+        """The name of the default folder: each backbone has its own."""
+        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{self.backbone}"
 
 
-def compare(options: Options, records: list[dict[str, Any]], name: str) -> list[_comparison.Cell]:
-    """The cells of one test set."""
-    cells = []
-    for level in options.levels_255:
-        rows = [r for r in records if (r["set"], r["trained_255"]) == (name, level)]
-        where = f"{name}, {options.backbone} trained at {level:g}"
-        shown = {"arms": options.compared, "levels": options.shown(level)}
-        curve = _sweeps.published_curve(f"{options.backbone}_sigma{level:g}", name)
-        cells += _sweeps.level_cells(f"PSNR (dB), {where}", rows, "psnr", published=curve, **shown)
-        cells += _sweeps.level_cells(f"SSIM, {where}", rows, "ssim", **shown)
-    return cells
+def wanted(options: Options) -> Wanted[Key]:
+    """The networks, by arm and training level; the equivariant architectures bring a FDnCNN."""
+    return {
+        (arm, level): (arm, options.config(arm, level, backbone=options.backbone))
+        for level in options.train_sigmas_255
+        for arm in options.arms
+    }
 
 
-def draw(options: Options, records: list[dict[str, Any]], source: dict[str, Any]) -> None:
-    """A figure for each measure, test set and training level."""
-    for name, level in dict.fromkeys((r["set"], r["trained_255"]) for r in records):
-        rows = [r for r in records if (r["set"], r["trained_255"]) == (name, level)]
-        curve = _sweeps.published_curve(f"{options.backbone}_sigma{level:g}", name)
-        for value, published in (("psnr", curve), ("ssim", [])):
-            figure = plotting.sweep_curves(
-                rows,
-                train_sigma_255=(level,),
-                value=value,
-                published=published,
-                models=options.compared,
-                title=f"{name}, {options.backbone} trained at {level:g}",
-            )
-            path = options.folder / f"{value}-{name}-{options.backbone}-{level:g}.png"
-            plotting.save(figure, path, source)
+def curve(options: Options, dataset: str, trained: Sequence[float]) -> list[Record]:
+    """The published PSNR at a training level."""
+    return published.curve(f"{options.backbone}_sigma{label(tuple(trained))}", dataset)
+
+
+def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
+    """The places of the tables, with what is published there."""
+    return [
+        cell
+        for metric, unit in (("psnr", "dB"), ("ssim", None))
+        for dataset in datasets
+        for level in options.train_sigmas_255
+        for cell in published.cells(
+            curve(options, dataset, level) if metric == "psnr" else [],
+            options.arms,
+            options.shown(level),
+            experiment=options.NAME, metric=metric, unit=unit, dataset=dataset,
+            degradation="gaussian", model=options.backbone, trained=level,
+        )
+    ]  # fmt: skip
+
+
+def measure(
+    options: Options, denoisers: Mapping[Key, Denoiser], sets: Mapping[str, list[NamedImage]]
+) -> list[Record]:
+    """PSNR and SSIM of every network at all test levels."""
+    records, key = [], jax.random.key(options.seed + 1)
+    for level in options.train_sigmas_255:
+        functions = {a: d.function for (a, trained), d in denoisers.items() if trained == level}
+        for name, images in sets.items() if functions else ():
+            records += sweep(
+                functions, images, options.levels(level), key, measures=("psnr", "ssim"),
+                repeats=options.draws, experiment=options.NAME, dataset=name,
+                model=options.backbone, trained=level,
+            )  # fmt: skip
+    return records
+
+
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """A figure for each metric, test set and training level."""
+    measured = [r for r in records if r.value is not None]
+    for (metric, name, trained), rows in split_by(
+        measured, ["metric", "dataset", "trained"]
+    ).items():
+        theirs = curve(options, name, trained) if metric == "psnr" else []
+        figure = plotting.quality_curves(
+            [*rows, *theirs], metric, trained=trained, arms=options.arms,
+            title=f"{name}, {options.backbone} trained at {label(trained)}",
+        )  # fmt: skip
+        path = out.path / f"{metric}-{name}-{options.backbone}-{label(trained)}.png"
+        plotting.save(figure, path, out.source)
 
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, compare, draw."""
-    sets, key = options.sets(), jax.random.key(options.seed + 1)
-    wanted = {
-        _sweeps.at(arm, level): (arm, options.config(arm, level, backbone=options.backbone))
-        for level in options.levels_255
-        for arm in options.compared
-    }
-    denoisers, source = _sweeps.trained(options, wanted, options.folder)
-    _comparison.clear(options.folder, "quality.csv", "psnr-*.png", "ssim-*.png")
-
-    records: list[dict[str, Any]] = []
-    for level in options.levels_255:
-        functions = _sweeps.functions_at(denoisers, options.compared, level)
-        for name, images in sets.items() if functions else ():
-            swept = quality_sweep(
-                functions, images, options.levels(level), key, repeats=options.sizes.repeats
-            )
-            records += [{"set": name, "trained_255": level} | record for record in swept]
-    if records:
-        results.write_csv(records, options.folder / "quality.csv")
-    cells = [cell for name in sets for cell in compare(options, records, name)]
-    _comparison.write(cells, options.folder)
-    draw(options, records, source)
-
-    psnr, ssim = ([c for c in cells if c["result"].startswith(v)] for v in ("PSNR", "SSIM"))
-    tables = _comparison.tables(psnr) | _comparison.tables(ssim, form=".3f")
-    _sweeps.write_table(
-        options.folder,
-        "Trained at one noise level, tested at all (columns, in 8-bit units)",
-        tables | _sweeps.notes(cells, *_sweeps.other_trainings(options.compared)),
-        dict(wanted.values()),
-        source,
-    )
-    print("\n" + _summary(options, psnr))
+    earlier, runs = earlier_records(options), wanted(options)
+    sets = options.sets()
+    denoisers = find_or_train(options, without(runs, {(r.arm, r.trained) for r in earlier}))
+    with results_folder(options) as out:
+        found = cells(options, list(sets))
+        records = together(found, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        draw(options, records, out)
+        shown = [r for r in records if r.arm != INPUT and r.level in options.shown(r.trained)]
+        sections = tables(shown, VIEW) | notes(found, *other_trainings(options.arms))
+        title = "Trained at one noise level, tested at all (columns, in 8-bit units)"
+        write_table(out, title, sections, dict(runs.values()))
+    print("\n" + _summary(options, records))
 
 
-def _summary(options: Options, cells: list[_comparison.Cell]) -> str:
+def _summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words: the lowest and the highest level, against the first arm."""
-    lines = [f"Mean PSNR ({options.compared[0]} in dB, the others against it):"]
-    for result in dict.fromkeys(c["result"] for c in cells):
-        of_result = [c for c in cells if c["result"] == result]
-        lines.append(f"  {result}:")
-        for column in (of_result[0]["column"], of_result[-1]["column"]):
-            ours = {c["row"]: c["ours"] for c in of_result if c["column"] == column}
-            lines.append(f"    sigma {column}: {_sweeps.against_first(ours)}")
+    lines = [f"Mean PSNR ({options.arms[0]} in dB, the others against it):"]
+    psnr = [r for r in records if r.metric == "psnr"]
+    for (name, trained), rows in split_by(psnr, ["dataset", "trained"]).items():
+        means, shown = mean_over(rows, by=["arm", "level"]), options.shown(trained)
+        lines.append(f"  {name}, trained at {label(trained)}:")
+        for level in (shown[0], shown[-1]):
+            values = {arm: means.get((arm, level)) for arm in options.arms}
+            lines.append(f"    sigma {level:g}: {against_first(values)}")
     lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

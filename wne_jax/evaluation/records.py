@@ -213,7 +213,6 @@ def _hashable(value: Any) -> Any:
 
 # What the experiments' older tables, with columns of their own, are written and read with.
 from wne_jax.evaluation.provenance import footer, provenance, write_json  # noqa: E402, F401
-from wne_jax.evaluation.tables import markdown_table  # noqa: E402
 
 
 def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -271,6 +270,8 @@ def pivot_table(
         |---|---|---|
         | wne | 34.00 | 30.50 |
     """
+    from wne_jax.evaluation.tables import markdown_table
+
     means = mean_over(records, value, by=[rows, columns])
     row_names = list(dict.fromkeys(record[rows] for record in records))
     column_names = list(dict.fromkeys(record[columns] for record in records))

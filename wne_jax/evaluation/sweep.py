@@ -1,13 +1,13 @@
-"""How a denoiser fares: PSNR, SSIM and the equivariance defect over noise levels, images and repeats.
+"""How a denoiser fares: quality and the equivariance defect over noise levels, images and repeats.
 
-Every sweep takes named functions f32[B, H, W, C] -> f32[B, H, W, C], already compiled (`Denoiser.function`
-is), and returns one record for each image, level, repeat and model. A function whose attribute
-`conditioned` is true is called with the level as second argument. Noise is keyed by the image's name,
-the level and the repeat, never by the model, so that all models see the same pixels and a subset of a sweep
+`sweep` takes named functions f32[B, H, W, C] -> f32[B, H, W, C], already compiled (`Denoiser.function` is),
+and returns one record for each image, level, repeat, function and measure. A function whose attribute
+`conditioned` is true is called with the level as second argument. Noise is keyed by the image's name, the
+level and the repeat, never by the function, so that all of them see the same pixels and a subset of a sweep
 has the numbers of the whole, to rounding. Images of one size go together: each size compiles once.
 
-Two degradations stand where noise does, without a key: "jpeg" and "quantize". Their level, in the same column
-`sigma_255`, is the quality and the number of values.
+Two degradations stand where noise does, without a key: "jpeg", whose level is its quality, and "quantize",
+whose level is the number of values.
 """
 
 import zlib
@@ -23,263 +23,233 @@ from jax import Array
 from tqdm import tqdm
 
 from wne_jax.data.sources import NamedImage
+from wne_jax.evaluation.records import INPUT, Record
 from wne_jax.images import metrics
 from wne_jax.images.degradations import DEGRADATIONS, NOISES
 from wne_jax.images.units import to_unit
 from wne_jax.symmetry.equivariance import normalization_defect
 
 Denoise = Callable[..., Array]
-Measure = Callable[[Array, Array], Array]
-Record = dict[str, Any]
 
-PSNR_AND_SSIM: Mapping[str, Measure] = {"psnr": metrics.psnr, "ssim": metrics.ssim}
-"""What `quality_sweep` measures if nothing else is asked for."""
+
+class Quality(NamedTuple):
+    """A measure of an image beside the clean one: the estimate, clipped to [0, 1], or the input as it is.
+
+    Attributes:
+        metric: Its name.
+        function: Of image and clean image, f32[B, H, W, C] each; it can be compiled, and returns f32[B].
+        unit: Its unit, None for a plain number.
+    """
+
+    metric: str
+    function: Callable[[Array, Array], Array]
+    unit: str | None = None
+
+
+class Defect(NamedTuple):
+    """How far a function is from f(a y + b) = a f(y) + b: relative L2, of the estimate as it is.
+
+    Attributes:
+        samples: Draws of a and b, over which the mean is taken.
+    """
+
+    samples: int = 8
+    metric: str = "defect"
+    unit: None = None
+
+
+Measure = Quality | Defect
+
+MEASURES: dict[str, Measure] = {
+    "psnr": Quality("psnr", metrics.psnr, "dB"),
+    "ssim": Quality("ssim", metrics.ssim),
+    "defect": Defect(),
+}
+"""Measures by the names that `sweep` takes."""
 
 BATCH_PIXELS = 2**20
-"""Images go through a model together up to about this many pixels."""
+"""Images go through a function together up to about this many pixels."""
 
 
-class _NoisyBatch(NamedTuple):
+class _Batch(NamedTuple):
     names: list[str]
-    sigma_255: float
+    level: float
     repeat: int
     keys: Array
     noisy: Array
     clean: Array
 
 
-def psnr_sweep(
-    denoisers: Mapping[str, Denoise],
+def sweep(
+    functions: Mapping[str, Denoise],
     images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
+    levels: Sequence[float],
     key: Array,
     *,
+    measures: Sequence[str | Measure] = ("psnr",),
+    degradation: str = "gaussian",
     repeats: int = 1,
-    noise: str = "gaussian",
     progress: bool = True,
+    **columns: Any,
 ) -> list[Record]:
-    """PSNR of noisy input and of every model's estimate.
-
-    The noisy input is not clipped; the estimate is clipped to [0, 1], as in Saied & Fleuret (2026).
+    """Measure functions on degraded images, each estimate computed once.
 
     Args:
-        denoisers: Models by name.
+        functions: Denoisers by name, which stands in the column `arm`.
         images: Clean images.
-        sigmas_255: Noise levels, in 8-bit units; of "jpeg" and "quantize" whole numbers.
+        levels: Noise levels in 8-bit units; for "jpeg" and "quantize" whole numbers.
         key: Random key.
+        measures: Names in `MEASURES`, or one's own.
+        degradation: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
         repeats: Noise draws for each image and level.
-        noise: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
         progress: Show a bar.
+        **columns: Further columns of the records: `experiment` (else "sweep"), `dataset`, `trained`, `model`.
 
     Returns:
-        Records with `image, sigma_255, repeat, model, input_psnr, psnr` (dB).
+        Records, those of the input (the arm "input") before those of the functions.
 
     Raises:
-        ValueError: An unknown noise, a level that it cannot have, or a conditioned model where the level is
-            no noise level.
+        ValueError: An unknown measure or degradation, a level that it cannot have, a conditioned function
+            where the level is no noise level, or the defect of one: its level would change with a.
+
+    Example:
+        >>> image = NamedImage("flat", np.full((8, 8, 1), 128, np.uint8))
+        >>> records = sweep({"same": lambda y: y}, [image], [25], jax.random.key(0), progress=False)
+        >>> [(r.arm, r.metric, r.level, round(r.value)) for r in records]
+        [('input', 'psnr', 25.0, 20), ('same', 'psnr', 25.0, 20)]
     """
-    return _metric_sweep({"psnr": metrics.psnr}, denoisers, images, sigmas_255, key,
-                         repeats=repeats, noise=noise, progress=progress)  # fmt: skip
-
-
-def ssim_sweep(
-    denoisers: Mapping[str, Denoise],
-    images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
-    key: Array,
-    *,
-    repeats: int = 1,
-    noise: str = "gaussian",
-    progress: bool = True,
-) -> list[Record]:
-    """SSIM of noisy input and of every model's clipped estimate; arguments as `psnr_sweep`.
-
-    Returns:
-        Records with `image, sigma_255, repeat, model, input_ssim, ssim`.
-    """
-    return _metric_sweep({"ssim": metrics.ssim}, denoisers, images, sigmas_255, key,
-                         repeats=repeats, noise=noise, progress=progress)  # fmt: skip
-
-
-def quality_sweep(
-    denoisers: Mapping[str, Denoise],
-    images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
-    key: Array,
-    *,
-    measures: Mapping[str, Measure] = PSNR_AND_SSIM,
-    repeats: int = 1,
-    noise: str = "gaussian",
-    progress: bool = True,
-) -> list[Record]:
-    """Several measures of the same estimates, each computed once; arguments as `psnr_sweep`.
-
-    Args:
-        denoisers: Models by name.
-        images: Clean images.
-        sigmas_255: Noise levels.
-        key: Random key.
-        measures: By name, functions of estimate and clean image, `f32[B, H, W, C]` each, that can be compiled
-            and return a value an image, `[B]`.
-        repeats: Noise draws for each image and level.
-        noise: What makes the images noisy.
-        progress: Show a bar.
-
-    Returns:
-        Records with `image, sigma_255, repeat, model` and, for each measure, `input_NAME` of the noisy input
-        and `NAME` of the clipped estimate.
-    """
-    return _metric_sweep(measures, denoisers, images, sigmas_255, key,
-                         repeats=repeats, noise=noise, progress=progress)  # fmt: skip
-
-
-def defect_sweep(
-    denoisers: Mapping[str, Denoise],
-    images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
-    key: Array,
-    *,
-    repeats: int = 1,
-    noise: str = "gaussian",
-    samples: int = 8,
-    progress: bool = True,
-) -> list[Record]:
-    """The normalization-equivariance defect on noisy images; arguments as `psnr_sweep`.
-
-    Estimates are not clipped here, which would be no equivariant step.
-
-    Returns:
-        Records with `image, sigma_255, repeat, model, defect`, the mean over `samples` draws of a and b.
-
-    Raises:
-        ValueError: What `psnr_sweep` refuses, and conditioned models: their level would change with a.
-    """
-    if told := [name for name, f in denoisers.items() if getattr(f, "conditioned", False)]:
-        raise ValueError(f"the defect is of blind denoisers; {', '.join(told)} is told the level")
+    chosen = [_measure(measure) for measure in measures]
+    if any(isinstance(measure, Defect) for measure in chosen):
+        _refuse_conditioned(functions)
+    of_input, of_estimate = _compiled(chosen), _compiled(chosen, clip=True)
+    columns = {"experiment": "sweep", "degradation": degradation} | columns
+    label = ", ".join(measure.metric for measure in chosen)
     records = []
-    for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, "defect"):
-        for model, denoise in denoisers.items():
-            f = _at_level(denoise, batch.sigma_255, noise)
-            for i, name in enumerate(batch.names):
-                key_action = jax.random.fold_in(batch.keys[i], 1)
-                value = normalization_defect(f, batch.noisy[i : i + 1], key_action, samples=samples)
-                records.append(_place(batch, name) | {"model": model, "defect": float(value[0])})
+    for batch in _batches(images, levels, key, repeats, degradation, progress, label):
+        found = [(INPUT, m, of(batch.noisy, batch.clean)) for m, of in of_input.items()]
+        for arm, denoise in functions.items():
+            f = _at_level(denoise, batch.level, degradation)
+            estimate = f(batch.noisy) if of_estimate else None
+            found += [(arm, m, of(estimate, batch.clean)) for m, of in of_estimate.items()]
+            found += [(arm, m, _defects(f, batch, m)) for m in chosen if isinstance(m, Defect)]
+        records += [
+            Record(metric=m.metric, unit=m.unit, image=image, level=batch.level, arm=arm,
+                   repeat=batch.repeat, value=float(value), **columns)
+            for arm, m, values in found
+            for image, value in zip(batch.names, np.asarray(values))
+        ]  # fmt: skip
     return records
 
 
 def noisy_and_clean(
-    image: NamedImage, sigma_255: float, key: Array, *, repeat: int = 0, noise: str = "gaussian"
+    image: NamedImage, level: float, key: Array, *, repeat: int = 0, degradation: str = "gaussian"
 ) -> tuple[Array, Array]:
     """One image of a sweep by itself: the noise that the sweep with this key draws for it.
 
     Args:
         image: Clean image.
-        sigma_255: Noise level, in 8-bit units.
+        level: Noise level, in 8-bit units.
         key: Random key of the sweep.
         repeat: Which draw.
-        noise: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
+        degradation: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
 
     Returns:
         Noisy and clean image, f32[1, H, W, C] each.
 
     Raises:
-        ValueError: An unknown noise, or a level that it cannot have.
+        ValueError: An unknown degradation, or a level that it cannot have.
     """
     clean = jnp.asarray(to_unit(image.pixels))[None]
-    corrupt = _corruption(noise, [sigma_255])
-    return corrupt(_key(key, image.name, sigma_255, repeat)[None], clean, sigma_255), clean
+    degrade = _degrader(degradation, [level])
+    return degrade(_key(key, image.name, level, repeat)[None], clean, level), clean
 
 
-def _metric_sweep(
-    measures: Mapping[str, Measure],
-    denoisers: Mapping[str, Denoise],
-    images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
-    key: Array,
-    *,
-    repeats: int,
-    noise: str,
-    progress: bool,
-) -> list[Record]:
-    of_input = {name: jax.jit(measure) for name, measure in measures.items()}
-    of_estimate = {name: jax.jit(_clipped(measure)) for name, measure in measures.items()}
-    records = []
-    label = ", ".join(measures)
-    for batch in _noisy_batches(images, sigmas_255, key, repeats, noise, progress, label):
-        before = {n: np.asarray(f(batch.noisy, batch.clean)) for n, f in of_input.items()}
-        for model, denoise in denoisers.items():
-            estimate = _at_level(denoise, batch.sigma_255, noise)(batch.noisy)
-            after = {n: np.asarray(f(estimate, batch.clean)) for n, f in of_estimate.items()}
-            for i, image in enumerate(batch.names):
-                record = _place(batch, image) | {"model": model}
-                for name in measures:
-                    record |= {
-                        f"input_{name}": float(before[name][i]),
-                        name: float(after[name][i]),
-                    }
-                records.append(record)
-    return records
+def _measure(measure: str | Measure) -> Measure:
+    if not isinstance(measure, str):
+        return measure
+    if measure not in MEASURES:
+        raise ValueError(f"measures must be among {', '.join(MEASURES)}; not {measure!r}")
+    return MEASURES[measure]
 
 
-def _clipped(measure: Measure) -> Measure:
-    return lambda estimate, clean: measure(jnp.clip(estimate, 0, 1), clean)
+def _refuse_conditioned(functions: Mapping[str, Denoise]) -> None:
+    if told := [name for name, f in functions.items() if getattr(f, "conditioned", False)]:
+        raise ValueError(
+            f"the defect is that of blind denoisers; {', '.join(told)} takes the noise level"
+        )
 
 
-def _at_level(denoise: Denoise, sigma_255: float, noise: str) -> Callable[[Array], Array]:
+def _compiled(
+    measures: Sequence[Measure], *, clip: bool = False
+) -> dict[Quality, Callable[[Array, Array], Array]]:
+    """The measures of an image beside the clean one, compiled."""
+
+    def make(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+        return jax.jit(lambda x, clean: function(jnp.clip(x, 0, 1) if clip else x, clean))
+
+    return {m: make(m.function) for m in measures if isinstance(m, Quality)}
+
+
+def _defects(f: Callable[[Array], Array], batch: _Batch, measure: Defect) -> list[float]:
+    """The defect on each image of a batch by itself."""
+    values = []
+    for i in range(len(batch.names)):
+        y, key = batch.noisy[i : i + 1], jax.random.fold_in(batch.keys[i], 1)
+        values.append(float(normalization_defect(f, y, key, samples=measure.samples)[0]))
+    return values
+
+
+def _at_level(denoise: Denoise, level: float, degradation: str) -> Callable[[Array], Array]:
     """The denoiser as a function of the image alone."""
     if getattr(denoise, "conditioned", False):
-        if noise in DEGRADATIONS:
+        if degradation in DEGRADATIONS:
             raise ValueError(
-                f"noise is {noise!r}, which has no noise level that a conditioned denoiser could be told"
+                f"degradation is {degradation!r}, which has no noise level for a conditioned denoiser"
             )
-        return lambda y: denoise(y, sigma_255 / 255)
+        return lambda y: denoise(y, level / 255)
     return denoise
 
 
-def _place(batch: _NoisyBatch, image: str) -> Record:
-    return {"image": image, "sigma_255": batch.sigma_255, "repeat": batch.repeat}
-
-
-def _noisy_batches(
+def _batches(
     images: Sequence[NamedImage],
-    sigmas_255: Sequence[float],
+    levels: Sequence[float],
     key: Array,
     repeats: int,
-    noise: str,
+    degradation: str,
     progress: bool,
     label: str,
-) -> Iterator[_NoisyBatch]:
+) -> Iterator[_Batch]:
     """Noisy images by size, level and repeat, with a progress bar over them."""
     chunks = list(_chunks(images))
-    corrupt = _corruption(noise, sigmas_255)
+    degrade = _degrader(degradation, levels)
     with tqdm(
-        total=len(chunks) * len(sigmas_255) * repeats,
+        total=len(chunks) * len(levels) * repeats,
         desc=label,
         unit="batch",
         disable=not progress,
     ) as bar:
         for names, clean in chunks:
-            for sigma_255 in sigmas_255:
+            for level in levels:
                 for repeat in range(repeats):
-                    keys = jnp.stack([_key(key, name, sigma_255, repeat) for name in names])
+                    keys = jnp.stack([_key(key, name, level, repeat) for name in names])
                     padded = jnp.concatenate(
                         [keys, jnp.repeat(keys[-1:], len(clean) - len(keys), 0)]
                     )
-                    noisy = corrupt(padded, clean, sigma_255)
-                    yield _NoisyBatch(names, sigma_255, repeat, padded, noisy, clean)
+                    noisy = degrade(padded, clean, level)
+                    yield _Batch(names, level, repeat, padded, noisy, clean)
                     bar.update()
 
 
-def _corruption(noise: str, sigmas_255: Sequence[float]) -> Callable[[Array, Array, float], Array]:
-    """What makes noisy images of keys [B], clean images [B, H, W, C] and a level, one of those given."""
-    if bad := [level for level in sigmas_255 if not 0 <= level < np.inf]:
+def _degrader(degradation: str, levels: Sequence[float]) -> Callable[[Array, Array, float], Array]:
+    """A function of keys [B], clean images [B, H, W, C] and one of the levels."""
+    if bad := [level for level in levels if not 0 <= level < np.inf]:
         raise ValueError(f"levels must be 0 or more and finite, not {bad[0]}")
-    if noise in DEGRADATIONS:
-        return lambda _, clean, level: _degrade(noise, clean, level)
-    if noise not in NOISES:
-        known = sorted(NOISES | DEGRADATIONS)
-        raise ValueError(f"noise must be one of {known}, not {noise!r}")
-    return lambda keys, clean, level: _draw(noise)(keys, clean, level / 255)
+    if degradation in DEGRADATIONS:
+        return lambda _, clean, level: _degrade(degradation, clean, level)
+    if degradation not in NOISES:
+        known = ", ".join(sorted(NOISES | DEGRADATIONS))
+        raise ValueError(f"degradation must be one of {known}; not {degradation!r}")
+    return lambda keys, clean, level: _draw(degradation)(keys, clean, level / 255)
 
 
 @cache
@@ -294,8 +264,8 @@ def _degrade(name: str, clean: Array, level: float) -> Array:
     return jnp.stack([jnp.asarray(DEGRADATIONS[name](x, int(level))) for x in np.asarray(clean)])
 
 
-def _key(key: Array, name: str, sigma_255: float, repeat: int) -> Array:
-    for part in (zlib.crc32(name.encode()), round(1000 * sigma_255), repeat):
+def _key(key: Array, name: str, level: float, repeat: int) -> Array:
+    for part in (zlib.crc32(name.encode()), round(1000 * level), repeat):
         key = jax.random.fold_in(key, part)
     return key
 
@@ -312,3 +282,19 @@ def _chunks(images: Sequence[NamedImage]) -> Iterator[tuple[list[str], Array]]:
             pixels = [to_unit(image.pixels) for image in chunk]
             pixels += [pixels[-1]] * (size - len(chunk))
             yield [image.name for image in chunk], jnp.asarray(np.stack(pixels))
+
+
+# What `experiments.noise2noise` and `experiments.sidd` are written with until they take `sweep`.
+PSNR_AND_SSIM = {"psnr": metrics.psnr, "ssim": metrics.ssim}
+
+
+def psnr_sweep(denoisers, images, sigmas_255, key, *, repeats=1):  # noqa: D103
+    records = sweep(denoisers, images, sigmas_255, key, repeats=repeats)
+    place = lambda r: {"image": r.image, "sigma_255": r.level, "repeat": r.repeat}  # noqa: E731
+    before = {(r.image, r.level, r.repeat): r.value for r in records if r.arm == INPUT}
+    return [
+        place(r)
+        | {"model": r.arm, "input_psnr": before[r.image, r.level, r.repeat], "psnr": r.value}
+        for r in records
+        if r.arm != INPUT
+    ]

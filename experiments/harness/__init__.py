@@ -1,0 +1,83 @@
+"""What experiments are made of: options, networks, folders of results, published figures, tables.
+
+| file | idea |
+|---|---|
+| `command.py` | `run`: read options, end a mistake in one line |
+| `options.py` | every option that two scripts share, declared once |
+| `folders.py` | `results_folder`: results are whole or not there; what `--resume` and `--overwrite` do |
+| `arms.py`, `sizes/` | what is trained: arms, and sizes with their command, expected figure and cost |
+| `networks.py` | trained networks: found again, trained if missing |
+| `images.py` | test images by the names of their sets |
+| `published.py` | the published figures of Saied & Fleuret (2026) |
+| `tables.py` | tables, notes and what the networks were trained with |
+| `timing.py`, `compilations.py` | times side by side; how often XLA compiles |
+
+A script is options over one of the bases, and a `main` that reads like its result:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Sweep):
+        NAME = "mine"
+
+    def main(options: Options) -> None:
+        denoisers = find_or_train(options, wanted(options))
+        with results_folder(options) as out:
+            records = sweep(...)
+            out.write(records)
+            write_table(out, "Mine", tables(records, VIEW), configs)
+"""
+
+from experiments.harness.arms import ARMS, Arm, Backbone, Size, run_config
+from experiments.harness.command import run
+from experiments.harness.folders import (
+    Folder,
+    earlier_records,
+    refuse_results,
+    results_folder,
+    together,
+)
+from experiments.harness.images import central, load_sets, set_name
+from experiments.harness.networks import Wanted, find_or_train, name_of, without
+from experiments.harness.options import Compared, Data, Networks, Results, Sweep
+from experiments.harness.sizes import PRESETS, Preset
+from experiments.harness.tables import (
+    against_first,
+    budgets,
+    notes,
+    other_trainings,
+    tables,
+    write_table,
+)
+
+__all__ = [
+    "ARMS",
+    "PRESETS",
+    "Arm",
+    "Backbone",
+    "Compared",
+    "Data",
+    "Folder",
+    "Networks",
+    "Preset",
+    "Results",
+    "Size",
+    "Sweep",
+    "Wanted",
+    "against_first",
+    "budgets",
+    "central",
+    "earlier_records",
+    "find_or_train",
+    "load_sets",
+    "name_of",
+    "notes",
+    "other_trainings",
+    "refuse_results",
+    "results_folder",
+    "run",
+    "run_config",
+    "set_name",
+    "tables",
+    "together",
+    "without",
+    "write_table",
+]

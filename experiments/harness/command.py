@@ -1,0 +1,52 @@
+"""What every experiment does at its two ends: read options, and end a mistake in one line."""
+
+import os
+import platform
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import tyro
+
+from experiments.harness.folders import refuse_results
+from experiments.harness.options import Results
+from wne_jax.cli.commands import MISTAKES, say
+from wne_jax.training import Diverged
+
+Options = TypeVar("Options", bound=Results)
+
+
+def run(main: Callable[[Options], None], options: type[Options], description: str) -> None:
+    """Parse the command line into `options` and call `main`.
+
+    A mistake exits with code 2 after one line. A folder that holds results is refused before anything is
+    computed, unless the options say what shall become of them.
+
+    Args:
+        main: The experiment.
+        options: Its options.
+        description: Its help text: the docstring of its module.
+    """
+    _cache_compilations()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written stays
+    warnings.showwarning = lambda message, *_, **__: say("note", message)
+    parsed = tyro.cli(options, description=description)
+    try:
+        if isinstance(parsed, Results):
+            refuse_results(parsed)
+        main(parsed)
+    except (*MISTAKES, AssertionError, Diverged) as error:
+        say("error", error)
+        sys.exit(2)
+
+
+def _cache_compilations() -> None:
+    """Keep compiled programs on disk, for this machine alone: another's CPU may not run them."""
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = caches / "wne_jax" / platform.node()
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,0 +1,149 @@
+"""The options of experiments, each declared once: one name has one meaning everywhere.
+
+A script's options are a frozen dataclass over the bases here. It gives a `NAME`, changes defaults where it has
+others (the help text stays that of the base), and adds what it alone has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from experiments.harness.arms import Arm, Backbone, Size, run_config
+from experiments.harness.images import load_sets
+from experiments.harness.sizes import PRESETS, Preset
+from wne_jax.cli import train as train_command
+from wne_jax.cli.noise_levels import Level, level_text
+from wne_jax.data import NamedImage
+from wne_jax.evaluation.tables import label
+from wne_jax.training import TrainConfig
+
+Stage = Literal["all", "train", "eval", "report"]
+
+SHOWN = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0)
+"""Test levels of the tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Where results go; the base of every experiment's options."""
+
+    NAME: ClassVar[str]
+    """The experiment's name, and that of its module."""
+
+    workdir: Path | None = None
+    """Folder for the results (default: a folder in runs that is called like the experiment)."""
+    overwrite: bool = False
+    """Replace the results that the folder holds, once the new ones are whole."""
+
+    @property
+    def name(self) -> str:
+        """The name of the default folder."""
+        return self.NAME
+
+    @property
+    def folder(self) -> Path:
+        """The folder for the results."""
+        return self.workdir or Path("runs", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where prepared datasets lie."""
+
+    data_dir: Path | None = None
+    """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
+    ~/tensorflow_datasets)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks(Data, train_command.Machine, Results):
+    """Trained networks: which, and where they are."""
+
+    preset: Size = "tiny"
+    """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
+    networks: Path = Path("runs/networks")
+    """Folder of trained networks: what is there is taken, what is missing is trained into it."""
+    data: str | None = None
+    """Training images: embedded, folder:PATH, tfds:NAME, ...; commas mix several (default: the preset's)."""
+    steps: int | None = None
+    """Training steps of each network (default: the preset's)."""
+    seed: int = 0
+    """Seed of initial parameters, crops and noise; noise of the test has the next one."""
+    stage: Stage = "all"
+    """Do one part only: train (networks alone), eval (train nothing: rows of missing networks stay empty), or
+    report (tables and figures anew, from the records)."""
+    resume: bool = False
+    """Go on with the results that the folder holds: keep them, and add what is missing."""
+
+    @property
+    def sizes(self) -> Preset:
+        """What the preset says."""
+        return PRESETS[self.preset]
+
+    def config(self, arm: Arm, level: Level | float, **changes) -> TrainConfig:
+        """The training run of an arm, see `harness.arms.run_config`."""
+        common = {"data": self.data, "steps": self.steps, "seed": self.seed}
+        return run_config(arm, self.preset, level, **(common | changes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Networks):
+    """Trained networks, tested on images over noise levels."""
+
+    test: tuple[str, ...] | None = None
+    """Test images, likewise; several sets may be named (default: the preset's)."""
+    test_sigmas_255: tuple[float, ...] | None = None
+    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
+    repeats: int | None = None
+    """Noise draws for each image and level (default: the preset's)."""
+
+    def sets(self) -> dict[str, list[NamedImage]]:
+        """The test images, by the names of their sets."""
+        return load_sets(self.test or self.sizes.test[:1], data_dir=self.data_dir)
+
+    @property
+    def draws(self) -> int:
+        """Noise draws for each image and level."""
+        return self.sizes.repeats if self.repeats is None else self.repeats
+
+    def levels(self, trained: Sequence[float]) -> list[float]:
+        """The levels of the test, those of training among them."""
+        levels = self.test_sigmas_255 or (*self.sizes.test_sigmas_255, *SHOWN)
+        return sorted({*levels, *trained} - {0.0})
+
+    def shown(self, trained: Sequence[float]) -> list[float]:
+        """The levels of the tables: all that were asked for, or few."""
+        levels = self.levels(trained)
+        return levels if self.test_sigmas_255 else [s for s in levels if s in (*SHOWN, *trained)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(Sweep):
+    """Arms of one backbone, trained at some levels."""
+
+    backbone: Backbone = "dncnn"
+    """Backbone of the networks."""
+    arms: tuple[Arm, ...] = ("baseline", "wne")
+    """Arms that are trained and compared."""
+    train_sigmas_255: tuple[Level, ...] = ((25.0,),)
+    """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55."""
+
+    @property
+    def trained(self) -> Level:
+        """The training level of an experiment that has one.
+
+        Raises:
+            ValueError: There are several.
+        """
+        if len(self.train_sigmas_255) != 1:
+            given = " ".join(map(level_text, self.train_sigmas_255)) or "none"
+            raise ValueError(
+                f"--train-sigmas-255: this experiment has one level, or one range LOW:HIGH; not {given}"
+            )
+        return self.train_sigmas_255[0]
+
+    @property
+    def at(self) -> str:
+        """The training level of an experiment that has one, in words."""
+        return label(self.trained)

@@ -1,0 +1,142 @@
+"""Tables of results as Markdown, and what stands around them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from experiments.harness.arms import ARMS, Arm
+from experiments.harness.folders import Folder
+from wne_jax._internal.files import write_atomically
+from wne_jax.data.mixtures import parse_mixture
+from wne_jax.data.sources import kind_of
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import NOT_RUN, Record
+from wne_jax.evaluation.tables import View, markdown
+from wne_jax.training import TrainConfig
+
+INTERPOLATED = (
+    "Published figures are read off the published sweep; at levels that it lacks they are interpolated, "
+    "linearly in the logarithm of sigma."
+)
+"""What stands below tables with figures of `published.between_levels`."""
+
+
+def tables(
+    records: Iterable[Record], view: View, *, shown: Sequence[float] | None = None
+) -> dict[str, str]:
+    """Markdown tables of records by their titles.
+
+    Args:
+        records: Records; those of the input are left out.
+        view: What the tables are, and their rows and columns.
+        shown: Levels that the tables have; None for all.
+
+    Example:
+        >>> place = dict(experiment="e", metric="psnr", unit="dB", dataset="Set12", trained=25, arm="wne")
+        >>> records = [Record(level=level, value=30, **place) for level in (5, 7, 10)]
+        >>> for title, table in tables(records, View(rows=("arm",)), shown=(5, 10)).items():
+        ...     print(title + "\\n" + table)
+        PSNR (dB), Set12, trained at 25
+        | | 5 | 10 |
+        |---|---|---|
+        | wne | 30.00 | 30.00 |
+    """
+    kept = [r for r in records if shown is None or r.level in shown]
+    return {title: markdown(table) for title, table in view.pivot(kept).items()}
+
+
+def other_trainings(arms: Iterable[Arm]) -> list[str]:
+    """What titles do not say: arms that are trained at levels of their own.
+
+    Example:
+        >>> other_trainings(["wne", "multi-noise"])
+        ['multi-noise is trained at 0 to 55, whatever the title says.']
+    """
+    own = {arm: ARMS[arm].get("train", {}).get("sigma_255") for arm in arms}
+    return [
+        f"{arm} is trained at {' to '.join(f'{sigma:g}' for sigma in levels)}, "
+        "whatever the title says."
+        for arm, levels in own.items()
+        if levels
+    ]
+
+
+def notes(records: Iterable[Record], *texts: str) -> dict[str, str]:
+    """A section of `table.md`: how its tables are to be read.
+
+    Args:
+        records: Those of the tables; where some are published, a note says how they are interpolated.
+        texts: Further notes, a sentence or more each.
+
+    Example:
+        >>> notes([], "Of two."), notes([])
+        ({'Notes': '- Of two.'}, {})
+    """
+    published = any(record.published is not None for record in records)
+    said = [*([INTERPOLATED] if published else []), *texts]
+    return {"Notes": "\n".join(f"- {text}" for text in said)} if said else {}
+
+
+def against_first(values: Mapping[str, float | None]) -> str:
+    """The first value, and what the others have more; those that are missing are left out.
+
+    Example:
+        >>> against_first({"baseline": 30.31, "wne": 30.18, "ne-arch": None})
+        'baseline 30.31, wne -0.13'
+    """
+    (first, reference), *others = values.items()
+    if reference is None:
+        return f"{first} not run"
+    gains = [f"{name} {value - reference:+.2f}" for name, value in others if value is not None]
+    return ", ".join([f"{first} {reference:.2f}", *gains])
+
+
+def budgets(configs: Mapping[str, TrainConfig]) -> str:
+    """What networks are trained with: a Markdown list, an item for each kind of training.
+
+    Example:
+        >>> from experiments.harness.arms import run_config
+        >>> text = budgets({arm: run_config(arm, "tiny", 25) for arm in ("baseline", "wne")})
+        >>> text.split(", gaussian")[0]
+        '- baseline, wne: dncnn (depth 6, features 32), 750 steps of 16 crops 40x40 of embedded'
+        >>> budgets({"wne-wiener-cap": run_config("wne-wiener-cap", "tiny", 25)}).split(", 750")[0]
+        '- wne-wiener-cap: dncnn (depth 6, features 32, base of 4 pixels, cap 1.3)'
+    """
+    kinds: dict[str, list[str]] = {}
+    for label, config in configs.items():
+        model, levels = config.model, config.sigma_255
+        sizes = [f"{name} {value}" for name, value in model.options.items() if name != "mode"]
+        sizes += [f"base of {model.detail:g} pixels"] if model.detail is not None else []
+        sizes += [f"cap {model.cap:g}"] if model.cap is not None else []
+        clean = all(kind_of(part.spec) == "clean" for part in parse_mixture(config.data))
+        span = f" from {levels[0]:g} to {levels[-1]:g}" if len(levels) > 1 else ""
+        noise = f"{config.noise} noise{span}, {config.objective}, " if clean else ""
+        text = (
+            f"{model.backbone} ({', '.join(sizes) or 'published size'}), {config.steps:,} steps of "
+            f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {noise}{config.loss}, "
+            f"learning rate {config.optimizer.learning_rate:g} {config.optimizer.schedule}, "
+            f"seed {config.seed}"
+        )
+        kinds.setdefault(text, []).append(label)
+    return "\n".join(f"- {', '.join(labels)}: {text}" for text, labels in kinds.items())
+
+
+def write_table(
+    out: Folder, title: str, sections: Mapping[str, str], configs: Mapping[str, TrainConfig]
+) -> None:
+    """Write `table.md`: sections by their titles, what the networks were trained with, where it comes from.
+
+    Args:
+        out: The folder of the results.
+        title: Title of the page.
+        sections: Tables and notes.
+        configs: The networks by their names; none if the experiment has none.
+    """
+    lines = [f"# {title}", "Ours in bold; in brackets the published figure and the difference."]
+    for name, text in sections.items():
+        lines += [f"## {name}", text]
+    if configs:
+        lines += [
+            "## Networks",
+            f"What each is trained with. Cells of networks that are not there say {NOT_RUN!r}.",
+            budgets(configs),
+        ]
+    write_atomically(out.path / "table.md", "\n\n".join([*lines, footer(out.source)]) + "\n")
