@@ -2,117 +2,153 @@
 
 Saied & Fleuret (2026), Figures 8 and 9. Two controls have to learn what the wrapper has: `multi-noise` sees
 sigma from 0 to 55, `soft-ne` sees random contrasts and brightnesses. The defect is relative L2, the mean over
-images and eight draws of a in (0.5, 1.5), b in (-0.25, 0.25); of what is equivariant it is rounding. PSNR of
-the same networks, on whole images, stands beside it.
+images and eight draws of a in (0.5, 1.5), b in (-0.25, 0.25); for an equivariant network it is rounding. PSNR
+of the same networks, on whole images, stands beside it.
 
     python -m experiments.defects
-    WNE_DATA=... python -m experiments.defects --preset small --runs experiments/results/trained
+    WNE_DATA=... python -m experiments.defects --preset small --networks experiments/results/networks
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments import _cli, _comparison, _sweeps
-from experiments._arms import Arm
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    central,
+    earlier_records,
+    find_or_train,
+    notes,
+    other_trainings,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import defect_sweep, psnr_sweep
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.tables import View
+from wne_jax.inference.denoiser import Denoiser
 
-ARMS: tuple[Arm, ...] = ("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-capped")
+VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"))
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
-    """Options of the command line."""
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
+    """Options of the command line; `multi-noise` has training levels of its own."""
 
-    level_255: float = 25.0
-    """Training noise level in 8-bit units, of all but multi-noise."""
-    arms: tuple[Arm, ...] = ARMS
-    """What is trained and compared."""
+    NAME = "defects"
+
+    arms: tuple[Arm, ...] = (
+        *("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-wiener-cap"),
+    )
     crop: int = 128
-    """Side of the central crops on which the defect is measured, in pixels."""
-    workdir: Path = Path("runs/defects")
-    """Folder for everything that is written."""
+    """Side of the central crops of the test images, in pixels: those of the defect, in regret all."""
+
+
+def wanted(options: Options) -> Wanted[Arm]:
+    """The networks, by arm."""
+    backbone = options.backbone
+    return {
+        arm: (arm, options.config(arm, options.trained, backbone=backbone)) for arm in options.arms
+    }
+
+
+def place(options: Options, dataset: str) -> dict[str, Any]:
+    """The columns that all records of a test set share."""
+    return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
+            "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
+
+
+def curve(options: Options, dataset: str) -> list[Record]:
+    """The published PSNR."""
+    return published.curve(f"{options.backbone}_sigma{options.at}", dataset)
+
+
+def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
+    """The places of the tables, with what is published there."""
+    return [
+        cell
+        for metric, unit in (("defect", None), ("psnr", "dB"))
+        for name in datasets
+        for cell in published.cells(
+            curve(options, name) if metric == "psnr" else [],
+            options.arms,
+            options.shown(options.trained),
+            metric=metric, unit=unit, **place(options, name),
+        )
+    ]  # fmt: skip
+
+
+def measure(
+    options: Options, denoisers: Mapping[Arm, Denoiser], sets: Mapping[str, list[NamedImage]]
+) -> list[Record]:
+    """The defect on crops, and PSNR on whole images, of every network at all test levels."""
+    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
+    levels, key = options.levels(options.trained), jax.random.key(options.seed + 1)
+    records = []
+    for name, images in sets.items() if functions else ():
+        crops, columns = [central(image, options.crop) for image in images], place(options, name)
+        records += sweep(functions, crops, levels, key, measures=("defect",), **columns)
+        records += sweep(functions, images, levels, key, repeats=options.draws, **columns)
+    return records
+
+
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """The defect and PSNR of each test set."""
+    for (name,), rows in split_by(records, ["dataset"]).items():
+        title = f"{name}, trained at {options.at}"
+        figure = plotting.metric_curves(
+            rows, "defect", label="relative defect of f(a y + b) = a f(y) + b",
+            trained=options.trained, logarithmic=True, title=title,
+        )  # fmt: skip
+        plotting.save(figure, out.path / f"defect-{name}.png", out.source)
+        both = [*rows, *curve(options, name)]
+        figure = plotting.quality_curves(both, trained=options.trained, title=title)
+        plotting.save(figure, out.path / f"psnr-{name}.png", out.source)
 
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, compare, draw."""
-    sets, key = options.sets(), jax.random.key(options.seed + 1)
-    level, levels = options.level_255, options.levels(options.level_255)
-    wanted = {arm: (arm, options.config(arm, level)) for arm in options.arms}
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-    _comparison.clear(options.workdir, "defect.csv", "psnr.csv", "defect-*.png", "psnr-*.png")
-    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-
-    cells: list[_comparison.Cell] = []
-    measured: dict[str, list[dict[str, Any]]] = {"defect": [], "psnr": []}
-    for name, images in sets.items():
-        repeats = options.sizes.repeats
-        crops = [_sweeps.central(image, options.crop) for image in images]
-        defects = defect_sweep(functions, crops, levels, key) if functions else []
-        psnr = psnr_sweep(functions, images, levels, key, repeats=repeats) if functions else []
-        shown = {"arms": options.arms, "levels": options.shown(level)}
-        curve = _sweeps.published_curve(f"dncnn_sigma{level:g}", name)
-        where = f"{name}, trained at {level:g}"
-        cells += _sweeps.level_cells(f"Defect, {where}", defects, "defect", **shown)
-        cells += _sweeps.level_cells(f"PSNR (dB), {where}", psnr, "psnr", published=curve, **shown)
-        for value, records in (("defect", defects), ("psnr", psnr)):
-            measured[value] += [{"set": name} | record for record in records]
-        if functions:
-            _draw(options, name, defects, psnr, source)
-    for value, records in measured.items():
-        if records:
-            results.write_csv(records, options.workdir / f"{value}.csv")
-    _comparison.write(cells, options.workdir)
-
-    defect, psnr = ([c for c in cells if c["result"].startswith(v)] for v in ("Defect", "PSNR"))
-    _sweeps.write_table(
-        options.workdir,
-        "Normalization-equivariance defect and PSNR over test levels (columns, in 8-bit units)",
-        _comparison.tables(defect, form=".1e")
-        | _comparison.tables(psnr)
-        | _sweeps.notes(cells, *_sweeps.other_trainings(options.arms)),
-        {arm: config for arm, (_, config) in wanted.items()},
-        source,
-    )
-    print("\n" + _summary(options, measured))
+    earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
+    denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))
+    with results_folder(options) as out:
+        found = cells(options, list(sets))
+        records = together(found, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        draw(options, [r for r in records if r.value is not None], out)
+        levels = options.shown(options.trained)
+        shown = [r for r in records if r.arm != INPUT and r.level in levels]
+        title = (
+            "Normalization-equivariance defect and PSNR over test levels (columns, in 8-bit units)"
+        )
+        sections = tables_of(shown, VIEW) | notes(found, *other_trainings(options.arms))
+        write_table(out, title, sections, dict(runs.values()))
+    print("\n" + _summary(options, records))
 
 
-def _draw(
-    options: Options,
-    name: str,
-    defects: list[dict[str, Any]],
-    psnr: list[dict[str, Any]],
-    source: dict[str, Any],
-) -> None:
-    """The defect and PSNR of one test set."""
-    trained, title = (options.level_255,), f"{name}, trained at {options.level_255:g}"
-    figure = plotting.level_curves(
-        defects,
-        "defect",
-        label="relative defect of f(a y + b) = a f(y) + b",
-        train_sigma_255=trained,
-        logarithmic=True,
-        title=title,
-    )
-    plotting.save(figure, options.workdir / f"defect-{name}.png", source)
-    curve = _sweeps.published_curve(f"dncnn_sigma{options.level_255:g}", name)
-    figure = plotting.sweep_curves(psnr, train_sigma_255=trained, published=curve, title=title)
-    plotting.save(figure, options.workdir / f"psnr-{name}.png", source)
-
-
-def _summary(options: Options, measured: dict[str, list[dict[str, Any]]]) -> str:
+def _summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words."""
-    defect = results.mean_over(measured["defect"], "defect", by=["model"])
-    psnr = results.mean_over(measured["psnr"], "psnr", by=["model"])
+    means = mean_over(records, by=["arm", "metric"])
     lines = ["Mean over all images and levels:"]
-    lines += [f"  {arm}: defect {defect[arm,]:.0e}, PSNR {psnr[arm,]:.2f} dB" for (arm,) in psnr]
-    lines.append(f"Tables, figures and records are in {options.workdir}/")
+    lines += [
+        f"  {arm}: defect {means[arm, 'defect']:.0e}, PSNR {means[arm, 'psnr']:.2f} dB"
+        for arm in options.arms
+        if (arm, "defect") in means
+    ]
+    lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -12,8 +12,6 @@ the sums of all rows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +19,33 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from experiments import _cli, _comparison, _runs, _sweeps
-from experiments._arms import Arm, Backbone
-from wne_jax._internal.files import write_atomically
+from experiments.harness import (
+    Arm,
+    Backbone,
+    Sweep,
+    Wanted,
+    central,
+    earlier_records,
+    find_or_train,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from experiments.harness.options import only
+from wne_jax.cli.noise_levels import Level
+from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import Record
 from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.tables import View, label
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import analysis
 from wne_jax.symmetry.equivariance import row_sums
-from wne_jax.training import TrainConfig, is_lead
+
+Key = tuple[Backbone, Arm]
 
 ARMS: dict[Backbone, tuple[Arm, ...]] = {
     "dncnn": ("baseline", "wne", "wne-noise", "ne-arch"),
@@ -41,30 +56,50 @@ ARMS: dict[Backbone, tuple[Arm, ...]] = {
 """What is compared, by backbone; "ne-arch" is an FDnCNN."""
 
 
-@dataclass(frozen=True)
-class Options(_runs.Runs):
-    """Options of the command line."""
+VIEW = View(rows=("model", "arm"), tables=("metric",), metrics=("rho", "row_sum_error"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Sweep):
+    """Options of the command line; the first of the test images is taken."""
+
+    NAME = "filters"
 
     backbones: tuple[Backbone, ...] = ("dncnn",)
-    """Networks; the transformers take longer."""
-    sigma_255: float = 25.0
-    """Training level in 8-bit units."""
-    levels_255: tuple[float, ...] = (10.0, 50.0)
-    """Test levels in 8-bit units."""
-    test: str | None = None
-    """Test images, of which the first is taken; by default the preset's."""
+    """Backbones, one after another; the transformers take longer."""
+    train_sigmas_255: tuple[Level, ...] = ((25.0,),)
+    test_sigmas_255: tuple[float, ...] | None = (10.0, 50.0)
     size: int = 128
-    """Side of the square that is cut from its centre, in pixels."""
+    """Side of the central square of an image, in pixels."""
     window: int = 25
     """Side of the window of a filter that is shown, odd, in pixels."""
-    workdir: Path = Path("runs/filters")
-    """Folder for everything that is written."""
+
+    @property
+    def levels_shown(self) -> tuple[float, ...]:
+        """The levels of the test: those asked for."""
+        return self.test_sigmas_255 or (10.0, 50.0)
+
+    def image(self) -> NamedImage:
+        """The image, whole.
+
+        Raises:
+            ValueError: It is smaller than the square.
+        """
+        ((name, images), *_) = self.sets().items()
+        image = images[0]._replace(name=f"{name}/{images[0].name}")
+        height, width, _ = image.pixels.shape
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"size is {self.size}, but {image.name} is {height}x{width}: take a smaller square"
+            )
+        return image
 
 
-def configs(options: Options) -> dict[tuple[Backbone, Arm], tuple[Arm, TrainConfig]]:
+def wanted(options: Options) -> Wanted[Key]:
     """The networks, by backbone and arm."""
+    level = only(options.train_sigmas_255)
     return {
-        (backbone, arm): (arm, options.config(arm, options.sigma_255, backbone=backbone))
+        (backbone, arm): (arm, options.config(arm, level, backbone=backbone))
         for backbone in options.backbones
         for arm in ARMS[backbone]
     }
@@ -94,27 +129,25 @@ def choose_pixels(clean: np.ndarray, margin: int) -> dict[str, tuple[int, int]]:
 
 
 def measure(
-    denoisers: Mapping[tuple[Backbone, Arm], Denoiser], noisy: Mapping[float, jax.Array]
-) -> list[dict[str, Any]]:
-    """The ratio rho and the sums of all rows, of every network and level."""
-    records = []
+    denoisers: Mapping[Key, Denoiser], noisy: Mapping[float, jax.Array]
+) -> dict[tuple[Backbone, Arm, float, str], float]:
+    """The ratio rho and the sums of all rows, of every network and level, by metric."""
+    found = {}
     for (backbone, arm), denoiser in denoisers.items():
         identities = jax.jit(
             lambda y, f=denoiser.function: (analysis.euler_ratio(f, y), row_sums(f, y))
         )
         for level, y in noisy.items():
             rho, sums = identities(y)
-            records.append({
-                "backbone": backbone,
-                "model": arm,
-                "sigma_255": level,
-                "rho": float(rho[0]),
-                "row_sum_mean": float(jnp.mean(sums)),
-                "row_sum_min": float(jnp.min(sums)),
-                "row_sum_max": float(jnp.max(sums)),
-                "row_sum_error": float(jnp.sqrt(jnp.mean(jnp.square(sums - 1)))),
-            })  # fmt: skip
-    return records
+            values = {
+                "rho": rho[0],
+                "row_sum_mean": jnp.mean(sums),
+                "row_sum_min": jnp.min(sums),
+                "row_sum_max": jnp.max(sums),
+                "row_sum_error": jnp.sqrt(jnp.mean(jnp.square(sums - 1))),
+            }
+            found |= {(backbone, arm, level, name): float(v) for name, v in values.items()}
+    return found
 
 
 def draw(
@@ -161,24 +194,27 @@ def draw(
     return figure
 
 
-def compare(options: Options, records: list[dict[str, Any]]) -> list[_comparison.Cell]:
-    """The ratio rho and the distance of the sums from one, a row for each network, trained or not."""
-    found = {(r["backbone"], r["model"], r["sigma_255"]): r for r in records}
-    names = {
-        "rho": "Figure 5: rho = |f(y) - J y| / |f(y)|",
-        "row_sum_error": "Figure 5: sums of the rows of J, root mean square distance from 1",
-    }
+METRICS = ("rho", "row_sum_error", "row_sum_mean", "row_sum_min", "row_sum_max")
+"""rho = |f(y) - J y| / |f(y)|, then the sums of the rows of J: the root mean square distance from 1, ..."""
+
+
+def as_records(
+    options: Options,
+    image: NamedImage,
+    found: Mapping[tuple[Backbone, Arm, float, str], float],
+) -> list[Record]:
+    """A record for each network, level and metric, trained or not."""
+    dataset, _, name = image.name.partition("/")
     return [
-        _comparison.cell(
-            result,
-            f"{backbone} {arm}",
-            f"{level:g}",
-            found.get((backbone, arm, level), {}).get(column),
+        Record(
+            experiment=options.NAME, metric=metric, dataset=dataset, image=name,
+            degradation="gaussian", level=level, trained=only(options.train_sigmas_255),
+            model=backbone, arm=arm, value=found.get((backbone, arm, level, metric)),
         )
-        for column, result in names.items()
-        for backbone, arm in configs(options)
-        for level in options.levels_255
-    ]
+        for metric in METRICS
+        for backbone, arm in wanted(options)
+        for level in options.levels_shown
+    ]  # fmt: skip
 
 
 def main(options: Options) -> None:
@@ -187,50 +223,36 @@ def main(options: Options) -> None:
         raise ValueError(
             f"window must be odd, at least 3 and below size ({options.size}), not {options.window}"
         )
-    spec = options.test or options.sizes.test[0]
-    name = _cli.set_name(spec)
-    image = _cli.load_sets([spec], data_dir=options.data_dir)[name][0]
-    image = image._replace(name=f"{name}/{image.name}")
-    height, width, _ = image.pixels.shape
-    if min(height, width) < options.size:
-        raise ValueError(
-            f"size is {options.size}, but {image.name} is {height}x{width}: take a smaller square"
-        )
-    crop = _sweeps.central(image, options.size)
-    wanted = configs(options)
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-    if not is_lead():
-        return
-    _comparison.clear(options.workdir, "filters.csv", "filters-*.png")
+    image, runs, earlier = options.image(), wanted(options), earlier_records(options)
+    crop = central(image, options.size)
+    denoisers = find_or_train(options, without(runs, {(r.model, r.arm) for r in earlier}))
     key = jax.random.key(options.seed + 1)
-    noisy = {level: noisy_and_clean(crop, level, key)[0] for level in options.levels_255}
+    noisy = {level: noisy_and_clean(crop, level, key)[0] for level in options.levels_shown}
     clean = noisy_and_clean(crop, 0.0, key)[1][0, ..., 0]
     pixels = choose_pixels(np.asarray(clean), options.window // 2)
-    cells = compare(options, [])
-    if denoisers:
-        records = measure(denoisers, noisy)
-        results.write_csv(records, options.workdir / "filters.csv")
-        cells = compare(options, records)
-    for backbone in options.backbones:
-        of_backbone = {arm: d for (b, arm), d in denoisers.items() if b == backbone}
-        if of_backbone:
-            figure = draw(
-                of_backbone, noisy, pixels, window=options.window,
-                title=f"Rows of the Jacobian, {backbone}, trained at {options.sigma_255:g}; {image.name}",
-            )  # fmt: skip
-            plotting.save(figure, options.workdir / f"filters-{backbone}.png", source)
-    _comparison.write(cells, options.workdir)
-    sections = [f"# Adaptive filters, trained at {options.sigma_255:g}, tested on {image.name}"]
-    for result, table in _comparison.tables(cells, form=".1e").items():
-        sections += [f"## {result}", table]
-    trained = {
-        " ".join(model): config for model, (_, config) in wanted.items() if model in denoisers
-    }
-    sections += ["## Networks", _sweeps.budgets(trained) or "None is trained."]
-    text = "\n\n".join([*sections, results.footer(source)]) + "\n"
-    write_atomically(options.workdir / "table.md", text)
-    print(f"{text}\nTable, figures and records are in {options.workdir}/")
+    with results_folder(options) as out:
+        new = as_records(options, image, measure(denoisers, noisy))
+        measured = together(earlier, [r for r in new if r.value is not None])
+        places = {(r.metric, r.model, r.arm, r.level): r for r in measured}
+        records = [places.get((r.metric, r.model, r.arm, r.level), r) for r in new]
+        out.write(records)
+        there = {(r.model, r.arm) for r in measured}
+        for backbone in options.backbones:
+            of_backbone = {arm: d for (b, arm), d in denoisers.items() if b == backbone}
+            if of_backbone.keys() == {arm for model, arm in there if model == backbone} != set():
+                figure = draw(
+                    of_backbone, noisy, pixels, window=options.window,
+                    title=f"Rows of the Jacobian, {backbone}, trained at "
+                    f"{label(only(options.train_sigmas_255))}; {image.name}",
+                )  # fmt: skip
+                plotting.save(figure, out.path / f"filters-{backbone}.png", out.source)
+        trained = {" ".join(key): config for key, (_, config) in runs.items() if key in there}
+        at = label(only(options.train_sigmas_255))
+        title = f"Adaptive filters, trained at {at}, tested on {image.name}"
+        sections = tables_of(records, VIEW)
+        write_table(out, title, sections, trained)
+    print("\n\n".join([*sections.values(), f"Table, figures and records are in {options.folder}/"]))
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -12,11 +12,12 @@ of the wrapped network. But a convolutional network guesses place by place, from
 sees: where structure falls, too, the guess is uneven over the image.
 
     python -m experiments.input_only
-    WNE_DATA=... python -m experiments.input_only --preset small --runs experiments/results/trained
+    WNE_DATA=... python -m experiments.input_only --preset small --networks experiments/results/networks
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,26 +26,43 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from experiments import _cli, _comparison, _sweeps
-from experiments._arms import Arm
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    against_first,
+    earlier_records,
+    find_or_train,
+    notes,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import noisy_and_clean, quality_sweep
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import Quality, noisy_and_clean, sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser
 
-ARMS: tuple[Arm, ...] = ("baseline", "wne", "input-only")
+VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"))
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
     """Options of the command line."""
 
-    level_255: float = 10.0
-    """Training noise level in 8-bit units."""
-    workdir: Path = Path("runs/input_only")
-    """Folder for everything that is written."""
+    NAME = "input_only"
+
+    arms: tuple[Arm, ...] = ("baseline", "wne", "input-only")
+    train_sigmas_255: tuple[Level, ...] = ((10.0,),)
 
 
 def _moments(x: Array) -> tuple[Array, Array, Array]:
@@ -81,124 +99,144 @@ ERRORS = {
 }
 
 
-_EXACT = ("wne: brightness", "wne: contrast")
-"""Parts that are in the table alone: far above the others, they would press these together."""
+EXACT = {("wne", "brightness"), ("wne", "contrast")}
+"""Parts that are in the table alone."""
+
+MEASURES = (
+    "psnr",
+    *(Quality(f"{part}_error", function) for part, function in ERRORS.items()),
+    Quality("contrast_gain", gain),
+)
+
+ALONE = {f"{part}_error": f"psnr_of_{part}_alone" for part in ERRORS}
+"""Each part of the error, and its metric in decibels."""
 
 
-def in_decibels(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of the error as PSNR: a record for each model, level and part.
+def in_decibels(records: Sequence[Record]) -> list[Record]:
+    """The parts of the error as PSNR, a record for each arm, level and part.
 
-    Squared errors are averaged over the images first: a part may be 0 in one of them.
+    Squared errors are averaged over the images first: a part may be 0 in one of them. The baseline, whose
+    parts say nothing, is left out.
     """
+    columns = ("experiment", "metric", "dataset", "degradation", "model", "trained", "arm", "level")
+    parts = [r for r in records if r.metric in ALONE and r.arm not in (INPUT, "baseline")]
     return [
-        {"model": f"{model}: {part}", "sigma_255": sigma, "psnr": -10 * np.log10(max(error, 1e-12))}
-        for part in ERRORS
-        for (model, sigma), error in results.mean_over(
-            records, part, by=["model", "sigma_255"]
-        ).items()
-        if model != "baseline"
-    ]
+        Record(
+            unit="dB", value=-10 * np.log10(max(error, 1e-12)),
+            **dict(zip(columns, place)) | {"metric": ALONE[place[1]]},
+        )
+        for place, error in mean_over(parts, by=columns).items()
+    ]  # fmt: skip
+
+
+def wanted(options: Options) -> Wanted[Arm]:
+    """The networks, by arm."""
+    backbone = options.backbone
+    return {
+        arm: (arm, options.config(arm, options.trained, backbone=backbone)) for arm in options.arms
+    }
+
+
+def place(options: Options, dataset: str) -> dict[str, Any]:
+    """The columns that all records of a test set share."""
+    return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
+            "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
+
+
+def curve(options: Options, dataset: str) -> list[Record]:
+    """The published PSNR."""
+    return published.curve(f"{options.backbone}_sigma{options.at}_in", dataset)
+
+
+def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
+    """The places of the tables, with what is published there."""
+    levels, arms = options.shown(options.trained), options.arms
+    wrapped = [arm for arm in arms if arm != "baseline"]
+    metrics_of = {"psnr": ("dB", arms), **dict.fromkeys(ALONE.values(), ("dB", wrapped))}
+    metrics_of["contrast_gain"] = (None, arms)
+    return [
+        cell
+        for name in datasets
+        for metric, (unit, of) in metrics_of.items()
+        for cell in published.cells(
+            curve(options, name) if metric == "psnr" else [],
+            of, levels, metric=metric, unit=unit, **place(options, name),
+        )
+    ]  # fmt: skip
+
+
+def measure(
+    options: Options, denoisers: Mapping[Arm, Denoiser], sets: Mapping[str, list[NamedImage]]
+) -> list[Record]:
+    """PSNR, the parts of the error and the gain of every network at all test levels."""
+    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
+    levels, key = options.levels(options.trained), jax.random.key(options.seed + 1)
+    records = []
+    for name, images in sets.items() if functions else ():
+        records += sweep(
+            functions, images, levels, key,
+            measures=MEASURES, repeats=options.draws, **place(options, name),
+        )  # fmt: skip
+    return [*records, *in_decibels(records)]
 
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, compare, draw."""
-    sets, key = options.sets(), jax.random.key(options.seed + 1)
-    level, levels = options.level_255, options.levels(options.level_255)
-    wanted = {arm: (arm, options.config(arm, level)) for arm in ARMS}
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-    figures = [f"{kind}-*.png" for kind in ("psnr", "errors", "gain", "panel")]
-    _comparison.clear(options.workdir, "quality.csv", *figures)
-    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-    measures = {"psnr": metrics.psnr, **ERRORS, "gain": gain}
-
-    cells: list[_comparison.Cell] = []
-    records: list[dict[str, Any]] = []
-    for name, images in sets.items():
-        swept = []
-        if functions:
-            swept = quality_sweep(
-                functions, images, levels, key, measures=measures, repeats=options.sizes.repeats
-            )
-            _draw(options, name, swept, source)
-            panel = _panel(options, denoisers, images[0])
-            plotting.save(panel, options.workdir / f"panel-{name}.png", source)
-        cells += compare(options, swept, name)
-        records += [{"set": name} | record for record in swept]
-    if records:
-        results.write_csv(records, options.workdir / "quality.csv")
-    _comparison.write(cells, options.workdir)
-    _sweeps.write_table(
-        options.workdir,
-        f"Input-only normalization, trained at {level:g} (columns: test levels, in 8-bit units)",
-        _comparison.tables(cells) | _sweeps.notes(cells),
-        {arm: config for arm, (_, config) in wanted.items()},
-        source,
-    )
+    earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
+    denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))
+    with results_folder(options) as out:
+        found = cells(options, list(sets))
+        records = together(found, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        draw(options, [r for r in records if r.value is not None], out)
+        for name, images in sets.items():
+            if denoisers.keys() == runs.keys():  # else there is no panel, or an earlier one
+                panel = _panel(options, denoisers, images[0])
+                plotting.save(panel, out.path / f"panel-{name}.png", out.source)
+        named = {"psnr", *ALONE.values(), "contrast_gain"}
+        levels = options.shown(options.trained)
+        shown = [r for r in records if r.arm != INPUT and r.metric in named and r.level in levels]
+        title = f"Input-only normalization, trained at {options.at} (columns: test levels, in 8-bit units)"
+        write_table(out, title, tables_of(shown, VIEW) | notes(found), dict(runs.values()))
     print("\n" + _summary(options, records))
 
 
-def compare(options: Options, records: list[dict[str, Any]], name: str) -> list[_comparison.Cell]:
-    """PSNR beside the published one, then its parts and the gain of contrast."""
-    level, where = options.level_255, f"{name}, trained at {options.level_255:g}"
-    curve = _sweeps.published_curve(f"dncnn_sigma{level:g}_in", name)
-    shown = {"levels": options.shown(level)}
-    parts = [f"{arm}: {part}" for part in ERRORS for arm in ("wne", "input-only")]
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """PSNR over the published curves, the parts of the error, and the gain of contrast."""
+    for (name,), rows in split_by(records, ["dataset"]).items():
+        trained, title = options.trained, f"{name}, trained at {options.at}"
+        both = [*rows, *curve(options, name)]
+        figures = {
+            "psnr": plotting.quality_curves(both, trained=trained, arms=options.arms, title=title),
+            "errors": plotting.metric_curves(
+                _parts_as_arms(rows), "psnr",
+                label="PSNR (dB) with this part of the error alone", trained=trained, title=title,
+            ),
+            "gain": plotting.metric_curves(
+                [r for r in rows if r.arm != INPUT], "contrast_gain",
+                label="std of the output / std of the clean image", trained=trained, title=title,
+            ),
+        }  # fmt: skip
+        for kind, figure in figures.items():
+            plotting.save(figure, out.path / f"{kind}-{name}.png", out.source)
+
+
+def _parts_as_arms(records: Sequence[Record]) -> list[Record]:
+    """The parts of the error, a curve each, without two of `wne` that are far above the others."""
+    parts = {metric: error.removesuffix("_error") for error, metric in ALONE.items()}
     return [
-        *_sweeps.level_cells(
-            f"PSNR (dB), {where}", records, "psnr", arms=ARMS, published=curve, **shown
-        ),
-        *_sweeps.level_cells(
-            f"PSNR (dB) that each part of the error alone would leave, {where}",
-            in_decibels(records),
-            "psnr",
-            arms=parts,
-            **shown,
-        ),
-        *_sweeps.level_cells(
-            f"Contrast of the output over that of the clean image, {where}",
-            records,
-            "gain",
-            arms=ARMS,
-            **shown,
-        ),
+        dataclasses.replace(r, metric="psnr", arm=f"{r.arm}: {parts[r.metric]}")
+        for r in records
+        if r.metric in parts and (r.arm, parts[r.metric]) not in EXACT
     ]
 
 
-def _draw(
-    options: Options, name: str, records: list[dict[str, Any]], source: dict[str, Any]
-) -> None:
-    """PSNR over the published curves, the parts of the error, and the gain of contrast."""
-    trained, title = (options.level_255,), f"{name}, trained at {options.level_255:g}"
-    curve = _sweeps.published_curve(f"dncnn_sigma{options.level_255:g}_in", name)
-    figures = {
-        "psnr": plotting.sweep_curves(
-            records, train_sigma_255=trained, published=curve, title=title
-        ),
-        "errors": plotting.level_curves(
-            [r for r in in_decibels(records) if r["model"] not in _EXACT],
-            "psnr",
-            label="PSNR (dB) with this part of the error alone",
-            train_sigma_255=trained,
-            title=title,
-        ),
-        "gain": plotting.level_curves(
-            records,
-            "gain",
-            label="std of the output / std of the clean image",
-            train_sigma_255=trained,
-            title=title,
-        ),
-    }
-    for kind, figure in figures.items():
-        plotting.save(figure, options.workdir / f"{kind}-{name}.png", source)
-
-
 def _panel(
-    options: Options, denoisers: dict[str, Denoiser], image: NamedImage, size: int = 128
+    options: Options, denoisers: Mapping[Arm, Denoiser], image: NamedImage, size: int = 128
 ) -> Figure:
     """One image at the ends of the sweep, and at the training level as it is and halved, noise and all."""
     key = jax.random.key(options.seed + 1)
-    levels, trained = options.levels(options.level_255), options.level_255
+    levels, trained = options.levels(options.trained), options.trained[-1]
     rows, labels = [], []
     for sigma, a in ((levels[0], 1.0), (trained, 1.0), (trained, 0.5), (levels[-1], 1.0)):
         noisy, clean = (a * x for x in noisy_and_clean(image, sigma, key))
@@ -210,7 +248,7 @@ def _panel(
         rows.append({caption: _window(x, size) for caption, x in shown.items()})
         labels.append(f"sigma {sigma:g}" + (f", times {a:g}" if a != 1 else ""))
     return plotting.image_panel(
-        rows, row_labels=labels, title=f"{image.name}, trained at {trained:g}"
+        rows, row_labels=labels, title=f"{image.name}, trained at {options.at}"
     )
 
 
@@ -221,26 +259,25 @@ def _window(x: Array, size: int) -> np.ndarray:
     return np.asarray(x[0, top : top + size, left : left + size])
 
 
-def _summary(options: Options, records: list[dict[str, Any]]) -> str:
+def _summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words: PSNR at three levels, and what the error is made of at the training level."""
     lines = [
-        f"Trained at {options.level_255:g}, mean PSNR ({ARMS[0]} in dB, the others against it):"
+        f"Trained at {options.at}, mean PSNR ({options.arms[0]} in dB, the others against it):"
     ]
-    psnr = results.mean_over(records, "psnr", by=["sigma_255", "model"])
-    levels = options.levels(options.level_255)
-    for level in dict.fromkeys((levels[0], options.level_255, levels[-1])):
-        values = {arm: psnr.get((level, arm), "") for arm in ARMS}
-        lines.append(f"  sigma {level:g}: {_sweeps.against_first(values)}")
-    at_training = [r for r in records if r["sigma_255"] == options.level_255]
-    for arm in ("wne", "input-only"):
-        of_arm = [r for r in at_training if r["model"] == arm]
-        if of_arm:
-            parts = {part: np.mean([r[part] for r in of_arm]) for part in ERRORS}
-            shares = [f"{part} {100 * v / sum(parts.values()):.0f} %" for part, v in parts.items()]
-            lines.append(f"  Squared error of {arm} at {options.level_255:g}: {', '.join(shares)}")
-    lines.append(f"Tables, figures and records are in {options.workdir}/")
+    means = mean_over(records, by=["metric", "arm", "level"])
+    levels, trained = options.levels(options.trained), options.trained[-1]
+    for level in dict.fromkeys((levels[0], trained, levels[-1])):
+        values = {arm: means.get(("psnr", arm, level)) for arm in options.arms}
+        lines.append(f"  sigma {level:g}: {against_first(values)}")
+    for arm in options.arms[1:]:
+        parts = {part: means.get((f"{part}_error", arm, trained)) for part in ERRORS}
+        if None not in parts.values():
+            total = sum(parts.values())
+            shares = [f"{part} {100 * value / total:.0f} %" for part, value in parts.items()]
+            lines.append(f"  Squared error of {arm} at {options.at}: {', '.join(shares)}")
+    lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -1,8 +1,8 @@
 """PSNR at the noise level that a network was trained for: what equivariance costs where nothing is gained.
 
 Saied & Fleuret (2026), Tables 1, 7, 8 and 9: wrapped networks and equivariant architectures beside ordinary
-ones. `wne-capped`, whose statistic is the noise level, is ours and has no published figure. Rows of networks
-that were not run are empty and say so.
+ones. `wne-wiener-cap`, whose statistic is the noise level, is ours and has no published figure. Rows of
+networks that were not run are empty and say so.
 
     python -m experiments.matched                                  # Table 1 without SwinIR, 2 cores
     WNE_DATA=... python -m experiments.matched --preset small --tables 1 7
@@ -10,17 +10,34 @@ that were not run are empty and say so.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
-from experiments import _cli, _comparison, _published, _runs, _sweeps
-from experiments._arms import Arm, Backbone
+from experiments.harness import (
+    Arm,
+    Backbone,
+    Tested,
+    Wanted,
+    earlier_records,
+    find_or_train,
+    load_sets,
+    published,
+    results_folder,
+    run,
+    set_name,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import psnr_sweep
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig
 
@@ -32,25 +49,48 @@ TWICE = (
 )
 
 
-@dataclass(frozen=True)
-class Options(_runs.Runs):
+VIEW = View(rows=("model", "arm"), tables=("table", "metric", "unit", "dataset"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Tested):
     """Options of the command line."""
 
+    NAME = "matched"
+
+    train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
     tables: tuple[Table, ...] | None = None
     """Which tables; by default the first, with the preset paper all."""
-    backbones: tuple[Backbone, ...] | None = None
-    """Networks that may be trained; others are shown if they are there. By default all of the tables but
-    SwinIR, which is dear, with the preset paper all."""
-    levels_255: tuple[float, ...] = (10.0, 25.0, 50.0)
-    """Noise levels of training and test in 8-bit units."""
-    test: tuple[str, ...] | None = None
-    """Test images; by default the preset's sets."""
+    train_backbones: tuple[Backbone, ...] | None = None
+    """Backbones that may be trained; others are shown if they are there. By default all of the tables but
+    SwinIR, which is expensive, with the preset paper all."""
     colour_test: tuple[str, ...] | None = None
     """Colour test images, of Table 9; by default the preset's in tiny, else folder:CBSD68."""
     colour_data: str | None = None
     """Colour training images, of Table 9; by default the preset's in tiny, else tfds:div2k (BSD400: gray)."""
-    workdir: Path = Path("runs/matched")
-    """Folder for everything that is written."""
+
+    def names(self, colour: bool) -> list[str]:
+        """The names of the gray or the colour test sets."""
+        return [set_name(spec) for spec in (self.in_colour if colour else self.in_gray)]
+
+    @property
+    def in_gray(self) -> tuple[str, ...]:
+        """The gray test images."""
+        return self.test or self.sizes.test
+
+    @property
+    def in_colour(self) -> tuple[str, ...]:
+        """The colour test images."""
+        default = self.in_gray if self.preset == "tiny" else ("folder:CBSD68",)
+        return self.colour_test or default
+
+    def images(self) -> dict[bool, dict[str, list[NamedImage]]]:
+        """The gray (False) and the colour (True) test images, by the names of their sets."""
+        colour = self.in_colour if any(row.colour for row in chosen(self)) else ()
+        return {
+            False: load_sets(self.in_gray, data_dir=self.data_dir),
+            True: load_sets(colour, data_dir=self.data_dir, channels=3),
+        }
 
 
 class Row(NamedTuple):
@@ -65,142 +105,151 @@ class Row(NamedTuple):
         """Whether it is about colour images."""
         return self.table == "Table 9"
 
-    @property
-    def model(self) -> str:
-        """What the network is called."""
-        return f"{self.backbone}{' colour' if self.colour else ''} {self.arm}"
+
+class Key(NamedTuple):
+    """A network: several rows may be about one."""
+
+    backbone: Backbone
+    arm: Arm
+    colour: bool
+    level: Level
 
 
 def rows() -> list[Row]:
     """The rows of all tables, ours after its sibling."""
     found = []
-    for key in _published.MATCHED:
+    for key in published.MATCHED:
         found.append(Row(*key))
         if found[-1] == ("Table 1", "dncnn", "wne"):
-            found.append(Row("Table 1", "dncnn", "wne-capped"))
+            found.append(Row("Table 1", "dncnn", "wne-wiener-cap"))
     return found
 
 
 def chosen(options: Options) -> list[Row]:
     """The rows of the chosen tables."""
-    tables = options.tables or (("1", "7", "8", "9") if options.preset == "paper" else ("1",))
-    return [row for row in rows() if row.table.removeprefix("Table ") in tables]
+    asked = options.tables or (("1", "7", "8", "9") if options.preset == "paper" else ("1",))
+    return [row for row in rows() if row.table.removeprefix("Table ") in asked]
 
 
-def config_of(options: Options, row: Row, level: float) -> TrainConfig:
-    """The training run behind a row, at one of its levels."""
-    changes = {"backbone": row.backbone}
-    if row.colour:
+def wanted(options: Options) -> Wanted[Key]:
+    """The networks of the chosen tables."""
+    keys = [
+        Key(row.backbone, row.arm, row.colour, level)
+        for row in chosen(options)
+        for level in options.train_sigmas_255
+    ]
+    return {key: (key.arm, config_of(options, key)) for key in keys}
+
+
+def config_of(options: Options, key: Key) -> TrainConfig:
+    """The training run of a network."""
+    changes = {"backbone": key.backbone}
+    if key.colour:
         source = None if options.preset == "tiny" else "tfds:div2k"
         changes |= {"channels": 3, "data": options.colour_data or source or options.data}
-    return options.config(row.arm, level, **changes)
+    return options.config(key.arm, key.level, **changes)
 
 
-def networks(options: Options) -> tuple[dict[str, Denoiser], dict[str, Any]]:
-    """The networks that there are, by model and level, and the provenance of the folder."""
-    dear = () if options.preset == "paper" else ("swinir",)
-    trainable = options.backbones or {row.backbone for row in chosen(options)}.difference(dear)
-    wanted = {
-        _sweeps.at(row.model, level): (row.arm, config_of(options, row, level))
-        for row in chosen(options)
-        for level in options.levels_255
-    }
-    may_train = {k: run for k, run in wanted.items() if run[1].model.backbone in trainable}
-    others = {k: run for k, run in wanted.items() if k not in may_train}
-    found = _runs.networks(dataclasses.replace(options, train=False), others)
-    made, source = _sweeps.trained(options, may_train, options.workdir)
-    _comparison.clear(options.workdir, "psnr.csv")
-    return found | made, source
+def networks(options: Options, runs: Wanted[Key]) -> dict[Key, Denoiser]:
+    """The networks that there are."""
+    expensive = () if options.preset == "paper" else ("swinir",)
+    trainable = options.train_backbones or {key.backbone for key in runs}.difference(expensive)
+    may_train = {k: run for k, run in runs.items() if run[1].model.backbone in trainable}
+    return find_or_train(options, may_train, also=without(runs, may_train))
 
 
 def measure(
     options: Options,
-    denoisers: dict[str, Denoiser],
-    sets: dict[str, list[NamedImage]],
-    *,
-    colour: bool,
-) -> list[dict[str, Any]]:
-    """PSNR of every gray or colour network at its own level."""
-    key, records = jax.random.key(options.seed + 1), []
-    models = dict.fromkeys(row.model for row in chosen(options) if row.colour == colour)
-    for level in options.levels_255:
-        functions = _sweeps.functions_at(denoisers, models, level)
-        for name, images in sets.items() if functions else ():
-            swept = psnr_sweep(functions, images, [level], key, repeats=options.sizes.repeats)
-            records += [{"set": name} | record for record in swept]
-    return records
+    denoisers: Mapping[Key, Denoiser],
+    sets: Mapping[bool, Mapping[str, list[NamedImage]]],
+) -> list[Record]:
+    """PSNR of every network at its own level, a record for each table that it stands in."""
+    records, noise = [], jax.random.key(options.seed + 1)
+    for (backbone, colour, level), keys in _together(denoisers).items():
+        functions = {key.arm: denoisers[key].function for key in keys}
+        for name, images in sets[colour].items():
+            records += sweep(
+                functions, images, list(level), noise, repeats=options.draws,
+                experiment=options.NAME, dataset=name, model=backbone, trained=level,
+            )  # fmt: skip
+    return [
+        dataclasses.replace(record, settings={"table": row.table})
+        for record in records
+        if record.arm != INPUT
+        for row in rows()
+        if row[1:] == (record.model, record.arm) and record.dataset in sets[row.colour]
+    ]
 
 
-def compare(
-    options: Options, records: list[dict[str, Any]], names: dict[bool, list[str]]
-) -> list[_comparison.Cell]:
-    """Every row of every table, beside what is published.
+def _together(keys: Sequence[Key]) -> dict[tuple[Backbone, bool, Level], list[Key]]:
+    """The networks that see the same pixels."""
+    groups: dict[tuple[Backbone, bool, Level], list[Key]] = {}
+    for key in keys:
+        groups.setdefault((key.backbone, key.colour, key.level), []).append(key)
+    return groups
+
+
+def cells(options: Options, names: Mapping[bool, Sequence[str]]) -> list[Record]:
+    """Every row of every table, with what is published there.
 
     Args:
         options: Those of the command line.
-        records: What was measured.
         names: Names of the gray (False) and the colour sets (True).
     """
-    means = results.mean_over(records, "psnr", by=["set", "model", "sigma_255"])
-    cells = []
+    found = []
     for row in rows():
-        figures = _published.MATCHED.get(row, {})
+        figures = published.MATCHED.get(row, {})
         for name in names[row.colour]:
-            published = dict(zip(_published.LEVELS, figures.get(name, ())))
-            for level in options.levels_255:
-                ours = means.get((name, row.model, level))
-                result = f"{row.table}: PSNR (dB) at the training level, {name}"
-                cells.append(
-                    _comparison.cell(result, row.model, f"{level:g}", ours, published.get(level))
+            theirs = dict(zip(published.LEVELS, figures.get(name, ())))
+            found += [
+                Record(
+                    experiment=options.NAME, metric="psnr", unit="dB", dataset=name,
+                    degradation="gaussian", model=row.backbone, arm=row.arm,
+                    level=level[-1], trained=level, published=theirs.get(level[-1]),
+                    settings={"table": row.table},
                 )
-    return cells
+                for level in options.train_sigmas_255
+            ]  # fmt: skip
+    return found
 
 
 def main(options: Options) -> None:
     """Train what is missing, test at the training levels, compare."""
-    gray = options.test or options.sizes.test
-    in_colour = options.colour_test or (gray if options.preset == "tiny" else ("folder:CBSD68",))
-    names = {False: [*map(_cli.set_name, gray)], True: [*map(_cli.set_name, in_colour)]}
-    sets = {False: _cli.load_sets(gray, data_dir=options.data_dir), True: {}}
-    if any(row.colour for row in chosen(options)):
-        sets[True] = _cli.load_sets(in_colour, data_dir=options.data_dir, channels=3)
-    denoisers, source = networks(options)
-
-    records = [r for c in sets for r in measure(options, denoisers, sets[c], colour=c)]
-    if records:
-        results.write_csv(records, options.workdir / "psnr.csv")
-    cells = compare(options, records, names)
-    _comparison.write(cells, options.workdir)
-    level = options.levels_255[0]
-    configs = {row.model: config_of(options, row, level) for row in chosen(options)}
-    _sweeps.write_table(
-        options.workdir,
-        "PSNR at the training level (columns, in 8-bit units)",
-        _comparison.tables(cells) | {"Notes": f"- {TWICE}"},
-        configs,
-        source,
-    )
-    print("\n" + _summary(options, cells, len(denoisers)))
+    if wide := [level for level in options.train_sigmas_255 if len(level) > 1]:
+        raise ValueError(f"--train-sigmas-255: single levels are matched, not the range {wide[0]}")
+    earlier, runs, sets = earlier_records(options), wanted(options), options.images()
+    done = {(r.model, r.arm, r["table"] == "Table 9", r.trained) for r in earlier}
+    denoisers = networks(options, without(runs, done))
+    with results_folder(options) as out:
+        found = cells(options, {colour: options.names(colour) for colour in sets})
+        records = together(found, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        configs = {
+            f"{k.backbone}{' colour' * k.colour} {k.arm}": run for k, (_, run) in runs.items()
+        }
+        title = "PSNR at the training level (columns, in 8-bit units)"
+        write_table(out, title, tables_of(records, VIEW) | {"Notes": f"- {TWICE}"}, configs)
+    print("\n" + _summary(options, records))
 
 
-def _summary(options: Options, cells: list[_comparison.Cell], number: int) -> str:
+def _summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words: what each arm loses against the ordinary network of its table."""
-    lines = [f"{number} networks, each at its own level (baseline in dB, the others against it):"]
-    ours = {(c["result"], c["row"], c["column"]): c["ours"] for c in cells if c["ours"] != ""}
-    for (result, model, column), value in ours.items():
-        if model.endswith("baseline"):
-            lines.append(f"  {result}, {column}: {model} {value:.2f}")
-            continue
-        network = model.rpartition(" ")[0]
-        relatives = (
-            (network, "dncnn") if network == "fdncnn" else (network,)
-        )  # Table 1 has no other
-        found = [ours.get((result, f"{name} baseline", column)) for name in relatives]
-        for reference in [value for value in found if value is not None][:1]:
-            lines.append(f"    {column}: {model} {value - reference:+.2f}")
-    lines.append(f"Table and records are in {options.workdir}/")
+    lines = ["Each network at its own level (baseline in dB, the others against it):"]
+    for (table, dataset, level), rows_of in split_by(
+        records, ["table", "dataset", "level"]
+    ).items():
+        means = mean_over(rows_of, by=["model", "arm"])
+        for (model, arm), value in means.items():
+            if arm == "baseline":
+                lines.append(f"  {table}, {dataset}, {level:g}: {model} {value:.2f}")
+                continue
+            relatives = (model, "dncnn") if model == "fdncnn" else (model,)  # Table 1 has no other
+            baselines = [means[m, "baseline"] for m in relatives if (m, "baseline") in means]
+            for reference in baselines[:1]:
+                lines.append(f"    {level:g}: {model} {arm} {value - reference:+.2f}")
+    lines.append(f"Table and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

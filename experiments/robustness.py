@@ -27,7 +27,7 @@ from experiments.harness import (
     published,
     results_folder,
     run,
-    tables,
+    tables_of,
     together,
     without,
     write_table,
@@ -134,7 +134,7 @@ def main(options: Options) -> None:
         out.write(records)
         draw(options, records, out)
         shown = [r for r in records if r.arm != INPUT and r.level in options.shown(r.trained)]
-        sections = tables(shown, VIEW) | notes(found, *other_trainings(options.arms))
+        sections = tables_of(shown, VIEW) | notes(found, *other_trainings(options.arms))
         title = "Trained at one noise level, tested at all (columns, in 8-bit units)"
         write_table(out, title, sections, dict(runs.values()))
     print("\n" + _summary(options, records))

@@ -23,7 +23,7 @@ A script is options over one of the bases, and a `main` that reads like its resu
         with results_folder(options) as out:
             records = sweep(...)
             out.write(records)
-            write_table(out, "Mine", tables(records, VIEW), configs)
+            write_table(out, "Mine", tables_of(records, VIEW), configs)
 """
 
 from experiments.harness.arms import ARMS, Arm, Backbone, Size, run_config
@@ -37,14 +37,14 @@ from experiments.harness.folders import (
 )
 from experiments.harness.images import central, load_sets, set_name
 from experiments.harness.networks import Wanted, find_or_train, name_of, without
-from experiments.harness.options import Compared, Data, Networks, Results, Sweep
+from experiments.harness.options import Compared, Data, Networks, Results, Sweep, Tested
 from experiments.harness.sizes import PRESETS, Preset
 from experiments.harness.tables import (
     against_first,
     budgets,
     notes,
     other_trainings,
-    tables,
+    tables_of,
     write_table,
 )
 
@@ -61,6 +61,7 @@ __all__ = [
     "Results",
     "Size",
     "Sweep",
+    "Tested",
     "Wanted",
     "against_first",
     "budgets",
@@ -76,7 +77,7 @@ __all__ = [
     "run",
     "run_config",
     "set_name",
-    "tables",
+    "tables_of",
     "together",
     "without",
     "write_table",

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from experiments.harness.sizes import PRESETS
 from wne_jax.cli.noise_levels import Level
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig
+from wne_jax.config import ModelConfig
+from wne_jax.training import OptimizerConfig, TrainConfig
 
 Size = Literal["tiny", "small", "paper"]
 Backbone = Literal["dncnn", "fdncnn", "swinir", "restormer"]

@@ -48,7 +48,9 @@ def folder_of(options: Networks, arm: Arm, config: TrainConfig) -> Path:
     return options.networks / options.preset / name_of(arm, config)
 
 
-def find_or_train(options: Networks, wanted: Wanted[Key]) -> dict[Key, Denoiser]:
+def find_or_train(
+    options: Networks, wanted: Wanted[Key], *, also: Wanted[Key] | None = None
+) -> dict[Key, Denoiser]:
     """The trained networks of some runs, in their order.
 
     All that can be refused is refused before the first step: results that are in the way, folders that hold
@@ -58,33 +60,35 @@ def find_or_train(options: Networks, wanted: Wanted[Key]) -> dict[Key, Denoiser]
         options: Where the networks are, and whether those that are missing are trained (the stages "all" and
             "train") or left out.
         wanted: What is wanted.
+        also: What is taken if it is there, and never trained.
 
     Returns:
-        Denoisers by key; where nothing is trained, those that are missing are left out. None at all for the
-        stage "report".
+        Denoisers by key; those that are missing and not trained are left out. None at all for the stage
+        "report".
 
     Raises:
         FileExistsError: The workdir holds results; see `folders.refuse_results`.
-        FileNotFoundError: Nothing is to be trained, and there is no folder of trained networks.
-        SystemExit: Training was all that is wanted, or of this process.
-        ValueError: A folder holds the run of another configuration, or none of the networks is there.
+        FileNotFoundError: Nothing is to be trained, and nothing is there.
+        SystemExit: Training was all that is wanted, or all that this process is for.
+        ValueError: A folder holds the run of another configuration.
     """
     refuse_results(options)
-    if not wanted or options.stage == "report":
+    everything = {**wanted, **(also or {})}
+    if not everything or options.stage == "report":
         return {}
     with options.joined():
-        found = _find(options, wanted)
+        found = _find(options, everything)
         if options.stage in ("all", "train"):
             _train(options, without(wanted, found))
-            found = {key: folder_of(options, *run) for key, run in wanted.items()}
+            found |= {key: folder_of(options, *run) for key, run in wanted.items()}
         elif not found and not options.resume:
-            names = ", ".join(name_of(*run) for run in wanted.values())
+            names = ", ".join(name_of(*run) for run in everything.values())
             raise FileNotFoundError(
                 f"{options.networks / options.preset} holds none of {names}: --stage all trains them"
             )
     if not is_lead() or options.stage == "train":
         raise SystemExit(0)
-    return {key: _load(folder) for key, folder in found.items()}
+    return {key: _load(found[key]) for key in everything if key in found}
 
 
 def without(wanted: Wanted[Key], done: Collection[Key]) -> dict[Key, tuple[Arm, TrainConfig]]:

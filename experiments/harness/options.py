@@ -1,7 +1,7 @@
 """The options of experiments, each declared once: one name has one meaning everywhere.
 
-A script's options are a frozen dataclass over the bases here. It gives a `NAME`, changes defaults where it has
-others (the help text stays that of the base), and adds what it alone has.
+A script's options are a frozen dataclass over the bases here. It gives a `NAME`, changes defaults where it
+has others (the help text stays that of the base), and adds what it alone has.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 from experiments.harness.arms import Arm, Backbone, Size, run_config
 from experiments.harness.images import load_sets
 from experiments.harness.sizes import PRESETS, Preset
-from wne_jax.cli import train as train_command
 from wne_jax.cli.noise_levels import Level, level_text
+from wne_jax.cli.train_options import Machine
 from wne_jax.data import NamedImage
 from wne_jax.evaluation.tables import label
 from wne_jax.training import TrainConfig
@@ -57,7 +57,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Networks(Data, train_command.Machine, Results):
+class Networks(Data, Machine, Results):
     """Trained networks: which, and where they are."""
 
     preset: Size = "tiny"
@@ -88,13 +88,11 @@ class Networks(Data, train_command.Machine, Results):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Networks):
-    """Trained networks, tested on images over noise levels."""
+class Tested(Networks):
+    """Trained networks, tested on images."""
 
     test: tuple[str, ...] | None = None
-    """Test images, likewise; several sets may be named (default: the preset's)."""
-    test_sigmas_255: tuple[float, ...] | None = None
-    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
+    """Test images: embedded, folder:PATH, tfds:NAME, ...; one set or several (default: the preset's)."""
     repeats: int | None = None
     """Noise draws for each image and level (default: the preset's)."""
 
@@ -106,6 +104,14 @@ class Sweep(Networks):
     def draws(self) -> int:
         """Noise draws for each image and level."""
         return self.sizes.repeats if self.repeats is None else self.repeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Tested):
+    """Trained networks, tested on images over noise levels."""
+
+    test_sigmas_255: tuple[float, ...] | None = None
+    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
 
     def levels(self, trained: Sequence[float]) -> list[float]:
         """The levels of the test, those of training among them."""
@@ -136,14 +142,23 @@ class Compared(Sweep):
         Raises:
             ValueError: There are several.
         """
-        if len(self.train_sigmas_255) != 1:
-            given = " ".join(map(level_text, self.train_sigmas_255)) or "none"
-            raise ValueError(
-                f"--train-sigmas-255: this experiment has one level, or one range LOW:HIGH; not {given}"
-            )
-        return self.train_sigmas_255[0]
+        return only(self.train_sigmas_255)
 
     @property
     def at(self) -> str:
         """The training level of an experiment that has one, in words."""
         return label(self.trained)
+
+
+def only(train_sigmas_255: Sequence[Level]) -> Level:
+    """The training level of an experiment that has one.
+
+    Raises:
+        ValueError: There are several, or none.
+    """
+    if len(train_sigmas_255) != 1:
+        given = " ".join(map(level_text, train_sigmas_255)) or "none"
+        raise ValueError(
+            f"--train-sigmas-255: this experiment has one level, or one range LOW:HIGH; not {given}"
+        )
+    return train_sigmas_255[0]

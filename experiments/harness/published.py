@@ -31,6 +31,7 @@ Sweep = Literal[
     "jpeg_qf_from_uniform",
 ]
 
+
 def sweep(name: Sweep) -> list[Record]:
     """A published curve on Set12, a record for each level and arm, the noisy input among them.
 

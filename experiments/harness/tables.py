@@ -1,6 +1,6 @@
 """Tables of results as Markdown, and what stands around them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from experiments.harness.arms import ARMS, Arm
 from experiments.harness.folders import Folder
@@ -19,28 +19,15 @@ INTERPOLATED = (
 """What stands below tables with figures of `published.between_levels`."""
 
 
-def tables(
-    records: Iterable[Record], view: View, *, shown: Sequence[float] | None = None
-) -> dict[str, str]:
+def tables_of(records: Iterable[Record], view: View) -> dict[str, str]:
     """Markdown tables of records by their titles.
-
-    Args:
-        records: Records; those of the input are left out.
-        view: What the tables are, and their rows and columns.
-        shown: Levels that the tables have; None for all.
 
     Example:
         >>> place = dict(experiment="e", metric="psnr", unit="dB", dataset="Set12", trained=25, arm="wne")
-        >>> records = [Record(level=level, value=30, **place) for level in (5, 7, 10)]
-        >>> for title, table in tables(records, View(rows=("arm",)), shown=(5, 10)).items():
-        ...     print(title + "\\n" + table)
-        PSNR (dB), Set12, trained at 25
-        | | 5 | 10 |
-        |---|---|---|
-        | wne | 30.00 | 30.00 |
+        >>> list(tables_of([Record(level=5, value=30, **place)], View(rows=("arm",))))
+        ['PSNR (dB), Set12, trained at 25']
     """
-    kept = [r for r in records if shown is None or r.level in shown]
-    return {title: markdown(table) for title, table in view.pivot(kept).items()}
+    return {title: markdown(table) for title, table in view.pivot(records).items()}
 
 
 def other_trainings(arms: Iterable[Arm]) -> list[str]:

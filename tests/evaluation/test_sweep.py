@@ -192,7 +192,9 @@ def test_quantization_error_in_a_sweep_is_that_of_its_step():
     rng = np.random.default_rng(0)
     image = NamedImage("f", rng.uniform(size=(64, 64, 1)).astype(np.float32))
     records = sweep({}, [image], (2, 9), KEY, degradation="quantize", progress=False)
-    for record, levels in zip(records, (2, 9), strict=True):  # uniform over a step: its square over 12
+    for record, levels in zip(
+        records, (2, 9), strict=True
+    ):  # uniform over a step: its square over 12
         expected = 10 * np.log10(12 * (levels - 1) ** 2)
         assert record.value == pytest.approx(expected, abs=0.15)
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
+import json
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import (
-    _arms,
-    _comparison,
-    _gather,
-    _published,
-    _runs,
-    _sweeps,
-    defects,
-    input_only,
-    matched,
-    report,
-    robustness,
-)
+from experiments import defects, input_only, matched, robustness
+from experiments.harness import folders, networks, published, sizes, tables
+from experiments.harness.options import SHOWN, Networks
+from experiments.report.gather import Run
+from experiments.report.sections import assign
 from wne_jax.data import load_images
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import INPUT, mean_over, read_records
 from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.images import metrics
 from wne_jax.images.reading import write_image
@@ -39,14 +31,14 @@ LEVELS = (10.0, 25.0, 60.0)
 def write_network(options, arm):
     """A finished run, but for the training: all parameters are random, offsets too."""
     config = options.config(arm, 25.0)
-    folder, model = options.runs / _runs.name_of(arm, config), config.model.build()
+    folder, model = networks.folder_of(options, arm, config), config.model.build()
     folder.mkdir(parents=True)
     save_config(config, folder / "config.json")
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     rng = np.random.default_rng(0)
     moved = lambda leaf: leaf + rng.uniform(0, 0.1, leaf.shape).astype(leaf.dtype)  # noqa: E731
     variables |= {"params": jax.tree.map(moved, variables["params"])}
-    Denoiser(model, variables, config.model).save(folder / _runs.WEIGHTS)
+    Denoiser(model, variables, config.model).save(folder / networks.WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -56,35 +48,35 @@ def done(tmp_path_factory):
     (root / "Set12").mkdir()
     image = load_images("embedded", split="test")[1]
     write_image(root / "Set12" / f"{image.name}.png", image.pixels[100:148, 100:148])
-    tiny = _arms.PRESETS["tiny"]
-    networks = tiny.networks | {"dncnn": SMALL, "fdncnn": SMALL}
+    tiny = sizes.PRESETS["tiny"]
+    backbones = tiny.networks | {"dncnn": SMALL, "fdncnn": SMALL}
     train = {"steps": 3, "batch": 2, "patch": 16}
-    preset = dataclasses.replace(tiny, networks=networks, train=train)
+    preset = dataclasses.replace(tiny, networks=backbones, train=train)
     set12 = f"folder:{root / 'Set12'}"
-    common = {"runs": root / "trained", "data": set12, "test": (set12,)}
-    at_25 = common | {"test_sigmas_255": LEVELS, "level_255": 25.0}
+    common = {"networks": root / "networks", "data": set12, "test": (set12,)}
+    at_25 = common | {"test_sigmas_255": LEVELS, "train_sigmas_255": ((25.0,),)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_arms.PRESETS, "tiny", preset)
-        patch.setattr(_runs, "_load", functools.cache(_runs._load))  # each compiles once
-        for arm in ("baseline", "se-arch", "ne-arch", "wne", "wne-capped", "input-only"):
-            write_network(_runs.Runs(runs=root / "trained", data=set12), arm)
-        robustness.main(robustness.Options(
-            levels_255=(25.0,), test_sigmas_255=LEVELS, workdir=root / "robustness", **common,
-        ))  # fmt: skip
-        arms = ("baseline", "wne", "wne-capped", "ne-arch")
+        patch.setitem(sizes.PRESETS, "tiny", preset)
+        patch.setattr(networks, "_load", functools.cache(networks._load))  # each compiles once
+        for arm in ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap", "input-only"):
+            write_network(Networks(networks=root / "networks", data=set12), arm)
+        robustness.main(robustness.Options(workdir=root / "robustness", **at_25))
+        arms = ("baseline", "wne", "wne-wiener-cap", "ne-arch")
         defects.main(defects.Options(arms=arms, workdir=root / "defects", **at_25))
         input_only.main(input_only.Options(workdir=root / "input_only", **at_25))
         matched.main(matched.Options(
-            levels_255=(25.0, 50.0), tables=("1",), train=False, workdir=root / "matched", **common,
+            train_sigmas_255=((25.0,), (50.0,)), tables=("1",), stage="eval",
+            workdir=root / "matched", **common,
         ))  # fmt: skip
-        with pytest.raises(FileExistsError, match="--resume replaces them"):
+        with pytest.raises(FileExistsError, match="--overwrite replaces them"):
             matched.main(matched.Options(workdir=root / "matched", **common))
-    assert not (root / "trained/dncnn-baseline-10").exists()  # what is refused trains nothing
-    return root
+        # What is refused trains nothing.
+        assert not (root / "networks/tiny/dncnn-baseline-10").exists()
+        yield root
 
 
-def cells(workdir):
-    return {(c["result"], c["row"], c["column"]): c for c in _comparison.read(workdir)}
+def read(workdir):
+    return read_records(workdir / folders.RECORDS)
 
 
 def test_published_levels_between_two_of_the_sweep_are_those_of_the_papers_table():
@@ -96,98 +88,108 @@ def test_published_levels_between_two_of_the_sweep_are_those_of_the_papers_table
         ("swinir_sigma25", "wne"): (35.72, 34.45, 30.65, 27.44, 25.56, 24.15),
     }
     for (name, arm), expected in table.items():
-        curve = _sweeps.published_curve(name, "Set12")
-        ours = [_sweeps.published_at(curve, arm, level) for level in _sweeps.SHOWN]
+        curve = published.curve(name, "Set12")
+        ours = [published.between_levels(curve, arm, level) for level in SHOWN]
         np.testing.assert_allclose(ours, expected, atol=0.05)
-    assert _sweeps.published_at(curve, "wne", 4) is None
-    assert _sweeps.published_at(curve, "se-arch", 25) is None
+    assert published.between_levels(curve, "wne", 4) is None
+    assert published.between_levels(curve, "se-arch", 25) is None
 
 
 def test_published_curves_are_those_of_set12_alone():
-    assert _sweeps.published_curve("dncnn_sigma25", "Set12") == _published.sweep("dncnn_sigma25")
-    assert _sweeps.published_curve("dncnn_sigma25", "embedded") == []
-    assert _sweeps.published_curve("dncnn_sigma17", "Set12") == []
-    options = matched.Options(levels_255=(25.0,))
+    assert published.curve("dncnn_sigma25", "Set12") == published.sweep("dncnn_sigma25")
+    assert published.curve("dncnn_sigma25", "embedded") == []
+    assert published.curve("dncnn_sigma17", "Set12") == []
+    options = matched.Options(train_sigmas_255=((25.0,),))
     for name, number in (("Set12", 12), ("embedded", 0)):
-        made = matched.compare(options, [], {False: [name], True: [name]})
-        assert len(made) == 15 and sum(c["published"] != "" for c in made) == number
+        made = matched.cells(options, {False: [name], True: [name]})
+        assert len(made) == 15 and sum(c.published is not None for c in made) == number
 
 
 def test_matched_tables_have_every_published_row_and_its_figure(done):
-    found = cells(done / "matched")
-    for (table, backbone, arm), sets in _published.MATCHED.items():
-        for level, published in zip(_published.LEVELS, sets.get("Set12", ())):
-            if level in (25, 50):
-                place = (f"{table}: PSNR (dB) at the training level, Set12", f"{backbone} {arm}")
-                assert found[*place, str(level)]["published"] == published
-    assert not any(c["published"] for (_, row, _), c in found.items() if "noise" in row)
+    theirs = {
+        (r["table"], r.model, r.arm, r.level): r.published
+        for r in read(done / "matched")
+        if r.published is not None and r.dataset == "Set12"
+    }
+    expected = {
+        (*key, level): figure
+        for key, sets in published.MATCHED.items()
+        for level, figure in zip(published.LEVELS, sets.get("Set12", ()))
+        if level in (25, 50)
+    }
+    assert theirs == expected
 
 
 def test_what_is_not_trained_is_an_empty_labelled_cell(done):
-    found = cells(done / "matched")
-    trained = {row for (_, row, _), c in found.items() if c["ours"] != ""}
-    assert trained == {
-        *(f"dncnn {arm}" for arm in ("baseline", "wne", "wne-capped")),
-        *(f"fdncnn {arm}" for arm in ("se-arch", "ne-arch")),
+    measured = [r for r in read(done / "matched") if r.value is not None]
+    assert {(r.model, r.arm) for r in measured} == {
+        *(("dncnn", arm) for arm in ("baseline", "wne", "wne-wiener-cap")),
+        *(("fdncnn", arm) for arm in ("se-arch", "ne-arch")),
     }
-    for (_, _, level), cell in found.items():
-        assert cell["ours"] == "" or level == "25"  # trained there alone
+    assert {(r.level, r.trained) for r in measured} == {(25, (25,))}  # trained there alone
     table = (done / "matched/table.md").read_text()
     assert "| swinir wne | not run (30.65) | not run (27.47) |" in table
-    assert "Table 9" in table and "| restormer colour wne | not run | not run |" in table
+    assert "Table 9" in table and "| restormer wne | not run | not run |" in table
 
 
 def test_matched_numbers_are_those_of_the_robustness_sweep_and_of_both_tables(done):
-    ours = cells(done / "matched")
-    sweep = results.read_csv(done / "robustness/quality.csv")
-    means = results.mean_over(sweep, "psnr", by=["model", "sigma_255"])
-    for model in ("dncnn baseline", "dncnn wne", "fdncnn ne-arch"):
-        place = ("Table 1: PSNR (dB) at the training level, Set12", model, "25")
-        assert ours[place]["ours"] == pytest.approx(means[model.split()[1], 25], abs=1e-4)
-        assert (
-            f"| {model} | **{ours[place]['ours']:.2f}** ("
-            in (done / "matched/table.md").read_text()
-        )
-    swept = cells(done / "robustness")["PSNR (dB), Set12, dncnn trained at 25", "wne", "60"]
-    assert swept["ours"] == pytest.approx(means["wne", 60])
-    assert 25 < swept["published"] < 27.07  # between the levels 75 and 50
+    ours = mean_over(read(done / "matched"), by=["table", "model", "arm", "level"])
+    means = mean_over(
+        [r for r in read(done / "robustness") if r.metric == "psnr"], by=["arm", "level"]
+    )
+    text = (done / "matched/table.md").read_text()
+    for model, arm in (("dncnn", "baseline"), ("dncnn", "wne"), ("fdncnn", "ne-arch")):
+        value = ours["Table 1", model, arm, 25]
+        assert value == pytest.approx(means[arm, 25], abs=1e-4)
+        assert f"| {model} {arm} | **{value:.2f}** (" in text
+    assert ours["Table 7", "fdncnn", "ne-arch", 25] == ours["Table 1", "fdncnn", "ne-arch", 25]
+    (theirs,) = [
+        r.published
+        for r in read(done / "robustness")
+        if (r.arm, r.level, r.metric, r.value) == ("wne", 60, "psnr", None)
+    ]
+    assert 25 < theirs < 27.07  # between the levels 75 and 50
 
 
 def test_psnr_and_ssim_are_of_the_same_estimates(done):
     image = load_images(f"folder:{done / 'Set12'}")[0]
-    denoise = Denoiser.load(done / "trained/dncnn-wne-25/denoiser.safetensors").function
+    denoise = Denoiser.load(done / "networks/tiny/dncnn-wne-25/denoiser.safetensors").function
     noisy, clean = noisy_and_clean(image, 60.0, jax.random.key(1))
     estimate = denoise(noisy).clip(0, 1)
-    (record,) = [
-        r for r in results.read_csv(done / "robustness/quality.csv")
-        if (r["image"], r["sigma_255"], r["model"]) == (image.name, 60, "wne")
-    ]  # fmt: skip
+    values = {
+        (r.arm, r.metric): r.value
+        for r in read(done / "robustness")
+        if r.value is not None and (r.image, r.level) == (image.name, 60)
+    }
     for name, measure in (("psnr", metrics.psnr), ("ssim", metrics.ssim)):
-        assert record[name] == pytest.approx(float(measure(estimate, clean)[0]), rel=1e-4)
-        assert record[f"input_{name}"] == pytest.approx(float(measure(noisy, clean)[0]), rel=1e-4)
+        for arm, shown in (("wne", estimate), (INPUT, noisy)):
+            expected = float(measure(shown, clean)[0])
+            assert values[arm, name] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_defect_of_what_is_equivariant_is_rounding_and_no_other(done):
-    records = results.read_csv(done / "defects/defect.csv")
-    assert {r["sigma_255"] for r in records} == set(LEVELS)
+    records = [r for r in read(done / "defects") if r.metric == "defect" and r.value is not None]
+    assert {r.level for r in records} == set(LEVELS)
     for record in records:
-        exact = record["model"] in ("wne", "wne-capped", "ne-arch")
-        assert (record["defect"] < 1e-5) if exact else (record["defect"] > 1e-4), record
+        exact = record.arm in ("wne", "wne-wiener-cap", "ne-arch")
+        assert (record.value < 1e-5) if exact else (record.value > 1e-4), record
 
 
 def test_what_one_set_of_images_gives_two_scripts_is_the_same(done):
     whole, again = (
-        results.mean_over(results.read_csv(path), "psnr", by=["model", "image", "sigma_255"])
-        for path in (done / "robustness/quality.csv", done / "defects/psnr.csv")
+        mean_over(
+            [r for r in read(done / name) if r.metric == "psnr"], by=["arm", "image", "level"]
+        )
+        for name in ("robustness", "defects")
     )
-    shared = whole.keys() & again.keys()
+    shared = [place for place in whole if place in again and place[0] != INPUT]
     assert len(shared) == 4 * 3
     for place in shared:
         assert again[place] == pytest.approx(whole[place], abs=1e-4)
 
 
 def test_input_only_output_is_the_same_for_any_contrast_and_brightness(done):
-    folder = done / "trained/dncnn-input-only-25/denoiser.safetensors"
+    folder = done / "networks/tiny/dncnn-input-only-25/denoiser.safetensors"
     f = Denoiser.load(folder).function
     y, _ = noisy_and_clean(load_images(f"folder:{done / 'Set12'}")[0], 25.0, jax.random.key(2))
     np.testing.assert_array_equal(f(4 * y), f(y))
@@ -195,12 +197,14 @@ def test_input_only_output_is_the_same_for_any_contrast_and_brightness(done):
 
 
 def test_brightness_contrast_and_structure_are_the_whole_squared_error(done):
-    records = results.read_csv(done / "input_only/quality.csv")
-    assert len(records) == 3 * 3
-    for r in records:
-        for before in ("", "input_"):
-            parts = sum(r[before + part] for part in input_only.ERRORS)
-            assert -10 * np.log10(parts) == pytest.approx(r[f"{before}psnr"], abs=1e-3)
+    found = mean_over(
+        [r for r in read(done / "input_only") if r.image], by=["arm", "level", "metric"]
+    )
+    places = {place[:2] for place in found}
+    assert len(places) == 4 * 3  # the input is one of them
+    for place in places:
+        parts = sum(found[*place, f"{part}_error"] for part in input_only.ERRORS)
+        assert -10 * np.log10(parts) == pytest.approx(found[*place, "psnr"], abs=1e-3)
 
 
 def test_an_offset_is_a_brightness_error_and_a_stretch_a_contrast_error():
@@ -232,36 +236,53 @@ def test_tables_say_what_the_networks_were_trained_with(done):
         assert "seed 0" in text and "revision" in text
 
 
-def test_results_of_networks_that_are_gone_go_too_and_other_files_stay(done, tmp_path):
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def again(done, script, workdir, **changes):
+    """One of the scripts, on the same images at the same levels."""
+    name = script.__name__.rpartition(".")[2]
     set12 = f"folder:{done / 'Set12'}"
-    common = {"test": (set12,), "resume": True, "train": False, "runs": tmp_path / "none"}
-    for script in (robustness, defects, input_only, matched):
-        workdir = tmp_path / script.__name__.rpartition(".")[2]
-        shutil.copytree(done / workdir.name, workdir)
-        (workdir / "mine.txt").touch()
-        (tmp_path / "none").mkdir(exist_ok=True)
-        script.main(script.Options(workdir=workdir, **common))
-        left = {path.name for path in workdir.iterdir()}
-        assert left == {"config.json", "comparison.csv", "table.md", "mine.txt"}
-        assert all(c["ours"] == "" for c in _comparison.read(workdir))
+    config = json.loads((done / name / "config.json").read_text())["config"]
+    options = {
+        field.name: config[field.name]
+        for field in dataclasses.fields(script.Options)
+        if field.name in ("train_sigmas_255", "test_sigmas_255", "arms", "tables")
+    }
+    options = {k: v if v is None else tuple(map(tuple_of, v)) for k, v in options.items()}
+    options |= {"data": set12, "test": (set12,), "workdir": workdir} | changes
+    script.main(script.Options(**options))
 
 
-def test_a_folder_of_networks_that_is_not_there_spoils_nothing(done):
-    before = (done / "robustness/table.md").read_bytes()
-    with pytest.raises(FileNotFoundError, match="there is no folder nowhere"):
-        robustness.main(robustness.Options(
-            test=(f"folder:{done / 'Set12'}",), resume=True, train=False, runs=Path("nowhere"),
-            workdir=done / "robustness",
-        ))  # fmt: skip
-    assert (done / "robustness/table.md").read_bytes() == before
+def tuple_of(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("script", [robustness, defects, input_only, matched])
+def test_an_empty_folder_of_networks_costs_no_result(done, tmp_path, script):
+    name = script.__name__.rpartition(".")[2]
+    workdir = tmp_path / name
+    shutil.copytree(done / name, workdir)
+    (workdir / "mine.txt").touch()
+    (tmp_path / "none").mkdir()
+    before = contents(workdir)
+    nothing = {"networks": tmp_path / "none", "stage": "eval"}
+    with pytest.raises(FileNotFoundError, match="holds none of"):
+        again(done, script, workdir, overwrite=True, **nothing)
+    assert contents(workdir) == before
+    again(done, script, workdir, resume=True, **nothing)
+    assert contents(workdir).keys() == before.keys()
+    assert read(workdir) == read(done / name)
+    assert (workdir / "table.md").read_bytes() == before["table.md"]
 
 
 def test_tables_say_how_published_figures_are_to_be_read(done):
     for folder in ("robustness", "defects"):
-        assert _sweeps.INTERPOLATED in (done / folder / "table.md").read_text()
+        assert tables.INTERPOLATED in (done / folder / "table.md").read_text()
     assert f"- {matched.TWICE}" in (done / "matched/table.md").read_text()
-    twice = {key[1:] for key in _published.MATCHED if key[0] == "Table 1"} & {
-        key[1:] for key in _published.MATCHED if key[0] == "Table 7"
+    twice = {key[1:] for key in published.MATCHED if key[0] == "Table 1"} & {
+        key[1:] for key in published.MATCHED if key[0] == "Table 7"
     }
     assert twice == {("fdncnn", "se-arch"), ("fdncnn", "ne-arch")}  # whom it names
 
@@ -272,7 +293,7 @@ def test_each_backbone_has_its_folder_and_the_report_finds_both(tmp_path):
         folder = tmp_path / robustness.Options(backbone=backbone).folder
         command = f"python -m experiments.robustness --backbone {backbone}"
         source = {"command": command, "config": {"backbone": backbone}}
-        runs.append(_gather.Run(folder, source, [], {"table.md": ""}, ()))
+        runs.append(Run(folder, source, [], ()))
     assert [run.folder.name for run in runs] == ["robustness", "robustness-swinir"]
-    found = {section.name: of for section, of in report.assign(runs)}
+    found = {section.name: of for section, of in assign(runs)}
     assert found["robustness"] == runs
