@@ -41,6 +41,9 @@ TABLES = {
 """Files of results, and the heading of the section whose rows the README has."""
 
 
+ROOMS = [name for name in wne.__all__ if hasattr(getattr(wne, name), "__path__")]
+
+
 def run(code: str) -> str:
     """What a new interpreter prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -67,6 +70,44 @@ def test_the_public_names_are_those_of_all():
     assert all(hasattr(wne, name) for name in wne.__all__)
     with pytest.raises(AttributeError, match="'wne_jax' has no attribute 'build'"):
         _ = wne.build
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_the_names_of_its_all(room):
+    module = getattr(wne, room)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_what_the_readme_and_the_notebooks_type_is_public():
+    """Modules behind the public names are for those who work on the library."""
+    texts = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]
+    for room, name in re.findall(r"\bwne\.([a-z]+)\.(\w+)", "".join(t.read_text() for t in texts)):
+        if room in ROOMS:
+            assert name in getattr(wne, room).__all__, f"wne.{room}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("missing", "use", "extra"),
+    [
+        ("PIL", "wne_jax.images.read_image", "images"),
+        ("matplotlib", "wne_jax.evaluation.plotting", "plot"),
+        ("orbax", "wne_jax.training.fit", "train"),
+        ("grain", "next(wne_jax.data.stream_crops(*(None,) * 3, size=1, start=0, stop=1))", "data"),
+    ],
+)
+def test_a_missing_extra_is_named(missing, use, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None\nimport wne_jax\n{use}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: ") and said.endswith(f'pip install "wne-jax[{extra}]"')
+
+
+def test_the_commands_name_their_extra():
+    code = "import sys, runpy; sys.modules['tyro'] = None; runpy.run_module('wne_jax', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == 'error: commands need tyro: pip install "wne-jax[cli]"\n'
 
 
 def test_the_readme_has_its_pictures_links_and_tables():

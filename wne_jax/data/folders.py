@@ -37,7 +37,7 @@ def list_embedded(location: str, split: str) -> Listing:
     package = importlib.util.find_spec("skimage")  # found, not imported
     if package is None or not package.submodule_search_locations:
         raise ImageError(
-            "embedded: scikit-image is not installed, and the photographs lie inside it"
+            'embedded: the photographs are part of scikit-image: pip install "wne-jax[data]"'
         )
     folder = Path(package.submodule_search_locations[0], "data")
     return _list_files([folder / name for name in _EMBEDDED[split]], folder)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from wne_jax._internal.extras import extra
 from wne_jax.data.corpus import Corpus, cut_on_host, draw_windows
 
 
@@ -40,12 +41,8 @@ def stream_crops(
     Yields:
         `[B, S, size, size, C]`, in the dtype of the corpus.
     """
-    try:
+    with extra("data", "images that stream from the host"):
         import grain
-    except ImportError as error:
-        raise ImportError(
-            "a corpus that streams from the host needs Grain: pip install grain"
-        ) from error
 
     host = _host_device()
     nothing = np.zeros(0, np.int32)  # drawing looks at shapes alone

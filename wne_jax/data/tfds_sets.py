@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from wne_jax._internal.extras import extra
 from wne_jax.data._replacing import set_aside
 from wne_jax.data.listing import Entry, Listing, NamedImage
 from wne_jax.images.reading import ImageError
@@ -101,12 +102,8 @@ def data_directory(data_dir: str | Path | None) -> Path:
 
 def import_tfds() -> Any:
     """`tensorflow_datasets`, or an ImportError with the mend."""
-    try:
+    with extra("data", "TFDS sets"):
         import tensorflow_datasets
-    except ImportError as err:
-        raise ImportError(
-            f"TFDS cannot be imported ({err}): pip install tensorflow-datasets importlib_resources"
-        ) from err
     return tensorflow_datasets
 
 

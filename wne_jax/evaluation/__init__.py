@@ -1,1 +1,53 @@
-"""Sweeps over noise levels, records of results, figures."""
+"""Sweeps over noise levels, records of results, tables, figures."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wne_jax.evaluation import plotting
+    from wne_jax.evaluation.provenance import footer, provenance, write_json
+    from wne_jax.evaluation.records import (
+        INPUT,
+        NOT_RUN,
+        Record,
+        mean_over,
+        read_records,
+        split_by,
+        write_records,
+    )
+    from wne_jax.evaluation.sweep import (
+        defect_sweep,
+        noisy_and_clean,
+        psnr_sweep,
+        quality_sweep,
+        ssim_sweep,
+    )
+    from wne_jax.evaluation.tables import Cell, Table, View, markdown, pivot
+else:
+    from wne_jax._internal.lazy import on_demand
+
+    __getattr__, __dir__ = on_demand(__name__)
+    del on_demand
+
+__all__ = [
+    "INPUT",
+    "NOT_RUN",
+    "Cell",
+    "Record",
+    "Table",
+    "View",
+    "defect_sweep",
+    "footer",
+    "markdown",
+    "mean_over",
+    "noisy_and_clean",
+    "pivot",
+    "plotting",
+    "provenance",
+    "psnr_sweep",
+    "quality_sweep",
+    "read_records",
+    "split_by",
+    "ssim_sweep",
+    "write_json",
+    "write_records",
+]

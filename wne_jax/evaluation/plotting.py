@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
+from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation.provenance import footer
 from wne_jax.evaluation.records import INPUT, Record, mean_over
 from wne_jax.evaluation.tables import METRICS
+
+with extra("plot", "figures"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 """Colours that the colour-blind tell apart, for models in order of appearance."""

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from wne_jax._internal.extras import extra
 from wne_jax.images.units import from_unit, to_unit
 
 Noise = Callable[[jax.Array, ArrayLike, ArrayLike], jax.Array]
@@ -188,7 +189,8 @@ def jpeg(x: np.ndarray, quality: int) -> np.ndarray:
     pixels = from_unit(x, np.uint8)
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise ValueError(f"x has shape {pixels.shape}; expected one image, [H, W, 1] or [H, W, 3]")
-    from PIL import Image
+    with extra("images", "JPEG files"):
+        from PIL import Image
 
     encoded = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(

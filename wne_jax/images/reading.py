@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
+from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
+
+with extra("images", "image files"):
+    from PIL import Image
 
 if TYPE_CHECKING:
     import tifffile
@@ -98,7 +101,8 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
     plane = image[..., 0] if image.shape[-1] == 1 else image
     encoded = io.BytesIO()
     if suffix in TIFF:
-        import tifffile
+        with extra("images", "TIFF files"):
+            import tifffile
 
         photometric = "minisblack" if plane.ndim == 2 else "rgb"
         tifffile.imwrite(encoded, plane, photometric=photometric, metadata=None)
@@ -201,7 +205,8 @@ def _is_deep_colour_png(path: Path) -> bool:
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    import tifffile
+    with extra("images", "TIFF files"):
+        import tifffile
 
     try:
         tif = tifffile.TiffFile(path)

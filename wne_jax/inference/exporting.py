@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax import export as jax_export
 
+from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
 from wne_jax.wrappers.linen import padding_multiple
 
@@ -70,9 +71,5 @@ def load_exported(path: str | Path) -> Callable[..., Array]:
 
 def _need_flatbuffers() -> None:
     """Say what to install before JAX says it in the middle of the work."""
-    try:
+    with extra("export", "exported files"):
         import flatbuffers  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'exported files need flatbuffers: pip install "wne-jax[export]"'
-        ) from error

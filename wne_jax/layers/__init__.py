@@ -1,37 +1,66 @@
 """Layers that commute with a group by their construction, and those they are compared with."""
 
-from wne_jax.layers.affine_conv import AffineConv as AffineConv
-from wne_jax.layers.affine_conv import affine_kernel as affine_kernel
-from wne_jax.layers.affine_conv import affine_weights as affine_weights
-from wne_jax.layers.affine_residual import AffineResidual as AffineResidual
-from wne_jax.layers.affine_residual import affine_residual as affine_residual
-from wne_jax.layers.alias_free import PolynomialActivation as PolynomialActivation
-from wne_jax.layers.alias_free import band_limited_polynomial as band_limited_polynomial
-from wne_jax.layers.alias_free import blur_pool as blur_pool
-from wne_jax.layers.alias_free import filtered_relu as filtered_relu
-from wne_jax.layers.alias_free import ideal_downsample as ideal_downsample
-from wne_jax.layers.alias_free import ideal_upsample as ideal_upsample
-from wne_jax.layers.alias_free import leaky_relu_fit as leaky_relu_fit
-from wne_jax.layers.batch_norm import BiasFreeBatchNorm as BiasFreeBatchNorm
-from wne_jax.layers.batch_norm import channel_std as channel_std
-from wne_jax.layers.conv import Conv as Conv
-from wne_jax.layers.conv import Padding as Padding
-from wne_jax.layers.conv import conv as conv
-from wne_jax.layers.depthwise import DepthwiseConv as DepthwiseConv
-from wne_jax.layers.depthwise import depthwise_conv as depthwise_conv
-from wne_jax.layers.downsample import pixel_unshuffle as pixel_unshuffle
-from wne_jax.layers.gaussian_blur import blur_radius as blur_radius
-from wne_jax.layers.gaussian_blur import gaussian_blur as gaussian_blur
-from wne_jax.layers.normalization import PRESETS as PRESETS
-from wne_jax.layers.normalization import Normalization as Normalization
-from wne_jax.layers.normalization import dimensions as dimensions
-from wne_jax.layers.normalization import normalization as normalization
-from wne_jax.layers.sort_pool import pair_order as pair_order
-from wne_jax.layers.sort_pool import sort_pool as sort_pool
-from wne_jax.layers.strided_conv import AffineDownsample as AffineDownsample
-from wne_jax.layers.strided_conv import Downsample as Downsample
-from wne_jax.layers.strided_conv import strided_conv as strided_conv
-from wne_jax.layers.upsample import AffineUpsample as AffineUpsample
-from wne_jax.layers.upsample import Upsample as Upsample
-from wne_jax.layers.upsample import pixel_shuffle as pixel_shuffle
-from wne_jax.layers.window_attention import WindowAttention as WindowAttention
+from wne_jax.layers.affine_conv import AffineConv, affine_kernel, affine_weights
+from wne_jax.layers.affine_residual import AffineResidual, affine_residual
+from wne_jax.layers.alias_free import (
+    PolynomialActivation,
+    band_limited_polynomial,
+    blur_pool,
+    filtered_relu,
+    ideal_downsample,
+    ideal_upsample,
+    leaky_relu_fit,
+)
+from wne_jax.layers.batch_norm import BiasFreeBatchNorm, channel_std
+from wne_jax.layers.conv import Conv, Padding, conv
+from wne_jax.layers.depthwise import DepthwiseConv, depthwise_conv
+from wne_jax.layers.downsample import pixel_unshuffle
+from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
+from wne_jax.layers.normalization import PRESETS, Normalization, dimensions, normalization
+from wne_jax.layers.sort_pool import pair_order, sort_pool
+from wne_jax.layers.spectra import low_pass, radial_power, resample, without_nyquist
+from wne_jax.layers.strided_conv import AffineDownsample, Downsample, strided_conv
+from wne_jax.layers.upsample import AffineUpsample, Upsample, pixel_shuffle
+from wne_jax.layers.window_attention import WindowAttention
+
+__all__ = [
+    "PRESETS",
+    "AffineConv",
+    "AffineDownsample",
+    "AffineResidual",
+    "AffineUpsample",
+    "BiasFreeBatchNorm",
+    "Conv",
+    "DepthwiseConv",
+    "Downsample",
+    "Normalization",
+    "Padding",
+    "PolynomialActivation",
+    "Upsample",
+    "WindowAttention",
+    "affine_kernel",
+    "affine_residual",
+    "affine_weights",
+    "band_limited_polynomial",
+    "blur_pool",
+    "blur_radius",
+    "channel_std",
+    "conv",
+    "depthwise_conv",
+    "dimensions",
+    "filtered_relu",
+    "gaussian_blur",
+    "ideal_downsample",
+    "ideal_upsample",
+    "leaky_relu_fit",
+    "low_pass",
+    "normalization",
+    "pair_order",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "radial_power",
+    "resample",
+    "sort_pool",
+    "strided_conv",
+    "without_nyquist",
+]

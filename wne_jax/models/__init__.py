@@ -5,12 +5,25 @@ from typing import Any
 
 import flax.linen as nn
 
-from wne_jax.models.dncnn import DnCNN as DnCNN
-from wne_jax.models.drunet import DRUNet as DRUNet
-from wne_jax.models.fdncnn import FDnCNN as FDnCNN
-from wne_jax.models.resnet import ResNet as ResNet
-from wne_jax.models.restormer import Restormer as Restormer
-from wne_jax.models.swinir import SwinIR as SwinIR
+from wne_jax.models.dncnn import DnCNN
+from wne_jax.models.drunet import DRUNet
+from wne_jax.models.fdncnn import FDnCNN
+from wne_jax.models.resnet import ResNet
+from wne_jax.models.restormer import Restormer
+from wne_jax.models.swinir import SwinIR
+
+__all__ = [
+    "CLASSIFIERS",
+    "MODELS",
+    "DRUNet",
+    "DnCNN",
+    "FDnCNN",
+    "ResNet",
+    "Restormer",
+    "SwinIR",
+    "build",
+]
+
 
 MODELS: dict[str, type[nn.Module]] = {
     "dncnn": DnCNN,

@@ -1,5 +1,74 @@
 """Does f(T x) = T f(x)? Groups that act on images, and maps and layers tested against them."""
 
-from wne_jax.symmetry import actions, analysis, equivariance, layerwise, report, translation
+from wne_jax.symmetry.actions import Action, Affine, Composition, Offset, Scale, Shift, Translation
+from wne_jax.symmetry.analysis import (
+    Problem,
+    central_interval,
+    coverage,
+    difficulty,
+    draw_difficulty,
+    euler_ratio,
+    expected_difficulty,
+    filters,
+    normalized_error,
+    normalized_problem,
+    psnr_from_error,
+    snr_at,
+)
+from wne_jax.symmetry.equivariance import (
+    assert_equivariant,
+    assert_exact_under_powers_of_two,
+    assert_normalization_equivariant,
+    cosine_error,
+    defect,
+    euler_residual,
+    largest_difference,
+    normalization_defect,
+    relative_l2,
+    rounding_tolerance,
+    row_sums,
+)
+from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
+from wne_jax.symmetry.report import Defects, Report, measure
+from wne_jax.symmetry.translation import Verdict, shift_equivariant, translation_equivariant
 
-__all__ = ["actions", "analysis", "equivariance", "layerwise", "report", "translation"]
+__all__ = [
+    "Action",
+    "Affine",
+    "Composition",
+    "Defects",
+    "LayerDefect",
+    "Offset",
+    "Problem",
+    "Report",
+    "Scale",
+    "Shift",
+    "Translation",
+    "Verdict",
+    "assert_equivariant",
+    "assert_exact_under_powers_of_two",
+    "assert_normalization_equivariant",
+    "central_interval",
+    "cosine_error",
+    "coverage",
+    "defect",
+    "difficulty",
+    "draw_difficulty",
+    "euler_ratio",
+    "euler_residual",
+    "expected_difficulty",
+    "filters",
+    "largest_difference",
+    "layer_defects",
+    "measure",
+    "normalization_defect",
+    "normalized_error",
+    "normalized_problem",
+    "psnr_from_error",
+    "relative_l2",
+    "rounding_tolerance",
+    "row_sums",
+    "shift_equivariant",
+    "snr_at",
+    "translation_equivariant",
+]

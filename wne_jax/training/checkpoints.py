@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
+from wne_jax._internal.extras import extra
 from wne_jax.config import ModelConfig
 from wne_jax.training.config import TrainConfig, load_config
 from wne_jax.training.processes import any_process, is_lead, wait_for_all
 from wne_jax.training.step import TrainState, create_state
+
+with extra("train", "checkpoints"):
+    import orbax.checkpoint as ocp
 
 
 class Checkpoints:

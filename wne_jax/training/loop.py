@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from tqdm import tqdm
 
+from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
 from wne_jax.data import iterate_images, kind_of, parse_mixture
 from wne_jax.data.corpus import Corpus, build_corpus, fingerprint
@@ -32,6 +32,9 @@ from wne_jax.training.processes import (
 )
 from wne_jax.training.step import TrainState, create_state
 from wne_jax.weights.conversion import check_variables
+
+with extra("train", "training runs"):
+    from tqdm import tqdm
 
 
 class Diverged(RuntimeError):

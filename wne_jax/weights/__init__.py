@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from wne_jax.config import ModelConfig
-from wne_jax.weights._errors import WeightsError as WeightsError
-from wne_jax.weights.conversion import convert as convert
-from wne_jax.weights.readers import read_tensors as read_tensors
-from wne_jax.weights.saved import is_ours, load
-from wne_jax.weights.saved import read_metadata as read_metadata
-from wne_jax.weights.saved import save as save
+from wne_jax.weights._errors import WeightsError
+from wne_jax.weights.conversion import convert
+from wne_jax.weights.readers import read_tensors
+from wne_jax.weights.saved import is_ours, load, read_metadata, save
+
+__all__ = ["WeightsError", "convert", "load_model", "read_metadata", "read_tensors", "save"]
 
 
 def load_model(

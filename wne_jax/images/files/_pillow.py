@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo, iTXt
 
+from wne_jax._internal.extras import extra
 from wne_jax.images.files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadata
 from wne_jax.images.reading import ORIENTATION, image_error, open_pillow
+
+with extra("images", "image files"):
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo, iTXt
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 SUFFIXES = frozenset(FORMATS)

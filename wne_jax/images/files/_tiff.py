@@ -7,8 +7,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import tifffile
 
+from wne_jax._internal.extras import extra
 from wne_jax.images.files._image import (
     ALPHA_GUESSED,
     CMYK_LOST,
@@ -19,6 +19,9 @@ from wne_jax.images.files._image import (
 )
 from wne_jax.images.files._pillow import decode
 from wne_jax.images.reading import ORIENTATION, TIFF, UPRIGHT, check_size, image_error, open_pillow
+
+with extra("images", "TIFF files"):
+    import tifffile
 
 SUFFIXES = TIFF
 
