@@ -2,7 +2,11 @@ r"""How a group acts on images.
 
 An action is a callable object: `Affine(a=2.0, b=0.1)(y)`. Actions compose with `@` (right to left, like the
 maps that they are) and invert with `.inverse()`. Parameters are scalars or `[B]`, one for each instance, and
-may be traced. All are pytrees.
+may be traced; contrast and brightness may also be arrays that broadcast to `[B, 1, ..., C]`, one for each
+channel. All are pytrees.
+
+An output of a map follows its input in its own way: `T.on(h, "variance")` is what T does to a variance, in
+the sense of `wne_jax.outputs`.
 
 | action | acts on | formula |
 |---|---|---|
@@ -20,17 +24,25 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax._internal.dtypes import at_least_float32
+from wne_jax.outputs import Kind, kind
 
 Parameter = Array | np.ndarray | float
-"""A scalar, or `[B]` for one value an instance."""
+"""A scalar, or `[B]` for one value an instance; for contrast and brightness also `[B, 1, ..., C]`."""
 
 
 class Action:
     """A transformation of images `[B, ..., C]`."""
 
+    moves = True
+    """Whether it changes places, and not only values."""
+
     def __call__(self, y: ArrayLike) -> Array:
         """Act on `y`; shape is kept."""
         raise TypeError("Action is a base class: use Affine, Shift or Translation")
+
+    def on(self, h: ArrayLike, output: str | Kind = "value") -> Array:
+        """Act on an output that follows its input as a kind of `wne_jax.outputs` says."""
+        return self(h)
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Action":
         """The inverse action, on arrays of `shape` where that matters.
@@ -60,14 +72,23 @@ class Composition(Action):
         """Act with `inner`, then with `outer`."""
         return self.outer(self.inner(y))
 
+    def on(self, h: ArrayLike, output: str | Kind = "value") -> Array:
+        """Act with `inner`, then with `outer`, on an output."""
+        return self.outer.on(self.inner.on(h, output), output)
+
+    @property
+    def moves(self) -> bool:
+        """Whether one of the two changes places."""
+        return self.outer.moves or self.inner.moves
+
     def inverse(self, shape: tuple[int, ...] | None = None) -> Action:
         """The inverses in the opposite order."""
         return self.inner.inverse(shape) @ self.outer.inverse(shape)
 
     def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
         """Those of the two, composed."""
-        (a1, b1), (a2, b2) = (part.contrast_and_brightness() for part in (self.outer, self.inner))
-        return a1 * a2, a1 * b2 + b1
+        parts = (part.contrast_and_brightness() for part in (self.outer, self.inner))
+        return _composed(*parts)
 
 
 @struct.dataclass
@@ -75,8 +96,8 @@ class Affine(Action):
     """Contrast and brightness: a y + b.
 
     Attributes:
-        a: Contrast, positive: scalar or `[B]`.
-        b: Brightness, in the units of `y`: scalar or `[B]`.
+        a: Contrast, positive: scalar, `[B]`, or of the rank of `y`, say `[B, 1, ..., C]`.
+        b: Brightness, in the units of `y`: as `a`.
 
     Example:
         >>> T = Affine(2.0, 1.0) @ Affine(3.0, 0.5)
@@ -89,15 +110,29 @@ class Affine(Action):
     a: Parameter = 1.0
     b: Parameter = 0.0
 
+    moves = False
+
     def __call__(self, y: ArrayLike) -> Array:
         """Return a y + b."""
+        return self.on(y)
+
+    def on(self, h: ArrayLike, output: str | Kind = "value") -> Array:
+        """What a y + b makes of an output: a h + b for a value, a h for a difference, and so on.
+
+        Example:
+            >>> float(Affine(3.0, 1.0).on(jnp.ones((1, 1)), "variance")[0, 0])
+            9.0
+        """
         _require(self.a, lambda a: a > 0, "a must be positive")
-        y = jnp.asarray(y)
-        return _per_instance(self.a, y) * y + _per_instance(self.b, y)
+        h = jnp.asarray(h)
+        if kind(output).any_shape:
+            return kind(output).act(h, self.a, self.b)
+        return kind(output).act(h, broadcast(self.a, h), broadcast(self.b, h))
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Affine":
         """Affine(1 / a, -b / a)."""
-        return Affine(1 / self.a, -self.b / self.a)
+        a, b = _aligned(self.a, self.b)
+        return Affine(1 / self.a, -b / a)
 
     def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
         """`(a, b)`."""
@@ -106,7 +141,7 @@ class Affine(Action):
     def __matmul__(self, other: Action) -> Action:
         """Two affine actions make one."""
         if isinstance(other, Affine):
-            return Affine(self.a * other.a, self.a * other.b + self.b)
+            return Affine(*_composed((self.a, self.b), (other.a, other.b)))
         return super().__matmul__(other)
 
 
@@ -218,6 +253,49 @@ def _translate(y: Array, distance: Parameter, *, axis: int) -> Array:
     return jnp.fft.irfft(spectrum * phase, n=size, axis=axis)
 
 
+def broadcast(parameter: Parameter, y: Array) -> Array:
+    """A contrast or a brightness, shaped to act on `y`, in floating point.
+
+    Args:
+        parameter: A scalar, `[B]`, or an array of the rank of `y` that broadcasts to its shape.
+        y: Array `[B, ..., C]`.
+
+    Raises:
+        ValueError: The parameter has another shape.
+    """
+    shape = jnp.shape(parameter)
+    if len(shape) < 2:
+        return _per_instance(parameter, y)
+    if len(shape) != y.ndim or any(m not in (1, n) for m, n in zip(shape, y.shape)):
+        raise ValueError(f"a parameter of shape {shape} does not broadcast to the shape {y.shape}")
+    return jnp.asarray(parameter).astype(_floating_dtype(y))
+
+
+def _aligned(first: Parameter, second: Parameter) -> tuple[Parameter, Parameter]:
+    """Two parameters shaped to broadcast against each other: `[B]` becomes `[B, 1, ..., 1]` if need be."""
+    rank = max(jnp.ndim(first), jnp.ndim(second))
+
+    def shaped(p: Parameter) -> Parameter:
+        return jnp.reshape(p, (-1,) + (1,) * (rank - 1)) if jnp.ndim(p) == 1 < rank else p
+
+    return shaped(first), shaped(second)
+
+
+def _composed(
+    outer: tuple[Parameter, Parameter], inner: tuple[Parameter, Parameter]
+) -> tuple[Parameter, Parameter]:
+    """Contrast and brightness of two changes, one after the other."""
+    a, c = _aligned(outer[0], inner[0])
+    e, d = _aligned(outer[0], inner[1])
+    moved, b = _aligned(e * d, outer[1])
+    return a * c, moved + b
+
+
+def _floating_dtype(y: Array) -> jnp.dtype:
+    """The dtype of `y`, float32 for integers."""
+    return y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.dtype(jnp.float32)
+
+
 def _batch(parameter: Parameter, y: Array) -> Array:
     """A scalar or `[B]` parameter as `[B]`."""
     parameter = jnp.asarray(parameter)
@@ -230,8 +308,7 @@ def _batch(parameter: Parameter, y: Array) -> Array:
 
 def _per_instance(parameter: Parameter, y: Array) -> Array:
     """A scalar or `[B]` parameter, shaped to multiply `y`, in floating point."""
-    dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32
-    return _batch(parameter, y).astype(dtype).reshape((-1,) + (1,) * (y.ndim - 1))
+    return _batch(parameter, y).astype(_floating_dtype(y)).reshape((-1,) + (1,) * (y.ndim - 1))
 
 
 def _spatial(y: ArrayLike) -> Array:

@@ -1,28 +1,35 @@
 r"""Does a map commute with an action: f(T y) = T f(y)?
 
-`defect` measures it, `assert_equivariant` decides it to within a model of rounding, and the identities of the
-Jacobian of a normalization-equivariant map, $f(y) = J(y)\,y$ and $J(y)\,\mathbf 1 = \mathbf 1$, tell the
-same without a second point. All take a plain function of arrays `[B, ..., C]`.
+`defect` measures it, `assert_equivariant` decides it to within a model of rounding
+(`wne_jax.symmetry.rounding`), and the identities of the Jacobian of a normalization-equivariant map,
+$f(y) = J(y)\,y$ and $J(y)\,\mathbf 1 = \mathbf 1$, tell the same without a second point. All take a plain
+function of arrays `[B, ..., C]`.
+
+What T does to an output is said by `output=`, its kind or a pytree of kinds (`wne_jax.outputs`), and by
+`output_action=` where the output moves in another way than the input: after 2x super-resolution a shift by 1
+is a shift by 2.
+
+Assertions raise in eager code. Traced, where values cannot be inspected, they are checks of
+`jax.experimental.checkify`: apply `chex.chexify`, or `checkify.checkify`, around `jax.jit`. `violation` is
+the number that they compare with 1, under any transformation.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import checkify
 from jax.typing import ArrayLike, DTypeLike
 
-from wne_jax._internal.dtypes import at_least_float32
-from wne_jax.statistics import mean_std
+from wne_jax.outputs import Output
 from wne_jax.symmetry.actions import Action, Affine, Scale
+from wne_jax.symmetry.comparison import Compared, Rounding, compare, is_pair, pairs_of
+from wne_jax.symmetry.rounding import explanation, floating, spread
 
-Map = Callable[[Array], Array]
-
-ROUNDING_CONSTANT = 32.0
-"""The factor C of the rounding model: how many roundings may add up along the way."""
+Map = Callable[[Array], Any]
 
 
 def relative_l2(actual: Array, expected: Array, *, tau: float = 1e-6) -> Array:
@@ -65,7 +72,9 @@ def defect(
     *,
     metric: Literal["relative_l2", "cosine", "max"]
     | Callable[[Array, Array], Array] = "relative_l2",
-) -> Array:
+    output: Output = "value",
+    output_action: Action | None = None,
+) -> Any:
     """By how much f(T y) misses T f(y).
 
     Args:
@@ -74,12 +83,14 @@ def defect(
         y: Array `[B, ..., C]`.
         metric: "relative_l2" (the epsilon_NE of Saied & Fleuret 2026 for one draw of a, b), "cosine" (Scanvic
             et al. 2025), "max", or a function `(actual, expected) -> [B]`.
+        output: How the output follows the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
+        output_action: What T does to the output, if that is not T.
 
     Returns:
-        One value an instance, `[B]`.
+        One value an instance, `[B]`; a pytree of these for a pytree of outputs.
 
     Raises:
-        ValueError: An unknown metric.
+        ValueError: An unknown metric, or an output on which the action cannot act.
 
     Example:
         >>> y = jnp.array([[0.0, 1.0, 2.0]])
@@ -89,8 +100,9 @@ def defect(
     if not callable(metric) and metric not in METRICS:
         raise ValueError(f"metric must be one of {sorted(METRICS)} or a function, not {metric!r}")
     measure = metric if callable(metric) else METRICS[metric]
-    y = _floating(y)
-    return measure(f(action(y)), action(f(y)))
+    y = floating(y)
+    pairs = pairs_of(f, action, y, f(y), output, output_action)
+    return jax.tree.map(lambda pair: measure(pair.actual, pair.expected), pairs, is_leaf=is_pair)
 
 
 def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) -> Array:
@@ -103,53 +115,50 @@ def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) 
         f: A map of arrays `[B, ..., C]`.
         y: Array in unit range.
         key: Random key.
-        samples: Draws for each instance.
+        samples: Draws for each instance, 1 or more.
 
     Returns:
         One value an instance, `[B]`.
     """
-    y = _floating(y)
+    _require_samples(samples)
+    y = floating(y)
     key_a, key_b = jax.random.split(key)
     shape = (samples, y.shape[0])
     a = jax.random.uniform(key_a, shape, y.dtype, minval=0.5, maxval=1.5)
     b = jax.random.uniform(key_b, shape, y.dtype, minval=-0.25, maxval=0.25)
     value = f(y)
-    draws = [Affine(*ab) for ab in zip(a, b)]
-    return jnp.stack([relative_l2(f(draw(y)), draw(value)) for draw in draws]).mean(axis=0)
+    pairs = [pairs_of(f, Affine(*draw), y, value, "value", None) for draw in zip(a, b)]
+    return jnp.stack([relative_l2(pair.actual, pair.expected) for pair in pairs]).mean(axis=0)
 
 
-def rounding_tolerance(
-    action: Action, y: ArrayLike, *, gain: float = 1.0, compute_dtype: DTypeLike = jnp.float32
+def violation(
+    f: Map,
+    action: Action,
+    y: ArrayLike,
+    *,
+    output: Output = "value",
+    output_action: Action | None = None,
+    axes: Sequence[int] | None = None,
+    gain: float = 1.0,
+    compute_dtype: DTypeLike = jnp.float32,
 ) -> Array:
-    r"""How far f(T y) and T f(y) may lie apart by rounding alone, in the units of T y.
+    """The largest |f(T y) - T f(y)| in units of what rounding allows: at most 1 for an equivariant map.
 
-    $$a\,s \cdot C \cdot \text{gain} \cdot \left[\epsilon \left(1 + \frac{\max |y|}{s}
-    + \frac{|b|}{a s}\right) + \epsilon_{\text{compute}}\right]$$
-
-    with $s$ the standard deviation of the instance, $\epsilon$ the rounding unit of float32 (of float64 where
-    `y` is that), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic
-    where it is coarser. The bracket is the error that rounding a y + b brings into normalized coordinates.
-
-    Args:
-        action: The transformation T.
-        y: Array `[B, ..., C]`.
-        gain: How much the map amplifies small errors in normalized coordinates (its Lipschitz constant).
-        compute_dtype: What the backbone computes in; for TF32 give float16, whose precision it has.
+    A function of arrays, for use under `jit`, `vmap` and `pmap`. Arguments as in `assert_equivariant`.
 
     Returns:
-        `[B, 1, ..., 1]`, absolute.
+        One value an instance, `[B]`; infinite where f returns NaN.
+
+    Example:
+        >>> y = jnp.array([[0.0, 1.0, 2.0]])
+        >>> bool(jax.jit(lambda y: violation(lambda x: x / 2, Scale(3.0), y))(y)[0] <= 1)
+        True
     """
-    y = _floating(y)
-    a, b = (
-        jnp.reshape(jnp.asarray(part, y.dtype), (-1,) + (1,) * (y.ndim - 1))
-        for part in action.contrast_and_brightness()
-    )
-    s = mean_std(y).scale
-    largest = jnp.max(jnp.abs(y), axis=tuple(range(1, y.ndim)), keepdims=True)
-    eps = float(jnp.finfo(y.dtype).eps)
-    eps_compute = float(jnp.finfo(compute_dtype).eps)
-    coarse = eps_compute if eps_compute > eps else 0.0
-    return ROUNDING_CONSTANT * gain * (eps * (a * s + a * largest + jnp.abs(b)) + coarse * a * s)
+    y = floating(y)
+    rounding = Rounding(axes, gain, compute_dtype)
+    compared = compare(f, action, y, f(y), output, output_action, rounding)
+    each = [jnp.max(one.excess, axis=tuple(range(1, one.excess.ndim))) for one in compared]
+    return jnp.max(jnp.stack(each), axis=0)
 
 
 def assert_equivariant(
@@ -157,51 +166,64 @@ def assert_equivariant(
     action: Action,
     y: ArrayLike,
     *,
+    output: Output = "value",
+    output_action: Action | None = None,
+    axes: Sequence[int] | None = None,
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> None:
-    """Assert f(T y) = T f(y) to within `rounding_tolerance`.
+    """Assert f(T y) = T f(y) to within `wne_jax.symmetry.rounding.rounding_tolerance`.
 
     Args:
         f: A map that keeps the batch axis.
         action: The transformation T.
         y: Array `[B, ..., C]`.
+        output: How the output follows the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
+        output_action: What T does to the output, if that is not T.
+        axes: Axes that the symmetry pools (default: all but the batch); (1, 2) for one contrast a channel.
         gain: How much the map amplifies small errors; see `rounding_tolerance`.
         compute_dtype: What the backbone computes in; see `rounding_tolerance`.
 
     Raises:
-        AssertionError: Naming the action, the largest violation, where it is, and what was allowed.
+        AssertionError: Naming the action, the largest violation, where it is, and what was allowed; and
+            which option would allow it, where it looks like rounding.
+        ValueError: An output on which the action cannot act.
 
     Example:
         >>> y = jnp.array([[0.0, 1.0, 2.0]])
         >>> assert_equivariant(lambda y: y / 2, Scale(3.0), y)
+        >>> assert_equivariant(jnp.square, Scale(3.0), y, output="variance")
         >>> assert_equivariant(jnp.square, Scale(3.0), y)
         Traceback (most recent call last):
           ...
         AssertionError: ...square is not equivariant to Affine(a=3.0, b=0.0): ... at (0, 2), ...
     """
-    y = _floating(y)
-    actual, expected = f(action(y)), action(f(y))
-    chex.assert_equal_shape((actual, expected))
-    tolerance = rounding_tolerance(action, y, gain=gain, compute_dtype=compute_dtype)
-    difference = np.asarray(jnp.abs(actual - expected), np.float64)
-    allowed = np.broadcast_to(np.asarray(tolerance, np.float64), difference.shape)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.where(difference == 0, 0.0, np.nan_to_num(difference / allowed, nan=np.inf))
-    place = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
-    name = getattr(f, "__name__", type(f).__name__)
-    action = jax.tree.map(lambda p: float(np.ravel(p)[place[0] if np.size(p) > 1 else 0]), action)
-    chex.assert_scalar_in(
-        float(excess[place]),
-        0.0,
-        1.0,
-        custom_message=(
-            f"{name} is not equivariant to {action}: f(T y) = {float(actual[place]):.6g} but "
-            f"T f(y) = {float(expected[place]):.6g} at {place}, a difference of "
-            f"{difference[place]:.3g} where rounding allows {allowed[place]:.3g}"
-        ),
-        include_default_message=False,
-    )
+    y = floating(y)
+    rounding = Rounding(axes, gain, compute_dtype)
+    _assert(f, action, y, f(y), output, output_action, rounding)
+
+
+def assert_invariant(
+    f: Map,
+    action: Action,
+    y: ArrayLike,
+    *,
+    axes: Sequence[int] | None = None,
+    gain: float = 1.0,
+    compute_dtype: DTypeLike = jnp.float32,
+) -> None:
+    """Assert f(T y) = f(y), for outputs of any shape that keep the batch axis.
+
+    Arguments and errors as in `assert_equivariant`.
+
+    Example:
+        >>> y = jnp.array([[0.0, 1.0, 2.0]])
+        >>> assert_invariant(lambda y: jnp.argmax(y, -1), Affine(3.0, 1.0), y)
+    """
+    assert_equivariant(
+        f, action, y, output="invariant", output_action=Affine(), axes=axes, gain=gain,
+        compute_dtype=compute_dtype,
+    )  # fmt: skip
 
 
 def assert_normalization_equivariant(
@@ -210,59 +232,84 @@ def assert_normalization_equivariant(
     key: Array,
     *,
     samples: int = 8,
+    output: Output = "value",
+    axes: Sequence[int] | None = None,
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> None:
     """Assert f(a y + b) = a f(y) + b for contrasts and offsets drawn over several decades.
 
-    Every draw has its own a and b for each instance: a log-uniform in [1e-3, 1e3], and b of either sign with
-    a log-uniform size in [1e-2, 10] standard deviations of the instance times a.
+    Every draw has its own a and b for each instance, and for each channel where `axes` do not pool channels:
+    a log-uniform in [1e-3, 1e3], and b of either sign with a log-uniform size in [1e-2, 10] standard
+    deviations of the instance times a.
 
     Args:
         f: A map of arrays `[B, ..., C]`.
         y: Array.
         key: Random key.
-        samples: Draws.
-        gain: See `rounding_tolerance`.
-        compute_dtype: See `rounding_tolerance`.
+        samples: Draws, 1 or more.
+        output: See `assert_equivariant`.
+        axes: See `assert_equivariant`.
+        gain: See `assert_equivariant`.
+        compute_dtype: See `assert_equivariant`.
 
     Raises:
         AssertionError: As `assert_equivariant`.
+        ValueError: `samples` below 1, or an output on which the action cannot act.
     """
-    y = _floating(y)
-    shape = (samples, y.shape[0])
+    _require_samples(samples)
+    y = floating(y)
+    scale = spread(y, axes)
+    shape = (samples, *scale.shape)
     key_a, key_b, key_sign = jax.random.split(key, 3)
     a = 10 ** jax.random.uniform(key_a, shape, y.dtype, minval=-3, maxval=3)
     size = 10 ** jax.random.uniform(key_b, shape, y.dtype, minval=-2, maxval=1)
     sign = jax.random.rademacher(key_sign, shape, y.dtype)
-    b = sign * size * a * mean_std(y).scale.reshape(1, -1)
+    b = sign * size * a * scale[None]
+    value = f(y)
     for draw in zip(a, b):
-        assert_equivariant(f, Affine(*draw), y, gain=gain, compute_dtype=compute_dtype)
+        rounding = Rounding(axes, gain, compute_dtype)
+        _assert(f, Affine(*draw), y, value, output, None, rounding)
 
 
 def assert_exact_under_powers_of_two(
-    f: Map, y: ArrayLike, *, exponents: Iterable[int] = range(-20, 21)
+    f: Map,
+    y: ArrayLike,
+    *,
+    exponents: Iterable[int] = range(-20, 21),
+    output: Output = "value",
 ) -> None:
     """Assert f(2^k y) = 2^k f(y), bit for bit.
 
-    The promise holds for one executable and one shape: `f` is compiled once here.
+    The promise holds for one executable: `f` is compiled once here, or is the body of a loop in traced code.
 
     Args:
         f: A map of arrays.
         y: Array whose values leave room for the exponents.
         exponents: The k to try.
+        output: How the output follows the input; a variance is to be 4^k f(y).
 
     Raises:
         AssertionError: Naming the first k that fails.
     """
-    y = _floating(y)
-    compiled = jax.jit(f)
-    reference = compiled(y)
-    for k in exponents:
-        scale = Scale(2.0**k)
-        chex.assert_trees_all_equal(
-            compiled(scale(y)), scale(reference), custom_message=f"f(2^{k} y) is not 2^{k} f(y)"
-        )
+    y = floating(y)
+    exponents = tuple(exponents)
+    if isinstance(y, jax.core.Tracer):
+        powers = jnp.asarray([1.0, *(2.0**k for k in exponents)], y.dtype)
+        all_values = jax.lax.map(lambda power: f(power * y), powers)
+        values = [jax.tree.map(lambda h, i=i: h[i], all_values) for i in range(len(powers))]
+    else:
+        compiled = jax.jit(f)
+        values = [compiled(y), *(compiled(Scale(2.0**k)(y)) for k in exponents)]
+    for k, value in zip(exponents, values[1:]):
+        pairs = pairs_of(lambda _, value=value: value, Scale(2.0**k), y, values[0], output, None)
+        for pair in jax.tree.leaves(pairs, is_leaf=is_pair):
+            same = jnp.array_equal(pair.actual, pair.expected)
+            message = f"f(2^{k} y) is not 2^{k} f(y){pair.path}, bit for bit"
+            if isinstance(same, jax.core.Tracer):
+                checkify.check(same, message)
+            elif not same:
+                raise AssertionError(message)
 
 
 def euler_residual(f: Map, y: ArrayLike) -> Array:
@@ -275,7 +322,7 @@ def euler_residual(f: Map, y: ArrayLike) -> Array:
     Returns:
         The residual, of the shape of f(y). Its norm over that of f(y) is the rho of Saied & Fleuret (2026).
     """
-    y = _floating(y)
+    y = floating(y)
     value, along = jax.jvp(f, (y,), (y,))
     return value - along
 
@@ -292,11 +339,62 @@ def row_sums(f: Map, y: ArrayLike) -> Array:
     Returns:
         The sums, of the shape of f(y).
     """
-    y = _floating(y)
+    y = floating(y)
     return jax.jvp(f, (y,), (jnp.ones_like(y),))[1]
 
 
-def _floating(y: ArrayLike) -> Array:
-    """The array in float32, or float64: coarser input would round T y itself."""
-    y = jnp.asarray(y)
-    return y.astype(at_least_float32(y.dtype))
+def _require_samples(samples: int) -> None:
+    if samples < 1:
+        raise ValueError(f"samples must be 1 or more, not {samples}")
+
+
+def _assert(
+    f: Map,
+    action: Action,
+    y: Array,
+    value: Any,
+    output: Output,
+    output_action: Action | None,
+    rounding: Rounding,
+) -> None:
+    """Raise where an output exceeds what is allowed, or check it where it is traced."""
+    name = getattr(f, "__name__", type(f).__name__)
+    for one in compare(f, action, y, value, output, output_action, rounding):
+        if isinstance(one.excess, jax.core.Tracer):
+            checkify.check(
+                jnp.all(one.excess <= 1),
+                f"{name} is not equivariant to {type(action).__name__}: a difference{one.pair.path} is "
+                "{excess} times what rounding allows",
+                excess=jnp.max(one.excess),
+            )
+        elif not bool(jnp.all(one.excess <= 1)):
+            worst = float(jnp.max(one.excess))
+            told_otherwise = output_action is not None and not output_action.moves
+            exact = told_otherwise or _exact_under_doubling(f, y, value, output)
+            hint = explanation(f, y, excess=worst, gain=rounding.gain, exact=exact)
+            raise AssertionError(_message(name, action, one) + hint)
+
+
+def _message(name: str, action: Action, one: Compared) -> str:
+    """The line that says what is violated, where, and by how much."""
+    excess = np.asarray(one.excess)
+    place = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+
+    def here(parameter: Any) -> float:
+        values = np.asarray(parameter)
+        index = [i if i < n else 0 for i, n in zip(place, values.shape)]
+        return float(values[(*index, *(0,) * (values.ndim - len(index)))])
+
+    return (
+        f"{name} is not equivariant to {jax.tree.map(here, action)}: f(T y) = "
+        f"{float(one.pair.actual[place]):.6g} but T f(y) = {float(one.pair.expected[place]):.6g} at "
+        f"{place}{one.pair.path and ' of ' + one.pair.path}, a difference of "
+        f"{float(one.difference[place]):.3g} where rounding allows {float(one.allowed[place]):.3g}"
+    )
+
+
+def _exact_under_doubling(f: Map, y: Array, value: Any, output: Output) -> bool:
+    """Whether f(2 y) = 2 f(y), bit for bit."""
+    pairs = pairs_of(f, Scale(2.0), y, value, output, Scale(2.0))
+    leaves = jax.tree.leaves(pairs, is_leaf=is_pair)
+    return all(bool(jnp.array_equal(pair.actual, pair.expected)) for pair in leaves)

@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 
 from wne_jax.symmetry import equivariance
 from wne_jax.symmetry.actions import Affine
-from wne_jax.symmetry.equivariance import Map, relative_l2, rounding_tolerance
+from wne_jax.symmetry.equivariance import Map, relative_l2
+from wne_jax.symmetry.rounding import ROUNDING_CONSTANT, rounding_tolerance
 
 Symmetry = Literal["none", "scale", "normalization"]
 
@@ -211,7 +212,7 @@ def _exact_under_powers_of_two(f: Map, y: Array) -> bool:
 def _keeps_constants(f: Map, y: Array, gain: float) -> bool:
     eps = float(np.finfo(np.float32).eps)
     for c in (0.0, 0.3, -7.0, 1000.0):
-        allowed = equivariance.ROUNDING_CONSTANT * gain * eps * abs(c)
+        allowed = ROUNDING_CONSTANT * gain * eps * abs(c)
         if not np.max(np.abs(f(jnp.full_like(y, c)) - np.float32(c))) <= allowed:
             return False
     return True

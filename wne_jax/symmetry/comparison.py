@@ -1,0 +1,122 @@
+"""f(T y) beside T f(y), for every output of a map, and what rounding allows between them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from wne_jax.outputs import Kind, Output, map_outputs, require_shape
+from wne_jax.symmetry.actions import Action
+from wne_jax.symmetry.rounding import floating, rounding_tolerance
+
+
+class Pair(NamedTuple):
+    """One output, as it is and as it should be."""
+
+    path: str
+    actual: Array
+    expected: Array
+    kind: Kind
+
+
+class Rounding(NamedTuple):
+    """The options of `wne_jax.symmetry.rounding.rounding_tolerance`."""
+
+    axes: Sequence[int] | None
+    gain: float
+    compute_dtype: DTypeLike
+
+
+class Compared(NamedTuple):
+    """A pair, what rounding allows, and the difference in units of that."""
+
+    pair: Pair
+    difference: Array
+    allowed: Array
+    excess: Array
+
+
+def is_pair(x: Any) -> bool:
+    """Whether a part of a pytree is one output."""
+    return isinstance(x, Pair)
+
+
+def pairs_of(
+    f: Callable[[Array], Any],
+    action: Action,
+    y: Array,
+    value: Any,
+    output: Output,
+    output_action: Action | None,
+) -> Any:
+    """f(T y) and T f(y) for each output, in a pytree like that of `value` = f(y)."""
+    moved = f(action(y))
+    if jax.tree.structure(moved) != jax.tree.structure(value):
+        raise ValueError("f(T y) and f(y) are pytrees of different structure")
+    actual = iter(jax.tree.leaves(moved))
+
+    def pair(h: Array, kind: Kind, path: str) -> Pair:
+        _require_that_it_acts(action, y, h, kind, path, output_action)
+        other = jnp.asarray(next(actual))
+        if other.shape != h.shape:
+            raise ValueError(f"f(T y){path} has shape {other.shape}, but f(y){path} has {h.shape}")
+        return Pair(path, other, (output_action or action).on(h, kind), kind)
+
+    return map_outputs(pair, value, output)
+
+
+def _require_that_it_acts(
+    action: Action, y: Array, h: Array, kind: Kind, path: str, output_action: Action | None
+) -> None:
+    """Reject an output on which an action of the input cannot act."""
+    if h.ndim < 1 or h.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"f(y){path} has shape {h.shape} for a batch of {y.shape[0]}: an output must keep the batch axis"
+        )
+    if output_action is not None:
+        return
+    for part in action.contrast_and_brightness():
+        shape = (y.shape[0],) + (1,) * (y.ndim - 1) if jnp.ndim(part) < 2 else jnp.shape(part)
+        require_shape(h.shape, shape, kind, name=f"f(y){path}")
+    if action.moves and (h.ndim != y.ndim or h.shape[1:-1] != y.shape[1:-1]):
+        raise ValueError(
+            f"f(y){path} has shape {h.shape}, on which {type(action).__name__} does not act as on {y.shape}: "
+            "give output_action="
+        )
+
+
+def compare(
+    f: Callable[[Array], Any],
+    action: Action,
+    y: Array,
+    value: Any,
+    output: Output,
+    output_action: Action | None,
+    rounding: Rounding,
+) -> list[Compared]:
+    """Every output, compared."""
+    compared = []
+    pairs = pairs_of(f, action, y, value, output, output_action)
+    for pair in jax.tree.leaves(pairs, is_leaf=is_pair):
+        allowed = rounding_tolerance(
+            action, y, output=pair.kind, output_action=output_action, **rounding._asdict()
+        )
+        allowed = _fitted(allowed, pair.expected.shape)
+        dtype = floating(pair.expected).dtype
+        difference = jnp.abs(pair.actual.astype(dtype) - pair.expected.astype(dtype))
+        ratio = difference / jnp.where(allowed > 0, allowed, 1).astype(dtype)
+        ratio = jnp.where(allowed > 0, ratio, jnp.inf)
+        excess = jnp.where(difference == 0, 0, jnp.where(jnp.isnan(ratio), jnp.inf, ratio))
+        compared.append(Compared(pair, difference, jnp.broadcast_to(allowed, excess.shape), excess))
+    return compared
+
+
+def _fitted(allowed: Array, shape: tuple[int, ...]) -> Array:
+    """What is allowed, broadcastable to an output; the largest of an instance for one of another rank."""
+    if len(shape) == allowed.ndim and all(m in (1, n) for m, n in zip(allowed.shape, shape)):
+        return allowed
+    largest = jnp.max(allowed, axis=tuple(range(1, allowed.ndim)))
+    return jnp.reshape(largest, (-1,) + (1,) * (len(shape) - 1))

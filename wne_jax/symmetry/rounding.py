@@ -1,0 +1,147 @@
+r"""How far apart rounding alone may bring f(T y) and T f(y).
+
+Rounding a y + b brings an error into the coordinates z in which an instance has location 0 and scale 1:
+$\delta = C\,[\epsilon\,(1 + \max |y| / s + |b| / (a s)) + \epsilon_{\text{compute}}]$. A map of gain L makes
+$L\,\delta$ of it, and what then brings the output into its units multiplies it: by a s for a value or a
+difference, by $(a s)^2$ for a variance, by 1 for an invariant output (`wne_jax.outputs`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from wne_jax._internal.dtypes import at_least_float32
+from wne_jax.outputs import VALUE, Kind, kind
+from wne_jax.statistics import mean_std
+from wne_jax.symmetry.actions import Action, broadcast
+
+ROUNDING_CONSTANT = 32.0
+"""The factor C of the rounding model: how many roundings may add up along the way."""
+
+LOOKS_LIKE_ROUNDING = 1e3
+"""Violations below this many times what is allowed may be rounding that the model does not know of."""
+
+
+def floating(y: ArrayLike) -> Array:
+    """The array in float32, or float64: coarser input would round T y itself.
+
+    Raises:
+        ValueError: `y` is a tuple, a list or a dictionary.
+    """
+    if isinstance(y, tuple | list | dict):
+        raise ValueError(f"y must be one array [B, ..., C], not a {type(y).__name__}")
+    y = jnp.asarray(y)
+    return y.astype(at_least_float32(y.dtype))
+
+
+def spread(y: Array, axes: Sequence[int] | None = None) -> Array:
+    """The standard deviation of each instance, axes kept, of values up to the largest of the dtype."""
+    exponent = jnp.max(jnp.frexp(y)[1], axis=tuple(range(1, y.ndim)), keepdims=True)
+    half = exponent // 2  # a power of two may itself overflow
+    small = jnp.ldexp(jnp.ldexp(y, -half), half - exponent)
+    return jnp.ldexp(jnp.ldexp(mean_std(small, axes=axes).scale, half), exponent - half)
+
+
+def rounding_tolerance(
+    action: Action,
+    y: ArrayLike,
+    *,
+    output: str | Kind = "value",
+    output_action: Action | None = None,
+    axes: Sequence[int] | None = None,
+    gain: float = 1.0,
+    compute_dtype: DTypeLike = jnp.float32,
+) -> Array:
+    r"""How far f(T y) and T f(y) may lie apart by rounding alone, in the units of T f(y).
+
+    For values it is
+
+    $$a\,s \cdot C \cdot \text{gain} \cdot \left[\epsilon \left(1 + \frac{\max |y|}{s}
+    + \frac{|b|}{a s}\right) + \epsilon_{\text{compute}}\right]$$
+
+    with $s$ the standard deviation of the instance, $\epsilon$ the rounding unit of float32 (of float64 where
+    `y` is that), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic
+    where it is coarser. The bracket is the error that rounding a y + b brings into normalized coordinates.
+
+    Args:
+        action: The transformation T.
+        y: Array `[B, ..., C]`.
+        output: How the output follows the input; see `wne_jax.outputs`.
+        output_action: What acts on the output, if that is not T.
+        axes: Axes over which s and the maximum are taken (default: all but the batch).
+        gain: How much the map amplifies small errors in normalized coordinates (its Lipschitz constant).
+        compute_dtype: What the backbone computes in; for TF32 give float16, whose precision it has.
+
+    Returns:
+        `[B, 1, ..., 1]`, absolute; the axes that are not pooled keep their size.
+    """
+    y = floating(y)
+    a, b = (broadcast(part, y).astype(y.dtype) for part in action.contrast_and_brightness())
+    s = spread(y, axes)
+    pooled = tuple(range(1, y.ndim)) if axes is None else axes
+    largest = jnp.max(jnp.abs(y), axis=pooled, keepdims=True)
+    eps = float(jnp.finfo(y.dtype).eps)
+    eps_compute = float(jnp.finfo(compute_dtype).eps)
+    coarse = eps_compute if eps_compute > eps else 0.0
+    of_values = (
+        ROUNDING_CONSTANT * gain * (eps * (a * s + a * largest + jnp.abs(b)) + coarse * a * s)
+    )
+    if kind(output) == VALUE and output_action is None:
+        return of_values
+    varies = a * s > 0
+    delta = jnp.where(varies, of_values / jnp.where(varies, a * s, 1), 0)
+    if output_action is not None:
+        a = broadcast(output_action.contrast_and_brightness()[0], y).astype(y.dtype)
+    act = kind(output).act
+    return act(delta, a * s, 0.0) - act(0 * delta, a * s, 0.0)
+
+
+def explanation(
+    f: Callable[[Array], Any], y: Array, *, excess: float, gain: float, exact: bool
+) -> str:
+    """What a violation may come from, for the message of an assertion; "" if it is too large for rounding.
+
+    Args:
+        f: The map.
+        y: The array that it was checked on.
+        excess: The violation, in units of what was allowed.
+        gain: The gain that was allowed.
+        exact: Whether f(2 y) = 2 f(y) holds bit for bit, as it does where only rounding is wrong.
+    """
+    if not excess < LOOKS_LIKE_ROUNDING:
+        return ""
+    if not exact:
+        return (
+            f"\nThis is {excess:.2g} times what rounding allows, and it is not rounding: f(2 y) differs from "
+            "2 f(y), too, which rounding would leave equal"
+        )
+    coarse = computes_in(f, y)
+    if coarse is None:
+        mend = f"gain={_rounded_up(excess * gain):g} would allow it"
+    else:
+        mend = f"the map computes in {coarse}, which compute_dtype=jnp.{coarse} would allow for"
+    return f"\nThis looks like rounding, {excess:.2g} times what is allowed: {mend}"
+
+
+def computes_in(f: Callable[[Array], Any], y: Array) -> str | None:
+    """The coarsest floating-point type in the program of a map, if it is coarser than float32."""
+    try:
+        program = str(jax.make_jaxpr(f)(y))
+    except Exception:  # a map that cannot be traced tells nothing
+        return None
+    if ":bf16[" in program:
+        return "bfloat16"
+    # Accelerators multiply matrices of float32 in TF32 or bfloat16 unless they are told not to.
+    multiplies = "conv_general_dilated" in program or "dot_general" in program
+    rounded = multiplies and jax.default_backend() != "cpu"
+    return "float16" if ":f16[" in program or rounded else None
+
+
+def _rounded_up(number: float) -> float:
+    """The next number of one digit."""
+    power = 10.0 ** int(jnp.floor(jnp.log10(number)))
+    return float(jnp.ceil(number / power) * power)
