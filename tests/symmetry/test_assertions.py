@@ -1,5 +1,9 @@
 """Assertions for every kind of output, with actions of their own, per channel, traced, and what they say."""
 
+import os
+import subprocess
+import sys
+
 import chex
 import flax.linen as nn
 import jax
@@ -250,6 +254,17 @@ class Everywhere(chex.TestCase):
         f = wne.wrap(lambda z: (smooth(z), smooth(z), smooth(z), smooth(z)), output=KINDS)
         for one, other in zip(self.variant(f)(image()), f(image())):
             np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.device_count() > 1, reason="they ran above")
+def test_the_same_with_pmap_on_two_devices():
+    """JAX fixes the number of devices when it starts."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "Everywhere"]
+    done = subprocess.run(
+        command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout
 
 
 class TestTraced:

@@ -18,6 +18,7 @@ from wne_jax.symmetry.analysis import (
 from wne_jax.symmetry.equivariance import (
     assert_equivariant,
     assert_exact_under_powers_of_two,
+    assert_invariant,
     assert_normalization_equivariant,
     cosine_error,
     defect,
@@ -25,11 +26,12 @@ from wne_jax.symmetry.equivariance import (
     largest_difference,
     normalization_defect,
     relative_l2,
-    rounding_tolerance,
     row_sums,
+    violation,
 )
 from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
 from wne_jax.symmetry.report import Defects, Report, measure
+from wne_jax.symmetry.rounding import rounding_tolerance
 from wne_jax.symmetry.translation import Verdict, shift_equivariant, translation_equivariant
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Verdict",
     "assert_equivariant",
     "assert_exact_under_powers_of_two",
+    "assert_invariant",
     "assert_normalization_equivariant",
     "central_interval",
     "cosine_error",
@@ -71,4 +74,5 @@ __all__ = [
     "shift_equivariant",
     "snr_at",
     "translation_equivariant",
+    "violation",
 ]
