@@ -219,3 +219,19 @@ def test_the_packaged_denoiser_denoises():
     noisy = clean + np.random.default_rng(3).normal(0, 20, clean.shape)
     assert denoise.symmetry == "normalization" and denoise.channels == 1
     assert np.square(denoise(noisy) - clean).mean() < np.square(noisy - clean).mean() / 5
+
+
+def test_a_folder_without_weights_is_refused_in_one_line_that_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        Denoiser.load(tmp_path)
+    assert "\n" not in str(error.value)
+    assert f"python -m wne_jax package {tmp_path} writes" in str(error.value)
+
+
+def test_a_folder_of_a_finished_run_is_read_by_its_file_of_weights(equivariant, tmp_path):
+    config = ModelConfig(options={"depth": 3, "features": 4}, wrapper="wne")
+    Denoiser(equivariant.model, equivariant.variables, config).save(
+        tmp_path / "denoiser.safetensors"
+    )
+    y = image(np.float32)
+    np.testing.assert_array_equal(Denoiser.load(tmp_path)(y), equivariant(y))

@@ -72,7 +72,7 @@ def compare() -> dict[str, dict[str, float]]:
         whole = make(config, shape[-1])
         y = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
         options = {"sigma": 0.1 if config.conditioned else None, "self_ensemble": turned}
-        expected, x = (np.asarray(d.function(y, **options)) for d in (whole, whole.over()))
+        expected, x = (np.asarray(d.function(y, **options)) for d in (whole, whole.sharded()))
         found[name] = {
             "error": float(np.abs(x - expected).max() / np.abs(expected).max()),
             "change": float(np.abs(expected - y).max()),
@@ -91,7 +91,7 @@ def look() -> dict[str, object]:
         )
     )
     config, shape, _ = CASES["zeros beyond the border"]
-    divided = make(config, 1).over()
+    divided = make(config, 1).sharded()
     y = jnp.zeros(shape)
     for image in (y, y + 1, y[:, :40], np.asarray(y)):
         divided.function(image)
@@ -107,7 +107,7 @@ def look() -> dict[str, object]:
         "gathered": re.findall(r"= f32\[([\d,]+)\]\S* all-gather", program),
         "shapes": sorted(set(re.findall(r"f32\[([\d,]+)\]", program))),
         "refusal": refusal,
-        "few": np.ptp(divided.over(few)(np.ones((7, 20), np.float32))).item(),
+        "few": np.ptp(divided.sharded(few)(np.ones((7, 20), np.float32))).item(),
     }
 
 
@@ -159,7 +159,7 @@ def test_devices_that_cannot_serve_are_refused():
     for devices, reason in (([], "one or more"), ([ours, ours], "each once"),
                             ([ours, others], "belong to another")):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
-            denoise.over(devices)
+            denoise.sharded(devices)
 
 
 if __name__ == "__main__":

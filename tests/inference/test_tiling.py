@@ -12,9 +12,9 @@ import wne_jax as wne
 from wne_jax.config import ModelConfig
 from wne_jax.data import load_images
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.inference.tiling import _weights, denoise_tiled, plan, run_tiled
+from wne_jax.inference.tiling import _weights, plan, run_tiled
 from wne_jax.models import DnCNN, FDnCNN
-from wne_jax.statistics import haar_mad
+from wne_jax.statistics import Statistics, haar_mad, mean_std, min_max
 
 DEPTH = 3
 NE = "normalization-equivariant"
@@ -67,10 +67,8 @@ def denoiser(model, channels=1):
 
 def tiled(denoise, y, *, halo, **options):
     """The result by tiles whose halo is given."""
-    out = np.zeros_like(y)
     denoise.receptive_radius = halo
-    denoise_tiled(denoise, y, out, **options)
-    return out
+    return denoise(y, **options)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -175,6 +173,27 @@ def test_from_file_to_file_in_sixteen_bits(tmp_path, halo):
     else:
         assert np.abs(difference).max() <= 1 and np.mean(difference != 0) < 0.02  # ties in rounding
     assert steps == [(i, len(steps)) for i in range(1, len(steps) + 1)]
+
+
+def mean_and_spread(y, *, axes=None, where=None):
+    """A statistic without passes over blocks."""
+    return Statistics(mean_std(y, axes=axes, where=where).location, min_max(y).scale)
+
+
+def smooth_location(y, *, axes=None, where=None):
+    """A statistic whose location is an image: the mean of three columns, no further than a halo."""
+    around = (jnp.roll(y, 1, 2) + y + jnp.roll(y, -1, 2)) / 3
+    return mean_std(y, axes=axes, where=where)._replace(location=around)
+
+
+@pytest.mark.parametrize("statistic", [mean_and_spread, smooth_location])
+def test_a_function_of_ones_own_is_computed_once_on_the_whole_image(statistic):
+    denoise, y = denoiser(wne.WNE(Pooled(), statistics=statistic)), image((61, 90, 1))
+    whole = denoise(y)
+    with pytest.warns(UserWarning, match=f"{statistic.__name__} has no passes") as notes:
+        exact = denoise(y, tile=48)
+    assert len(notes) == 1
+    np.testing.assert_allclose(exact, whole, rtol=0, atol=1e-5 * np.ptp(whole))
 
 
 def test_a_model_that_pools_its_axes_otherwise_is_refused():

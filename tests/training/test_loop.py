@@ -14,7 +14,7 @@ import pytest
 
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit
+from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit, package
 from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.log import Log
 
@@ -172,6 +172,6 @@ def test_a_damaged_and_a_foreign_checkpoint_are_refused_in_one_line(tmp_path):
         if file.is_file() and file.stat().st_size > 200:
             file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="damaged"):
-        Denoiser.load(tmp_path / "run")
+        package(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="no training run"):
-        Denoiser.load(tmp_path)
+        package(tmp_path)

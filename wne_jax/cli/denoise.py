@@ -83,7 +83,7 @@ class Denoise(Model):
         there = jax.local_devices()
         if not 0 <= self.devices <= len(there):
             raise ValueError(f"--devices is {self.devices}, and {len(there)} are here; 0 means all")
-        return denoiser.over(there[: self.devices or None])
+        return denoiser.sharded(there[: self.devices or None])
 
     def _denoise(self, denoiser: "Denoiser", job: "Job", settings: "Settings") -> bool:
         """Denoise one file; its mistakes end in one line, and the others go on."""

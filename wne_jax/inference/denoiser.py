@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
-from jax import Array, lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jax.typing import ArrayLike
 
-from wne_jax._internal.compiler import jit
 from wne_jax._internal.progress import Progress, part_of
 from wne_jax.config import ModelConfig
-from wne_jax.images.units import full_scale, saturate
+from wne_jax.inference.compiled import CompiledDenoiser
+from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
+from wne_jax.inference.exporting import export
+from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
+from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
-from wne_jax.statistics import Statistics, estimate_sigma, fixed
-from wne_jax.wrappers.linen import symmetry
+from wne_jax.statistics import Statistics
+from wne_jax.weights import DENOISER_FILE, load_model, save
+from wne_jax.wrappers.linen import WNE, padding_multiple, symmetry
 from wne_jax.wrappers.one_level import takes_sigma_as
 
-_DEFAULT = Path(__file__).parents[1] / "weights" / "default" / "denoiser.safetensors"
+_DEFAULT = Path(__file__).parents[1] / "weights" / "default" / DENOISER_FILE
 
 
 class Denoiser:
@@ -71,7 +72,7 @@ class Denoiser:
         self.takes_sigma = takes_sigma_as(model) is not None
         self.receptive_radius: int | None = getattr(backbone, "receptive_radius", None)
         self.channels = self._find_channels()
-        self.function = _Function(model, variables, conditioned=self.conditioned)
+        self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
     @classmethod
     def load(
@@ -83,7 +84,7 @@ class Denoiser:
         allow_namespace: bool = False,
         **wrapping: Any,
     ) -> "Denoiser":
-        """Read the last checkpoint of a training run, or a weight file, ours or other people's.
+        """Read what a finished training run left, or a weight file, ours or other people's.
 
         Args:
             path: The run's folder, or a file that `wne_jax.weights.load_model` reads.
@@ -94,9 +95,8 @@ class Denoiser:
                 frozen network anew.
 
         Raises:
-            FileNotFoundError: No such file, or a folder without a run or without a checkpoint.
-            ValueError: A damaged configuration, checkpoint or file, weights of no known layout, or those of
-                a classifier.
+            FileNotFoundError: No such file, or a folder of a run that is not finished.
+            ValueError: A damaged file, weights of no known layout, or those of a classifier.
 
         Example:
             A network trained by others for noise level 25, made blind and equivariant without training:
@@ -106,15 +106,13 @@ class Denoiser:
         """
         path = Path(path)
         if path.is_dir():
-            from wne_jax.training.checkpoints import load_run
-
-            config, variables, _ = load_run(path)
-        else:
-            from wne_jax.weights import load_model
-
-            config, variables = load_model(
-                path, mode=mode, key=key, allow_namespace=allow_namespace
-            )
+            if not (path / DENOISER_FILE).is_file():
+                raise FileNotFoundError(
+                    f"{path} holds no {DENOISER_FILE}, which a finished run leaves; "
+                    f"python -m wne_jax package {path} writes that of an unfinished one"
+                )
+            path = path / DENOISER_FILE
+        config, variables = load_model(path, mode=mode, key=key, allow_namespace=allow_namespace)
         if config.backbone in CLASSIFIERS:
             raise ValueError(
                 f"{path}: holds a {config.backbone}, which classifies and denoises nothing"
@@ -127,7 +125,7 @@ class Denoiser:
         """The small gray denoiser that comes with the package: blind, for sigma 2 to 75 (of 255)."""
         return cls.load(_DEFAULT)
 
-    def over(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
+    def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.
 
         Each device holds its share of the feature maps, and XLA exchanges what an operation sees beyond it:
@@ -147,7 +145,7 @@ class Denoiser:
         Example:
             >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
             >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-            >>> denoise = Denoiser(config.build(), variables, config).over(jax.local_devices())
+            >>> denoise = Denoiser(config.build(), variables, config).sharded(jax.local_devices())
             >>> denoise(np.full((9, 7), 200, np.uint8)).shape
             (9, 7)
         """
@@ -157,7 +155,7 @@ class Denoiser:
         if foreign := [d for d in devices if d.process_index != jax.process_index()]:
             raise ValueError(f"devices must be this process's own: {foreign} belong to another")
         divided = copy.copy(self)
-        divided.function = _Function(
+        divided.function = CompiledDenoiser(
             self.model, self.variables, conditioned=self.conditioned, devices=devices
         )
         return divided
@@ -168,17 +166,20 @@ class Denoiser:
         Raises:
             ValueError: The Denoiser was made without a configuration.
         """
-        from wne_jax.weights import save
-
         if self.config is None:
             raise ValueError("saving needs config=, the ModelConfig that builds the model")
         save(Path(path), self.config, self.variables)
 
     def export(self, path: str | Path) -> None:
         """Write the compiled function with its weights; `inference.exporting.load_exported` reads it."""
-        from wne_jax.inference.exporting import export
-
-        export(Denoiser(self.model, self.variables), path)  # an artifact is for one device
+        one_device = CompiledDenoiser(self.model, self.variables, conditioned=self.conditioned)
+        export(
+            one_device,
+            path,
+            channels=self.channels,
+            multiple=padding_multiple(self.model),
+            conditioned=self.conditioned,
+        )
 
     def __call__(
         self,
@@ -222,12 +223,10 @@ class Denoiser:
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
         result = np.empty(image.shape, image.dtype) if out is None else out
         if tile is not None:
-            from wne_jax.inference.tiling import denoise_tiled
-
             planes = self._planes(image, result)
             for k, (source, target) in enumerate(planes):
                 part = part_of(progress, k, len(planes))
-                denoise_tiled(self, source, target, sigma, tile=tile, progress=part, **options)
+                self._denoise_tiled(source, target, sigma, tile, part, options)
             return result
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
@@ -242,7 +241,7 @@ class Denoiser:
         result[...] = self._restore_shape(coordinates.leave(estimate), image.shape)
         return result
 
-    def coordinates(self, first: np.ndarray, peak: np.ndarray | float) -> "Coordinates":
+    def coordinates(self, first: np.ndarray, peak: np.ndarray | float) -> Coordinates:
         """The host's change between an image's units and the float32 that the model gets.
 
         Args:
@@ -250,11 +249,61 @@ class Denoiser:
             peak: The largest distance from it in every image; read for an equivariant model.
         """
         if self.symmetry == "normalization":
-            if not np.isfinite(peak).all():
-                raise ValueError("image spans more than float64 holds: divide it first")
-            scale = 2.0 ** np.frexp(peak)[1]
-            return Coordinates(first.dtype, first.astype(np.float64), scale)
-        return Coordinates(first.dtype, 0.0, full_scale(first.dtype))
+            return near_zero(first, peak)
+        return unit_range(first.dtype)
+
+    def _denoise_tiled(
+        self,
+        image: np.ndarray,
+        out: np.ndarray,
+        sigma: float | None,
+        tile: int,
+        progress: Progress | None,
+        options: dict[str, Any],
+    ) -> None:
+        """Denoise one image `[H, W, C]` by tiles, under the statistics of the whole.
+
+        The image is read once to centre it, a few times for its statistics, and once for the tiles. Tiles
+        are blended over a quarter of their side where the model has no `receptive_radius`. A self-ensemble
+        turns each tile.
+        """
+        coordinates = self.coordinates(image[:1, :1, :1], find_peak(image))
+        level = None if sigma is None else np.ravel(coordinates.level(sigma))
+        stats = self._whole_statistics(image, coordinates, level)
+        if level is None and not self.conditioned and takes_sigma_as(self.model) == "argument":
+            level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
+        radius = self.receptive_radius
+        run_tiled(
+            lambda y, *stats: self.function(
+                y, level, stats=Statistics(*stats) if stats else None, **options
+            ),
+            image,
+            out,
+            tile=tile,
+            halo=tile // 8 if radius is None else radius,
+            to_model=coordinates.enter,
+            from_model=coordinates.leave,
+            beside=[] if stats is None else [np.asarray(part)[0] for part in stats],
+            multiple=padding_multiple(self.model),
+            blend=radius is None,
+            progress=progress,
+        )
+
+    def _whole_statistics(
+        self, image: np.ndarray, coordinates: Coordinates, level: np.ndarray | None
+    ) -> Statistics | None:
+        """What a wrapper removes from the whole image, for the model; None without a wrapper."""
+        model = self.model
+        if not isinstance(model, WNE):
+            return None
+        if model.axes is not None:
+            raise ValueError(
+                f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
+            )
+        statistic: Any = model.statistics
+        if level is not None and takes_sigma_as(model) == "statistics":
+            statistic = statistic.with_noise(level.item())
+        return stream_statistics(statistic, image, prepare=coordinates.enter)
 
     def _check(
         self, image: np.ndarray, sigma: float | None, strength: float, out: np.ndarray | None
@@ -325,155 +374,3 @@ class Denoiser:
         raise ValueError(
             "the variables do not fit the model, for gray or for colour images"
         ) from reason
-
-
-@dataclasses.dataclass(frozen=True)
-class Coordinates:
-    """The change from an image's units to the float32 that a model gets, (y - pivot) / scale, and back.
-
-    Attributes:
-        dtype: Dtype of the image.
-        pivot: Offset, broadcastable to the image.
-        scale: Factor, likewise.
-    """
-
-    dtype: np.dtype
-    pivot: np.ndarray | float
-    scale: np.ndarray | float
-
-    def enter(self, y: np.ndarray) -> np.ndarray:
-        """Pixels of the image to float32."""
-        return ((y.astype(np.float64) - self.pivot) / self.scale).astype(np.float32)
-
-    def leave(self, x: ArrayLike) -> np.ndarray:
-        """Float32 to pixels: integers rounded and saturated, floats not clipped."""
-        return saturate(np.asarray(x, np.float64) * self.scale + self.pivot, self.dtype)
-
-    def level(self, sigma: float) -> np.ndarray:
-        """A noise level, which no offset changes."""
-        return np.asarray(sigma / np.asarray(self.scale), np.float32)
-
-
-class _Function:
-    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], of one device, or of some that share the rows."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        variables: Any,
-        *,
-        conditioned: bool,
-        devices: Sequence[jax.Device] = (),
-    ):
-        self.conditioned = conditioned  # read by the sweeps of `wne_jax.evaluation.sweep`
-        self._model = model
-        self._number = len(devices)
-        self._whole = self._rows = None
-        if devices:
-            mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))
-            self._whole = NamedSharding(mesh, PartitionSpec())
-            self._rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
-        self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
-        options: dict[str, Any] = {"static_argnames": "self_ensemble", "out_shardings": self._whole}
-        self._apply, self._apply_within = (f(self.denoise, **options) for f in (jit, jax.jit))
-
-    def __call__(
-        self,
-        y: ArrayLike,
-        sigma: ArrayLike | None = None,
-        *,
-        stats: Statistics | None = None,
-        strength: float = 1.0,
-        self_ensemble: bool = False,
-    ) -> Array:
-        """Denoise.
-
-        Args:
-            y: Images f32[B, H, W, C].
-            sigma: Noise level in the units of `y`, a scalar or [B].
-            stats: Location and scale to use in place of those of `y`.
-            strength: Share of the difference to apply.
-            self_ensemble: Average over flips and rotations.
-        """
-        y = jnp.asarray(y)
-        sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
-        if any(side < self._number for side in sides):
-            raise ValueError(
-                f"{min(sides)} rows are too few to divide among {self._number} devices: use fewer"
-            )
-        sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
-        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength)))
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-        apply = self._apply_within if traced else self._apply
-        return apply(self._variables, *arguments, self_ensemble=self_ensemble)
-
-    def denoise(
-        self,
-        variables: Any,
-        y: Array,
-        sigma: Array | None,
-        stats: Statistics | None,
-        strength: Array,
-        *,
-        self_ensemble: bool,
-    ) -> Array:
-        """What is compiled; compilers and profilers show its name."""
-        y = self._divide(y)
-        model: Any = self._model
-        condition: dict[str, Array] = {}
-        if sigma is not None and takes_sigma_as(model) == "statistics":
-            model = model.clone(statistics=model.statistics.with_noise(sigma))
-        elif sigma is not None:
-            condition["sigma"] = sigma
-        elif takes_sigma_as(model) == "argument" and not self.conditioned:
-            condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
-        if stats is not None:
-            model = model.clone(statistics=fixed(stats, like=model.statistics))
-
-        def f(y: Array) -> Array:
-            return self._divide(model.apply(variables, self._divide(y), **condition))
-
-        x = self_ensembled(f)(y) if self_ensemble else f(y)
-        # At 1 the estimate itself, bit for bit.
-        return jnp.where(strength == 1, x, y + strength * (x - y))
-
-    def _everywhere(self, tree: Any) -> Any:
-        """Give every device of the mesh a copy."""
-        return tree if self._whole is None else jax.device_put(tree, self._whole)
-
-    def _divide(self, images: Array) -> Array:
-        """Say that the rows of images lie on the devices, one part on each."""
-        if self._rows is None:
-            return images
-        return lax.with_sharding_constraint(images, self._rows)
-
-
-def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Average a map of images over the eight symmetries of the square.
-
-    The result commutes with flips and quarter turns exactly, up to the order of a sum, and with
-    everything that `f` commutes with pixel by pixel.
-
-    Args:
-        f: A map of images `[B, H, W, C]`.
-
-    Returns:
-        A map of images `[B, H, W, C]`.
-
-    Example:
-        >>> f = self_ensembled(lambda y: jnp.roll(y, 1, axis=1))
-        >>> y = jnp.arange(9.0).reshape(1, 3, 3, 1)
-        >>> bool(jnp.all(f(y[:, ::-1]) == f(y)[:, ::-1]))
-        True
-    """
-
-    def averaged(y: Array) -> Array:
-        estimates = []
-        for turns in range(4):
-            for flip in (False, True):
-                moved = jnp.rot90(y, turns, axes=(1, 2))
-                x = f(moved[:, ::-1] if flip else moved)
-                estimates.append(jnp.rot90(x[:, ::-1] if flip else x, -turns, axes=(1, 2)))
-        return sum(estimates[1:], start=estimates[0]) / 8
-
-    return averaged

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,37 +10,43 @@ from jax import export as jax_export
 
 from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
-from wne_jax.wrappers.linen import padding_multiple
-
-if TYPE_CHECKING:
-    from wne_jax.inference.denoiser import Denoiser
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an artifact runs on."""
 
 
-def export(denoiser: "Denoiser", path: str | Path) -> None:
-    """Write a denoiser's compiled function, weights included, for any batch, height and width.
+def export(
+    function: Callable[..., Array],
+    path: str | Path,
+    *,
+    channels: int,
+    multiple: int = 1,
+    conditioned: bool = False,
+) -> None:
+    """Write a map of images, weights included, for any batch, height and width.
 
-    Sides must be multiples of the backbone's `multiple` (1 for plain convolutional networks): the padding of
-    other sizes depends on the remainder, which one symbolic program cannot hold.
+    Sides must be multiples of `multiple`: the padding of other sizes depends on the remainder, which one
+    symbolic program cannot hold.
 
     Args:
-        denoiser: The denoiser. A conditioned one takes sigma, f32[B], as a second argument.
+        function: Map f32[B, H, W, C] -> f32[B, H, W, C]; a conditioned one takes sigma, f32[B], as a second
+            argument.
         path: File to write.
+        channels: C.
+        multiple: What the sides of images must be multiples of (1 for plain convolutional networks).
+        conditioned: Whether the function takes sigma.
 
     Raises:
         OSError: The file cannot be written.
         ImportError: flatbuffers, an optional extra, is missing.
     """
     _need_flatbuffers()
-    multiple = padding_multiple(denoiser.model)
     shape = f"b, {multiple}*h, {multiple}*w"
     batch, height, width = jax_export.symbolic_shape(shape, constraints=("h >= 2", "w >= 2"))
-    example = [jax.ShapeDtypeStruct((batch, height, width, denoiser.channels), jnp.float32)]
-    if denoiser.conditioned:
+    example = [jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32)]
+    if conditioned:
         example.append(jax.ShapeDtypeStruct((batch,), jnp.float32))
-    exported = jax_export.export(jax.jit(denoiser.function), platforms=PLATFORMS)(*example)
+    exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(*example)
     write_atomically(Path(path), bytes(exported.serialize()))
 
 

@@ -15,19 +15,12 @@ Functions here work on the host with one image `[H, W, C]`, an array or a memory
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from wne_jax._internal.progress import Progress
-from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
-from wne_jax.statistics import Statistics
 from wne_jax.statistics.blocks import release_pages
-from wne_jax.wrappers.linen import WNE, padding_multiple
-from wne_jax.wrappers.one_level import OneLevel, takes_sigma_as
-
-if TYPE_CHECKING:
-    from wne_jax.inference.denoiser import Denoiser
 
 
 class Span(NamedTuple):
@@ -87,7 +80,7 @@ def plan(height: int, width: int, *, tile: int, halo: int, multiple: int = 1) ->
 
 
 def run_tiled(
-    function: Callable[[np.ndarray], Any],
+    function: Callable[..., Any],
     image: np.ndarray,
     out: np.ndarray,
     *,
@@ -95,6 +88,7 @@ def run_tiled(
     halo: int,
     to_model: Callable[[np.ndarray], np.ndarray],
     from_model: Callable[[np.ndarray], np.ndarray],
+    beside: Sequence[np.ndarray] = (),
     multiple: int = 1,
     blend: bool = False,
     progress: Progress | None = None,
@@ -105,6 +99,7 @@ def run_tiled(
 
     Args:
         function: Map f32[1, T, T', C] -> the same shape, T and T' the same in every call: jit compiles once.
+            Its further arguments are the tile's part of each array in `beside`, with a batch axis, too.
         image: `[H, W, C]`, read in blocks.
         out: `[H, W, C]`, written in blocks; not the memory of `image`.
         tile: Side of a tile; see `plan`.
@@ -112,6 +107,7 @@ def run_tiled(
             `blend`, half of what neighbours overlap.
         to_model: Map from a block of `image` to float32, value by value.
         from_model: The way back, from float32 to the dtype of `out`.
+        beside: Arrays `[H, W, C']` that belong to the pixels; sides of 1 hold for all rows or columns.
         multiple: What the sizes of the function's input must be multiples of.
         blend: Fade from tile to tile over their overlap, by weights that sum to one, in place of a cut in the
             middle. It keeps one row of tiles in float64.
@@ -136,78 +132,8 @@ def run_tiled(
             "out must not be the memory of image: a tile reads what another has written"
         )
     tiles = plan(*image.shape[:2], tile=tile, halo=halo, multiple=multiple)
-    estimates = _estimates(function, image, tiles, to_model, progress)
+    estimates = _estimates(function, image, tiles, to_model, beside, progress)
     (_write_blended if blend else _write_cut)(estimates, tiles, out, from_model)
-
-
-def denoise_tiled(
-    denoiser: "Denoiser",
-    image: np.ndarray,
-    out: np.ndarray,
-    sigma: float | None = None,
-    *,
-    tile: int,
-    progress: Progress | None = None,
-    **options: Any,
-) -> None:
-    """Denoise one image by tiles, under the statistics of the whole.
-
-    The image is read once to centre it, one to five times for its statistics, and once for the tiles. Exact
-    where the model has a `receptive_radius`, blended over a quarter of the tile where it has none.
-
-    Args:
-        denoiser: A `wne_jax.Denoiser`.
-        image: `[H, W, channels of the model]`, an array or a memory map.
-        out: Likewise, to write to.
-        sigma: Noise level in the units of `image`.
-        tile: Side of a tile; see `plan`.
-        progress: Called with the number of tiles done, and of all tiles.
-        **options: `strength` and `self_ensemble`, see `Denoiser`. A self-ensemble turns each tile.
-
-    Raises:
-        ValueError: NaN or infinite pixels, a tile that does not fit the model, or statistics of a kind that
-            cannot be streamed.
-    """
-    peak = find_peak(image)
-    coordinates = denoiser.coordinates(image[:1, :1, :1], peak)
-    level = None if sigma is None else np.ravel(coordinates.level(sigma))
-    model, radius = denoiser.model, denoiser.receptive_radius
-    backbone = getattr(model, "backbone", model)
-    stats = _whole_statistics(denoiser, image, coordinates.enter, level)
-    if level is None and isinstance(backbone, OneLevel):
-        level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
-    run_tiled(
-        lambda y: denoiser.function(y, level, stats=stats, **options),
-        image,
-        out,
-        tile=tile,
-        halo=tile // 8 if radius is None else radius,
-        to_model=coordinates.enter,
-        from_model=coordinates.leave,
-        multiple=padding_multiple(model),
-        blend=radius is None,
-        progress=progress,
-    )
-
-
-def _whole_statistics(
-    denoiser: "Denoiser",
-    image: np.ndarray,
-    prepare: Callable[[np.ndarray], np.ndarray],
-    level: np.ndarray | None,
-) -> Statistics | None:
-    """What a wrapper removes from the whole image, in the model's coordinates; None without a wrapper."""
-    model = denoiser.model
-    if not isinstance(model, WNE):
-        return None
-    if model.axes is not None:
-        raise ValueError(
-            f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
-        )
-    statistic: Any = model.statistics
-    if level is not None and takes_sigma_as(model) == "statistics":
-        statistic = statistic.with_noise(level.item())
-    return stream_statistics(statistic, image, prepare=prepare)
 
 
 def _spans(size: int, *, tile: int, halo: int, multiple: int) -> tuple[list[Span], int]:
@@ -223,10 +149,11 @@ def _spans(size: int, *, tile: int, halo: int, multiple: int) -> tuple[list[Span
 
 
 def _estimates(
-    function: Callable[[np.ndarray], Any],
+    function: Callable[..., Any],
     image: np.ndarray,
     tiles: Plan,
     to_model: Callable[[np.ndarray], np.ndarray],
+    beside: Sequence[np.ndarray],
     progress: Progress | None,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Row and column of every tile, row by row, and the function's result `[T, T', C]` on it."""
@@ -235,9 +162,11 @@ def _estimates(
     columns = _reflected(image.shape[1], tiles.columns[-1].origin + wide)
     for i, row in enumerate(tiles.rows):
         for j, column in enumerate(tiles.columns):
-            block = _read(image, rows[row.origin :][:tall], columns[column.origin :][:wide])
-            y = to_model(block)[None]
-            estimate = np.asarray(function(y))
+            place = rows[row.origin :][:tall], columns[column.origin :][:wide]
+            y = to_model(_read(image, *place))[None]
+            estimate = np.asarray(
+                function(y, *(_read_beside(part, *place)[None] for part in beside))
+            )
             if estimate.shape != y.shape:
                 raise ValueError(
                     f"function must keep the shape of a tile, {y.shape}; it returned {estimate.shape}"
@@ -258,6 +187,14 @@ def _read(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
     top, left = rows.min(), columns.min()
     block = image[top : rows.max() + 1, left : columns.max() + 1]
     return np.asarray(block)[np.ix_(rows - top, columns - left)]
+
+
+def _read_beside(part: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The same place of an array beside the image, where an axis of one stands for all of the image's."""
+    height, width = part.shape[:2]
+    return _read(
+        part, rows if height > 1 else rows[:1] * 0, columns if width > 1 else columns[:1] * 0
+    )
 
 
 def _write_cut(

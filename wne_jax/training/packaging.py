@@ -7,9 +7,9 @@ from typing import Any
 from wne_jax.config import ModelConfig
 from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.training.config import TrainConfig, differences, load_config
-from wne_jax.weights import load_model, read_metadata, save
+from wne_jax.weights import DENOISER_FILE, load_model, read_metadata, save
 
-WEIGHTS = "denoiser.safetensors"
+WEIGHTS = DENOISER_FILE
 """Name of the file in the run's folder."""
 
 

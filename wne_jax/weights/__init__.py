@@ -16,9 +16,17 @@ from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError
 from wne_jax.weights.conversion import convert
 from wne_jax.weights.readers import read_tensors
-from wne_jax.weights.saved import is_ours, load, read_metadata, save
+from wne_jax.weights.saved import DENOISER_FILE, is_ours, load, read_metadata, save
 
-__all__ = ["WeightsError", "convert", "load_model", "read_metadata", "read_tensors", "save"]
+__all__ = [
+    "DENOISER_FILE",
+    "WeightsError",
+    "convert",
+    "load_model",
+    "read_metadata",
+    "read_tensors",
+    "save",
+]
 
 
 def load_model(

@@ -21,6 +21,9 @@ from wne_jax.weights.conversion import check_variables
 from wne_jax.weights.readers import check_file
 from wne_jax.weights.upgrade import upgrade_variables
 
+DENOISER_FILE = "denoiser.safetensors"
+"""Name of the file that a finished training run leaves in its folder."""
+
 _FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
 _VERSION = "1"
 

@@ -1,0 +1,111 @@
+"""A model and its variables as one compiled map of images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+from wne_jax._internal.compiler import jit
+from wne_jax.inference.ensemble import self_ensembled
+from wne_jax.statistics import Statistics, estimate_sigma, fixed
+from wne_jax.wrappers.one_level import takes_sigma_as
+
+
+class CompiledDenoiser:
+    """The compiled map f32[B, H, W, C] -> f32[B, H, W, C], of one device, or of some that share the rows."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        *,
+        conditioned: bool,
+        devices: Sequence[jax.Device] = (),
+    ):
+        self.conditioned = conditioned  # read by the sweeps of `wne_jax.evaluation.sweep`
+        self._model = model
+        self._number = len(devices)
+        self._whole = self._rows = None
+        if devices:
+            mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))
+            self._whole = NamedSharding(mesh, PartitionSpec())
+            self._rows = NamedSharding(mesh, PartitionSpec(None, "rows"))
+        self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
+        options: dict[str, Any] = {"static_argnames": "self_ensemble", "out_shardings": self._whole}
+        self._apply, self._apply_within = (f(self.denoise, **options) for f in (jit, jax.jit))
+
+    def __call__(
+        self,
+        y: ArrayLike,
+        sigma: ArrayLike | None = None,
+        *,
+        stats: Statistics | None = None,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+    ) -> Array:
+        """Denoise.
+
+        Args:
+            y: Images f32[B, H, W, C].
+            sigma: Noise level in the units of `y`, a scalar or [B].
+            stats: Location and scale to use in place of those of `y`.
+            strength: Share of the difference to apply.
+            self_ensemble: Average over flips and rotations.
+        """
+        y = jnp.asarray(y)
+        sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
+        if any(side < self._number for side in sides):
+            raise ValueError(
+                f"{min(sides)} rows are too few to divide among {self._number} devices: use fewer"
+            )
+        sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
+        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength)))
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        apply = self._apply_within if traced else self._apply
+        return apply(self._variables, *arguments, self_ensemble=self_ensemble)
+
+    def denoise(
+        self,
+        variables: Any,
+        y: Array,
+        sigma: Array | None,
+        stats: Statistics | None,
+        strength: Array,
+        *,
+        self_ensemble: bool,
+    ) -> Array:
+        """What is compiled; compilers and profilers show its name."""
+        y = self._divide(y)
+        model: Any = self._model
+        condition: dict[str, Array] = {}
+        if sigma is not None and takes_sigma_as(model) == "statistics":
+            model = model.clone(statistics=model.statistics.with_noise(sigma))
+        elif sigma is not None:
+            condition["sigma"] = sigma
+        elif takes_sigma_as(model) == "argument" and not self.conditioned:
+            condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
+        if stats is not None:
+            model = model.clone(statistics=fixed(stats, like=model.statistics))
+
+        def f(y: Array) -> Array:
+            return self._divide(model.apply(variables, self._divide(y), **condition))
+
+        x = self_ensembled(f)(y) if self_ensemble else f(y)
+        # At 1 the estimate itself, bit for bit.
+        return jnp.where(strength == 1, x, y + strength * (x - y))
+
+    def _everywhere(self, tree: Any) -> Any:
+        """Give every device of the mesh a copy."""
+        return tree if self._whole is None else jax.device_put(tree, self._whole)
+
+    def _divide(self, images: Array) -> Array:
+        """Say that the rows of images lie on the devices, one part on each."""
+        if self._rows is None:
+            return images
+        return lax.with_sharding_constraint(images, self._rows)
