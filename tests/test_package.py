@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,31 @@ def test_the_commands_name_their_extra():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == 'error: commands need tyro: pip install "wne-jax[cli]"\n'
+
+
+def test_requirements_pin_what_every_extra_needs():
+    """All but docs, which the tests do not build, and torch, which is large."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = {
+        name_of(line)
+        for extra in [
+            project["dependencies"],
+            *(extras[e] for e in extras.keys() - {"docs", "torch"}),
+        ]
+        for line in extra
+    }
+    pinned = [
+        name_of(line)
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    ]
+    assert set(pinned) == needed - {"wne-jax"}
+
+
+def name_of(requirement: str) -> str:
+    """The package that a requirement is about, as indices spell it."""
+    return re.split(r"[\[<>=;]", requirement)[0].strip().lower().replace("_", "-")
 
 
 def test_the_readme_has_its_pictures_links_and_tables():
