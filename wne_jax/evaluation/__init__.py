@@ -14,13 +14,7 @@ if TYPE_CHECKING:
         split_by,
         write_records,
     )
-    from wne_jax.evaluation.sweep import (
-        defect_sweep,
-        noisy_and_clean,
-        psnr_sweep,
-        quality_sweep,
-        ssim_sweep,
-    )
+    from wne_jax.evaluation.sweep import Defect, Quality, noisy_and_clean, psnr_sweep
     from wne_jax.evaluation.tables import Cell, Table, View, markdown, pivot
 else:
     from wne_jax._internal.lazy import on_demand
@@ -32,10 +26,11 @@ __all__ = [
     "INPUT",
     "NOT_RUN",
     "Cell",
+    "Defect",
+    "Quality",
     "Record",
     "Table",
     "View",
-    "defect_sweep",
     "footer",
     "markdown",
     "mean_over",
@@ -44,10 +39,8 @@ __all__ = [
     "plotting",
     "provenance",
     "psnr_sweep",
-    "quality_sweep",
     "read_records",
     "split_by",
-    "ssim_sweep",
     "write_json",
     "write_records",
 ]
