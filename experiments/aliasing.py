@@ -26,6 +26,7 @@ from jax import Array
 
 import wne_jax as wne
 from experiments import _cli
+from wne_jax import protocol
 from wne_jax._internal.files import write_atomically
 from wne_jax.config import ModelConfig
 from wne_jax.data import NamedImage, load_images
@@ -38,7 +39,6 @@ from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry.actions import Translation
 from wne_jax.symmetry.equivariance import defect
 from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
-from wne_jax.wrappers.linen import padding_multiple
 
 THRESHOLD = 1e-5
 """A step that loses less, in relative L2, commutes: float32 rounds at 1e-7, and normalizations amplify it."""
@@ -303,7 +303,7 @@ def main(options: Options) -> None:
             raise ValueError(f"{options.weights} needs the noise level: give a blind network")
         networks = {options.weights.stem: (denoiser.config, denoiser.variables)}
         channels = denoiser.channels
-    multiple = math.lcm(*(padding_multiple(config.build()) for config, _ in networks.values()))
+    multiple = math.lcm(*(protocol.multiple(config.build()) for config, _ in networks.values()))
     if options.size % multiple:
         raise ValueError(f"size must be a multiple of {multiple}, not {options.size}")
 

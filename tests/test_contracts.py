@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wne_jax as wne
-from wne_jax import models
+from wne_jax import models, protocol
 from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry.equivariance import (
     assert_equivariant,
@@ -18,7 +18,6 @@ from wne_jax.symmetry.equivariance import (
     assert_normalization_equivariant,
     defect,
 )
-from wne_jax.wrappers.linen import symmetry
 
 PLAIN = {"depth": 4, "features": 8}
 SMALL = {
@@ -164,7 +163,7 @@ def test_the_claim_is_kept(case):
     y = images(case)
     f = following(compiled, y)
     gain = float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))  # random networks amplify
-    assert symmetry(model) == case.claims and (gain < 100 or case.claims == "none")
+    assert protocol.symmetry(model) == case.claims and (gain < 100 or case.claims == "none")
     if case.claims == "normalization":
         assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=gain)
         constant = jnp.full_like(y, 0.3)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
     from wne_jax.statistics import Statistics
     from wne_jax.transforms import Anchor, denormalize, normalize, process, wrap
-    from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+    from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
+    from wne_jax.wrappers.nnx import NNXWNE
 else:
     from wne_jax._internal.lazy import on_demand
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from wne_jax import models
+from wne_jax import models, protocol
 from wne_jax._internal.names import Wrapper
 from wne_jax.statistics import STATISTICS
 from wne_jax.transforms import Anchor
@@ -74,7 +74,7 @@ class ModelConfig:
         plain = (self.wrapper, self.statistics, self.anchor) == ("wne", "mean_std", Anchor())
         if self.rescale is not None and not plain:
             raise ValueError("rescale needs the wrapper wne, statistics mean_std, and no anchor")
-        if self.rescale is not None and self.conditioned:
+        if self.rescale is not None and self.options.get("conditioned"):
             raise ValueError("rescale is for blind networks; this one is told the level")
         for name in ("detail", "cap"):
             value = getattr(self, name)
@@ -85,7 +85,7 @@ class ModelConfig:
             self.detail is None or not noise_of_one or self.anchor[1] != 1
         ):
             raise ValueError("cap needs detail, the statistics haar_mad, and an anchor of scale 1")
-        if self.trained_sigma_255 is not None and self.conditioned:
+        if self.trained_sigma_255 is not None and self.options.get("conditioned"):
             raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
         if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
             raise ValueError(f"trained_sigma_255 must be positive, not {self.trained_sigma_255}")
@@ -118,9 +118,9 @@ class ModelConfig:
         return _WRAPPERS[self.wrapper](backbone, statistics=pair, anchor=anchor)
 
     @property
-    def conditioned(self) -> bool:
-        """Whether the model is told the noise level."""
-        return bool(self.options.get("conditioned", False))
+    def takes_sigma(self) -> bool:
+        """Whether the model needs to be told the noise level."""
+        return protocol.takes_sigma(self.build()) == "required"
 
 
 def from_values(cls: type, values: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import wne_jax as wne
 from wne_jax.config import ModelConfig
@@ -91,7 +92,7 @@ def test_integers_saturate_and_floats_are_not_clipped():
     )
 
 
-class Twice(wne.wrappers.linen.nn.Module):
+class Twice(nn.Module):
     def __call__(self, y, sigma=None):
         return 2 * y
 

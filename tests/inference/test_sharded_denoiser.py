@@ -52,7 +52,7 @@ CASES = {  # a model, a shape, whether to average over turns
 
 def make(config: ModelConfig, channels: int) -> Denoiser:
     """A denoiser of random positive variables, made on the host: nothing is compiled."""
-    condition = {"sigma": jnp.ones(1)} if config.conditioned else {}
+    condition = {"sigma": jnp.ones(1)} if config.takes_sigma else {}
     example, rng = jnp.zeros((1, 16, 16, channels)), np.random.default_rng(1)
     shapes = jax.eval_shape(
         lambda key: config.build().init(key, example, **condition), jax.random.key(0)
@@ -71,7 +71,7 @@ def compare() -> dict[str, dict[str, float]]:
     for name, (config, shape, turned) in CASES.items():
         whole = make(config, shape[-1])
         y = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
-        options = {"sigma": 0.1 if config.conditioned else None, "self_ensemble": turned}
+        options = {"sigma": 0.1 if config.takes_sigma else None, "self_ensemble": turned}
         expected, x = (np.asarray(d.function(y, **options)) for d in (whole, whole.sharded()))
         found[name] = {
             "error": float(np.abs(x - expected).max() / np.abs(expected).max()),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wne_jax as wne
+from wne_jax import protocol
 from wne_jax.config import ModelConfig
 from wne_jax.data import load_images
 from wne_jax.inference.denoiser import Denoiser
@@ -56,8 +57,7 @@ def image(shape, dtype=np.float32, seed=0):
 def denoiser(model, channels=1):
     """With random variables throughout (at its initial ones a residual stack is the identity)."""
     y = jax.ShapeDtypeStruct((1, 8, 8, channels), jnp.float32)
-    conditioned = getattr(getattr(model, "backbone", model), "conditioned", False)
-    condition = {"sigma": jnp.ones(1)} if conditioned else {}
+    condition = protocol.condition(model, jnp.ones(1))
     shapes = jax.eval_shape(model.init, jax.random.key(0), y, **condition)
     rng = np.random.default_rng(1)
     return Denoiser(

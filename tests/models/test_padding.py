@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax import models
+from wne_jax import models, protocol
 from wne_jax.config import ModelConfig, from_values
 from wne_jax.symmetry.actions import Shift
 from wne_jax.symmetry.equivariance import defect
@@ -51,7 +51,7 @@ def shift_defects(name, mode, padding):
         return jnp.asarray(noise, leaf.dtype)
 
     variables = jax.tree_util.tree_map_with_path(draw, shapes_of(model))
-    m = getattr(model, "multiple", 1)
+    m = protocol.multiple(model)
     shift = Shift(jnp.array([m, 2 * m, 1, 0]), jnp.array([-m, m, 0, m + 1]))
     y = jnp.asarray(np.repeat(IMAGE, 4, axis=0), jnp.float32)
     return np.asarray(defect(jax.jit(lambda y: model.apply(variables, y)), shift, y))

@@ -21,8 +21,8 @@ from wne_jax.training import (
     package,
 )
 from wne_jax.training.checkpoints import Checkpoints
-from wne_jax.training.packaging import WEIGHTS, trained_variables
-from wne_jax.weights import load_model, read_metadata
+from wne_jax.training.packaging import trained_variables
+from wne_jax.weights import DENOISER_FILE, load_model, read_metadata
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -55,26 +55,26 @@ def run(done, tmp_path):
 
 def test_a_finished_run_leaves_its_averaged_weights(done):
     state, workdir = done
-    config, variables = load_model(workdir / WEIGHTS)
+    config, variables = load_model(workdir / DENOISER_FILE)
     assert config == CONFIG.model
     chex.assert_trees_all_equal(variables, jax.tree.map(np.asarray, state.variables()))
     assert np.any(variables["params"]["conv_0"]["kernel"] != state.params["conv_0"]["kernel"])
-    assert read_metadata(workdir / WEIGHTS)["step"] == "4"
+    assert read_metadata(workdir / DENOISER_FILE)["step"] == "4"
     assert not list(workdir.glob(".*"))
 
 
 def test_a_resumed_run_writes_the_file_that_is_missing(run):
-    before = (run / WEIGHTS).read_bytes()
-    (run / WEIGHTS).unlink()
+    before = load_model(run / DENOISER_FILE)
+    (run / DENOISER_FILE).unlink()
     (run / "corpus.json").unlink()
     fit(CONFIG, run, resume=True, progress=False)
-    assert (run / WEIGHTS).read_bytes() == before
+    chex.assert_trees_all_equal(load_model(run / DENOISER_FILE)[1], before[1])
 
 
 def test_an_unfinished_run_is_packaged_from_its_newest_intact_checkpoint(run, tmp_path, capsys):
     with Checkpoints(run, keep=2, create=False) as checkpoints:
         expected = checkpoints.restore(CONFIG, step=2).variables()
-    (run / WEIGHTS).unlink()
+    (run / DENOISER_FILE).unlink()
     for file in (run / "checkpoints/4").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
@@ -82,11 +82,11 @@ def test_an_unfinished_run_is_packaged_from_its_newest_intact_checkpoint(run, tm
     with pytest.warns(UserWarning, match=r"step 4 .* going on from step 2"):
         assert Package(run_folder=run, out=tmp_path / "early.safetensors").run() == 0
     assert "early.safetensors (step 2)" in capsys.readouterr().out
-    assert not (run / WEIGHTS).exists() and sorted(os.listdir(run / "checkpoints")) == names
+    assert not (run / DENOISER_FILE).exists() and sorted(os.listdir(run / "checkpoints")) == names
     chex.assert_trees_all_equal(load_model(tmp_path / "early.safetensors")[1], expected)
     with pytest.warns(UserWarning, match="going on from step 2"):
         path, step = package(run)
-    assert (path, step) == (run / WEIGHTS, 2)
+    assert (path, step) == (run / DENOISER_FILE, 2)
     assert not finished(run, CONFIG)
 
 
@@ -105,12 +105,12 @@ def test_finished_means_this_very_run_to_its_last_step(run, tmp_path):
     assert not finished(run, dataclasses.replace(CONFIG, steps=5))
     shutil.rmtree(run / "checkpoints")
     assert finished(run, CONFIG)  # the file says so
-    (run / WEIGHTS).unlink()
+    (run / DENOISER_FILE).unlink()
     assert not finished(run, CONFIG)
 
 
 def test_a_run_without_its_file_is_finished_by_its_last_checkpoint(run):
-    (run / WEIGHTS).unlink()
+    (run / DENOISER_FILE).unlink()
     assert finished(run, CONFIG)
     shutil.rmtree(run / "checkpoints/4")
     assert not finished(run, CONFIG)

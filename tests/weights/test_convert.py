@@ -157,7 +157,7 @@ def test_scico_is_told_the_noise_level_in_a_second_channel_whose_output_it_drops
     for leaf in ("mean", "var"):
         tensors[f"batch_stats/ConvBNBlock_0/BatchNorm_0/{leaf}"] = stats["norm_1"][leaf]
     config, converted = convert({name: np.asarray(value) for name, value in tensors.items()})
-    assert config.conditioned
+    assert config.takes_sigma
     sigma = y[:, :1, :1, 1:]
     both = jnp.concatenate([y[..., :1], jnp.broadcast_to(sigma, (1, 6, 5, 1))], axis=-1)
     expected = (both - net.apply(variables, both))[..., :1]

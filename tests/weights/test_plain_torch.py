@@ -168,7 +168,7 @@ def test_output_and_gradient_are_those_of_torch(tmp_path, case, precision):
 
     with jax.enable_x64(True) if precision == "float64" else contextlib.nullcontext():
         config, variables = load_model(path, **options)
-        condition = {"sigma": jnp.asarray(sigma)} if config.conditioned else {}
+        condition = {"sigma": jnp.asarray(sigma)} if config.takes_sigma else {}
         model = config.build()
         actual, pull = jax.vjp(lambda y: model.apply(variables, y, **condition), jnp.asarray(y))
         gradient = pull(jnp.asarray(cotangent))[0]

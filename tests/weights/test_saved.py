@@ -26,7 +26,7 @@ CONFIGS = [
 
 def some_variables(config, channels=1):
     """Random numbers in the shapes of the model's variables."""
-    y, sigma = jnp.zeros((1, 6, 5, channels)), {"sigma": 0.1} if config.conditioned else {}
+    y, sigma = jnp.zeros((1, 6, 5, channels)), {"sigma": 0.1} if config.takes_sigma else {}
     shapes = jax.eval_shape(lambda key: config.build().init(key, y, **sigma), jax.random.key(0))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)

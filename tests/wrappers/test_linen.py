@@ -150,12 +150,11 @@ def test_the_backbones_own_multiple_is_respected():
 
 
 def test_the_symmetry_follows_the_statistics():
-    assert (
-        wne.wrappers.linen.symmetry(wne.WNE(Small(), statistics=wne.statistics.root_mean_square))
-        == "scale"
-    )
-    assert wne.wrappers.linen.symmetry(wne.WNE(Small(), statistics=haar_mad)) == "normalization"
-    assert wne.wrappers.linen.symmetry(wne.InputNormalized(Small())) == "none"
+    root_mean_square = wne.statistics.root_mean_square
+    assert wne.WNE(Small(), statistics=root_mean_square).symmetry == "scale"
+    assert wne.ScaleEquivariant(Small()).symmetry == "scale"
+    assert wne.WNE(Small(), statistics=haar_mad).symmetry == "normalization"
+    assert wne.InputNormalized(Small()).symmetry == "none"
 
 
 def test_any_rank_passes_through_a_backbone_for_vectors(key):

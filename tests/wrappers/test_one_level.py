@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import wne_jax as wne
+from wne_jax import protocol
 from wne_jax.data import load_images
 from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.images.metrics import psnr
@@ -20,7 +21,6 @@ from wne_jax.wrappers.one_level import (
     ENERGY,
     OneLevel,
     one_level,
-    takes_sigma_as,
     wiener_gain,
 )
 
@@ -131,8 +131,8 @@ def test_it_adds_no_parameter_and_takes_the_level():
     bare = DnCNN(depth=3, features=4, batch_norm=False)
     shapes = jax.eval_shape(bare.init, jax.random.key(0), images())
     assert jax.tree.structure(variables) == jax.tree.structure(shapes)
-    assert takes_sigma_as(model) == "argument" and takes_sigma_as(bare) is None
-    assert takes_sigma_as(wne.WNE(bare, statistics=haar_mad)) == "statistics"
+    assert model.takes_sigma == "optional" and protocol.takes_sigma(bare) is None
+    assert wne.WNE(bare, statistics=haar_mad).takes_sigma == "statistic"
 
 
 def test_nothing_beyond_the_receptive_radius_is_seen():

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
 from wne_jax.images.files import SUFFIXES, ImageError, creating, fitted, open_image
 from wne_jax.images.reading import image_error
 from wne_jax.images.units import full_scale
 from wne_jax.inference import tiling
-from wne_jax.wrappers.linen import padding_multiple
 
 if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
@@ -140,7 +140,7 @@ def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
     if settings.sigma_255 is None and denoiser.conditioned:
         raise ValueError("this model needs a noise level: give --sigma-255")
     if tile := settings.tile:
-        radius, multiple = denoiser.receptive_radius, padding_multiple(denoiser.model)
+        radius, multiple = denoiser.receptive_radius, protocol.multiple(denoiser.model)
         halo = tile // 8 if radius is None else radius
         tiling.plan(tile, tile, tile=tile, halo=halo, multiple=multiple)
 

@@ -53,7 +53,7 @@ def train(options: Options) -> None:
     compute = options.machine.compute
     fit(config, options.out, resume=options.resume, corpus=corpus, compute=compute, **read)
     if is_lead():
-        level = " --sigma-255 LEVEL" if config.model.conditioned else ""
+        level = " --sigma-255 LEVEL" if config.model.takes_sigma else ""
         print(f"trained: {options.out}")
         print(
             f"use it: python -m wne_jax denoise --weights {shlex.quote(str(options.out))}"

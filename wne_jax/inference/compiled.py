@@ -11,10 +11,10 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
+from wne_jax import protocol
 from wne_jax._internal.compiler import jit
 from wne_jax.inference.ensemble import self_ensembled
 from wne_jax.statistics import Statistics, estimate_sigma, fixed
-from wne_jax.wrappers.one_level import takes_sigma_as
 
 
 class CompiledDenoiser:
@@ -84,12 +84,13 @@ class CompiledDenoiser:
         y = self._divide(y)
         model: Any = self._model
         condition: dict[str, Array] = {}
-        if sigma is not None and takes_sigma_as(model) == "statistics":
+        how, argument = protocol.takes_sigma(model), protocol.noise_argument(model) or "sigma"
+        if sigma is not None and how == "statistic":
             model = model.clone(statistics=model.statistics.with_noise(sigma))
         elif sigma is not None:
-            condition["sigma"] = sigma
-        elif takes_sigma_as(model) == "argument" and not self.conditioned:
-            condition["sigma"] = estimate_sigma(y)  # of the image before it is padded
+            condition[argument] = sigma
+        elif how == "optional":
+            condition[argument] = estimate_sigma(y)  # of the image before it is padded
         if stats is not None:
             model = model.clone(statistics=fixed(stats, like=model.statistics))
 

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
 
+from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
 from wne_jax.config import ModelConfig
 from wne_jax.inference.compiled import CompiledDenoiser
@@ -23,8 +24,7 @@ from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
 from wne_jax.statistics import Statistics
 from wne_jax.weights import DENOISER_FILE, load_model, save
-from wne_jax.wrappers.linen import WNE, padding_multiple, symmetry
-from wne_jax.wrappers.one_level import takes_sigma_as
+from wne_jax.wrappers.linen import WNE
 
 _DEFAULT = Path(__file__).parents[1] / "weights" / "default" / DENOISER_FILE
 
@@ -66,11 +66,10 @@ class Denoiser:
         self.model = model
         self.variables = variables
         self.config = config
-        self.symmetry = symmetry(model)
-        backbone = getattr(model, "backbone", model)
-        self.conditioned = bool(getattr(backbone, "conditioned", False))
-        self.takes_sigma = takes_sigma_as(model) is not None
-        self.receptive_radius: int | None = getattr(backbone, "receptive_radius", None)
+        self.symmetry = protocol.symmetry(model)
+        self.conditioned = protocol.takes_sigma(model) == "required"
+        self.takes_sigma = protocol.takes_sigma(model) is not None
+        self.receptive_radius = protocol.receptive_radius(model)
         self.channels = self._find_channels()
         self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
@@ -177,7 +176,7 @@ class Denoiser:
             one_device,
             path,
             channels=self.channels,
-            multiple=padding_multiple(self.model),
+            multiple=protocol.multiple(self.model),
             conditioned=self.conditioned,
         )
 
@@ -270,7 +269,7 @@ class Denoiser:
         coordinates = self.coordinates(image[:1, :1, :1], find_peak(image))
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
         stats = self._whole_statistics(image, coordinates, level)
-        if level is None and not self.conditioned and takes_sigma_as(self.model) == "argument":
+        if level is None and protocol.takes_sigma(self.model) == "optional":
             level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
         radius = self.receptive_radius
         run_tiled(
@@ -284,7 +283,7 @@ class Denoiser:
             to_model=coordinates.enter,
             from_model=coordinates.leave,
             beside=[] if stats is None else [np.asarray(part)[0] for part in stats],
-            multiple=padding_multiple(self.model),
+            multiple=protocol.multiple(self.model),
             blend=radius is None,
             progress=progress,
         )
@@ -301,7 +300,7 @@ class Denoiser:
                 f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
             )
         statistic: Any = model.statistics
-        if level is not None and takes_sigma_as(model) == "statistics":
+        if level is not None and protocol.takes_sigma(model) == "statistic":
             statistic = statistic.with_noise(level.item())
         return stream_statistics(statistic, image, prepare=coordinates.enter)
 
@@ -360,7 +359,7 @@ class Denoiser:
 
     def _find_channels(self) -> int:
         """Try gray and colour against the shapes of the variables."""
-        condition: dict[str, Any] = {"sigma": jnp.ones(1)} if self.conditioned else {}
+        condition = protocol.condition(self.model, jnp.ones(1))
         for channels in (1, 3):
             try:
                 example = jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32)

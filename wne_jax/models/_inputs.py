@@ -1,10 +1,35 @@
 """What every model here does with its arguments before its first layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from wne_jax.protocol import Symmetry
+
+_SYMMETRIES: dict[str, Symmetry] = {
+    "scale-equivariant": "scale",
+    "normalization-equivariant": "normalization",
+}
+
+
+class Declared:
+    """What the options `conditioned` and `mode` of a model say in the words of `wne_jax.protocol`."""
+
+    conditioned: Any = False
+    mode: Any = "ordinary"
+
+    @property
+    def noise_argument(self) -> str | None:
+        """The keyword of the noise level; None for a blind model."""
+        return "sigma" if self.conditioned else None
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """What the model is equivariant to by construction."""
+        return _SYMMETRIES.get(self.mode, "none")
 
 
 def check_choice(name: str, value: str, known: Sequence[str], *, hint: str = "") -> None:

@@ -12,7 +12,7 @@ from wne_jax.layers.alias_free import PolynomialActivation, filtered_relu
 from wne_jax.layers.batch_norm import BiasFreeBatchNorm
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.spectra import without_nyquist
-from wne_jax.models._inputs import as_images, check_choice, check_depth, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, check_depth, with_noise_map
 
 Mode = Literal["ordinary", "scale-equivariant"]
 Activation = Literal["relu", "polynomial", "filtered-relu"]
@@ -21,7 +21,7 @@ _SLOPE = 0.5
 """Slope below 0 of the leaky ReLU that polynomials start from: from ReLU's own fit (0) they do not learn."""
 
 
-class DnCNN(nn.Module, kw_only=True):
+class DnCNN(Declared, nn.Module, kw_only=True):
     r"""Convolution and ReLU; `depth - 2` times convolution, batch normalization, ReLU; convolution.
 
     The stack predicts the noise: the output is $f(y) = y - \mathrm{net}(y)$. In evaluation the

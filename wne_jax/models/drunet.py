@@ -15,13 +15,13 @@ from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.sort_pool import sort_pool
 from wne_jax.layers.strided_conv import AffineDownsample, Downsample
 from wne_jax.layers.upsample import AffineUpsample, Upsample
-from wne_jax.models._inputs import as_images, check_choice, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
 
 Mode = Literal["ordinary", "scale-equivariant", "normalization-equivariant"]
 
 
-class DRUNet(nn.Module, kw_only=True):
+class DRUNet(Declared, nn.Module, kw_only=True):
     r"""A U-Net whose levels are chains of residual blocks, and whose skip connections are sums.
 
     With $w_0, \dots, w_L$ the features, level $l$ works on $w_l$ channels at $2^{-l}$ of the size, and is

@@ -11,12 +11,12 @@ from jax.typing import ArrayLike
 from wne_jax.layers.affine_conv import AffineConv
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.sort_pool import sort_pool
-from wne_jax.models._inputs import as_images, check_choice, check_depth, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, check_depth, with_noise_map
 
 Mode = Literal["ordinary", "scale-equivariant", "normalization-equivariant"]
 
 
-class FDnCNN(nn.Module, kw_only=True):
+class FDnCNN(Declared, nn.Module, kw_only=True):
     r"""`depth` convolutions with a nonlinearity in between; the last one gives the image itself.
 
     | mode | convolution | nonlinearity | for $a > 0$ and real b |

@@ -15,13 +15,13 @@ from wne_jax.layers.depthwise import DepthwiseConv
 from wne_jax.layers.downsample import pixel_unshuffle
 from wne_jax.layers.normalization import Normalization
 from wne_jax.layers.upsample import pixel_shuffle
-from wne_jax.models._inputs import as_images, check_choice, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
 
 _KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-class Restormer(nn.Module, kw_only=True):
+class Restormer(Declared, nn.Module, kw_only=True):
     r"""An encoder and a decoder of transformer blocks, which predict what is to be added to the image.
 
     Level l (from 0) has $2^l$ times the first level's channels at $2^{-l}$ of its size. The decoder meets the

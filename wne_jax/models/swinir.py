@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.window_attention import WindowAttention, shifted_regions
-from wne_jax.models._inputs import as_images, check_choice, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, with_noise_map
 from wne_jax.transforms import process
 
 
-class SwinIR(nn.Module, kw_only=True):
+class SwinIR(Declared, nn.Module, kw_only=True):
     r"""Convolution; `groups` residual groups of `blocks` Swin blocks and a convolution; convolution twice.
 
     With a convolution $h$ of the image, $f(y) = y + \mathrm{conv}(h + \mathrm{conv}(\mathrm{body}(h)))$.

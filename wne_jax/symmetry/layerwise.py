@@ -30,11 +30,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from wne_jax import protocol
 from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.layers.spectra import without_nyquist
 from wne_jax.symmetry.actions import Translation
 from wne_jax.symmetry.equivariance import relative_l2
-from wne_jax.wrappers.linen import padding_multiple
 
 _COLLECTION = "layer_defects"
 
@@ -118,10 +118,10 @@ def layer_defects(
     y = jnp.asarray(y)
     if y.ndim != 4:
         raise ValueError(f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}")
-    if any(size % padding_multiple(model) for size in y.shape[1:3]):
+    if any(size % protocol.multiple(model) for size in y.shape[1:3]):
         raise ValueError(
-            f"the sides of y must be multiples of {padding_multiple(model)}, up to which the model pads; its "
-            f"shape is {y.shape}"
+            f"the sides of y must be multiples of {protocol.multiple(model)}, up to which the model pads; "
+            f"its shape is {y.shape}"
         )
     y = y.astype(at_least_float32(y.dtype))
     walk = _Walk(y.shape, dy, dx, outer=_outer_calls(model, variables, y, kwargs), leaves=leaves)

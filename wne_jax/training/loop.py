@@ -251,7 +251,7 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"the images have {corpus.channels} channels, not channels = {config.channels}"
         )
-    if corpus.kind != "clean" and config.model.conditioned:
+    if corpus.kind != "clean" and config.model.takes_sigma:
         raise ValueError(
             f"a conditioned model is told the noise level, which {corpus.kind} of images do not say"
         )

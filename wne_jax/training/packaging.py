@@ -9,9 +9,6 @@ from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.training.config import TrainConfig, differences, load_config
 from wne_jax.weights import DENOISER_FILE, load_model, read_metadata, save
 
-WEIGHTS = DENOISER_FILE
-"""Name of the file in the run's folder."""
-
 
 def leave_denoiser(
     workdir: Path, model: ModelConfig, variables: Mapping[str, Any], *, step: int
@@ -27,7 +24,7 @@ def leave_denoiser(
     Returns:
         The file.
     """
-    path = workdir / WEIGHTS
+    path = workdir / DENOISER_FILE
     save(path, model, variables, metadata={"step": str(step)})
     return path
 
@@ -48,7 +45,7 @@ def package(run: str | Path, out: str | Path | None = None) -> tuple[Path, int]:
     """
     run = Path(run)
     model, variables, step = load_run(run)
-    path = run / WEIGHTS if out is None else Path(out)
+    path = run / DENOISER_FILE if out is None else Path(out)
     save(path, model, variables, metadata={"step": str(step)})
     return path, step
 
@@ -62,8 +59,8 @@ def trained_variables(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_dir():
         return load_model(path)[1]
-    if (path / WEIGHTS).is_file() and not (path / "checkpoints").is_dir():
-        return load_model(path / WEIGHTS)[1]
+    if (path / DENOISER_FILE).is_file() and not (path / "checkpoints").is_dir():
+        return load_model(path / DENOISER_FILE)[1]
     return load_run(path)[1]
 
 
@@ -76,8 +73,8 @@ def finished(workdir: str | Path, config: TrainConfig) -> bool:
     path = workdir / "config.json"
     if not path.is_file() or differences(load_config(path), config):
         return False
-    if (workdir / WEIGHTS).is_file():
+    if (workdir / DENOISER_FILE).is_file():
         # Files of earlier versions do not say the step; they were written at the last one.
-        return int(read_metadata(workdir / WEIGHTS).get("step", config.steps)) == config.steps
+        return int(read_metadata(workdir / DENOISER_FILE).get("step", config.steps)) == config.steps
     with Checkpoints(workdir, keep=config.keep, create=False) as checkpoints:
         return checkpoints.latest == config.steps

@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array, lax
 
+from wne_jax import protocol
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
 from wne_jax.images.degradations import NOISES
 from wne_jax.models import MODELS
@@ -78,8 +79,9 @@ def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
     """
     if variables is None:
         example = jnp.zeros((1, config.patch, config.patch, config.channels))
-        condition = {"sigma": jnp.ones(1)} if config.model.conditioned else {}
-        variables = jax.jit(config.model.build().init)(_key(config, 0), example, **condition)
+        model = config.model.build()
+        condition = protocol.condition(model, jnp.ones(1))
+        variables = jax.jit(model.init)(_key(config, 0), example, **condition)
     collections = dict(jax.tree.map(jnp.asarray, variables))
     params = collections.pop("params")
     return TrainState(
@@ -173,7 +175,7 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
     model = _compute_model(config, axis_name)
 
     def gradient_of(state: TrainState, batch: Batch) -> tuple[tuple[Array, Any], Any]:
-        condition: dict[str, Any] = {"sigma": batch.sigma} if config.model.conditioned else {}
+        options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=True)
         key = jax.random.fold_in(_key(config, 2), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, lax.axis_index(axis_name))
@@ -182,9 +184,8 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
             estimate, collections = model.apply(
                 {"params": params, **state.collections},
                 batch.noisy,
-                train=True,
                 mutable=list(state.collections),
-                **condition,
+                **options,
                 rngs={"dropout": key},
             )
             return LOSSES[config.loss](estimate, batch.clean), collections

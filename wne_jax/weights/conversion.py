@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from wne_jax import protocol
 from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError, some
 from wne_jax.weights.layouts import LAYOUTS
@@ -167,10 +168,10 @@ def _usable(tensor: np.ndarray) -> bool:
 
 def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
     """The shapes of a model's variables, without computing one."""
-    condition: dict[str, Any] = {"sigma": jnp.ones(1)} if config.conditioned else {}
     y = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, channels), jnp.float32)
     try:
         model = config.build()
+        condition = protocol.condition(model, jnp.ones(1))
         variables = jax.eval_shape(
             lambda key, y: model.init(key, y, **condition), jax.random.key(0), y
         )

@@ -1,7 +1,8 @@
 """The method as modules, and what may stand between a wrapper and its backbone."""
 
 from wne_jax.wrappers import one_level, rescaled, smooth_base
-from wne_jax.wrappers.linen import NNXWNE, WNE, InputNormalized, ScaleEquivariant
+from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
+from wne_jax.wrappers.nnx import NNXWNE
 
 __all__ = [
     "NNXWNE",

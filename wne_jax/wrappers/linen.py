@@ -3,21 +3,20 @@ r"""The method as modules: wrap any Flax backbone, without a parameter of its ow
 `WNE(backbone)` is `wne_jax.wrap` lifted to Linen. It shares its backbone's scope, so that the tree of
 variables and their initial values are those of the bare backbone, and a checkpoint moves either way. Mutable
 collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of intermediates pass through.
-`NNXWNE` is the same for an NNX module.
+`NNXWNE`, in the file beside, is the same for an NNX module.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-from flax import linen as nn
-from flax import nnx
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from wne_jax import protocol
 from wne_jax.outputs import Output
-from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of
+from wne_jax.protocol import Symmetry, TakesSigma
+from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
 from wne_jax.transforms import Anchor, Prediction, wrap
-from wne_jax.wrappers.base import Wrapper
+from wne_jax.wrappers.base import Wrapper, refuse_nesting
 
 
 class WNE(Wrapper):
@@ -34,10 +33,12 @@ class WNE(Wrapper):
             "invariant", or a pytree of these; see `wne_jax.outputs`.
         prediction: "direct" if the backbone returns the estimate, "residual" if what is to be subtracted.
         anchor: The coordinates that the backbone expects.
-        multiple: Spatial sizes are padded to a multiple of this; by default the backbone's own
-            attribute `multiple`, or 1.
+        multiple: Spatial sizes are padded to a multiple of this; by default what the backbone declares.
         dtype: Precision of the backbone's input.
         with_y: Names of further inputs in the units of the first; see `wne_jax.process`.
+        noise_argument: Keyword by which the backbone takes the noise level; by default what it declares, see
+            `wne_jax.protocol`.
+        mask_argument: Keyword by which the backbone takes `where`; by default what it declares.
         method: Name of the backbone's method to wrap. (`apply(..., method=...)` is Linen's own: it calls
             a function of the module, and `lambda m, y: m.backbone.encode(y)` reaches the bare backbone.)
 
@@ -49,6 +50,7 @@ class WNE(Wrapper):
 
     Example:
         >>> import jax
+        >>> from flax import linen as nn
         >>> model = WNE(nn.Dense(3))
         >>> y = jax.random.normal(jax.random.key(0), (2, 3))
         >>> variables = model.init(jax.random.key(1), y)
@@ -66,12 +68,28 @@ class WNE(Wrapper):
     multiple: int | None = None
     dtype: DTypeLike | None = None
     with_y: Sequence[str] = ()
+    noise_argument: str | None = None
+    mask_argument: str | None = None
     method: str = "__call__"
+
+    normalizes = True
 
     def __post_init__(self):
         """Refuse a backbone that is wrapped already."""
-        _refuse_nesting(self.backbone)
+        refuse_nesting(self.backbone)
         super().__post_init__()
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """What the model is equivariant to by construction: its statistic says."""
+        return symmetry_of(self.statistics) if self.output == "value" else "none"
+
+    @property
+    def takes_sigma(self) -> TakesSigma | None:
+        """How the model can be told the noise level: as its backbone, or in place of its scale."""
+        if self.noise_argument is not None:
+            return "required"
+        return super().takes_sigma or ("statistic" if takes_noise(self.statistics) else None)
 
     def __call__(
         self,
@@ -89,8 +107,10 @@ class WNE(Wrapper):
             output=self.output,
             prediction=self.prediction,
             anchor=self.anchor,
-            multiple=padding_multiple(self),
+            multiple=protocol.multiple(self),
             dtype=self.dtype,
+            noise_argument=protocol.noise_argument(self) or "sigma",
+            mask_argument=protocol.mask_argument(self),
             with_y=self.with_y,
         )
         return f(y, *args, sigma=sigma, where=where, **kwargs)
@@ -113,66 +133,3 @@ class InputNormalized(WNE):
     """
 
     output: Output = "invariant"
-
-
-class NNXWNE(nnx.Module):
-    """`WNE` for an NNX module: a module with the one submodule `backbone` and no state of its own.
-
-    Args:
-        backbone: The NNX module, or any callable, to wrap.
-        **options: Those of `wne_jax.wrap`.
-
-    Example:
-        >>> import jax
-        >>> model = NNXWNE(nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
-        >>> y = jax.random.normal(jax.random.key(0), (2, 3))
-        >>> bool((model(4 * y) == 4 * model(y)).all())
-        True
-    """
-
-    def __init__(self, backbone: Callable[..., Array], **options: Any):
-        _refuse_nesting(backbone)
-        self.backbone = backbone
-        defaults: dict[str, Any] = {"multiple": getattr(backbone, "multiple", 1)}
-        self.options = nnx.static(defaults | options)
-
-    def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Any:
-        """Apply the wrapped backbone; see `wne_jax.wrap`."""
-        return wrap(self.backbone, **self.options)(y, *args, **kwargs)
-
-
-def padding_multiple(model: nn.Module) -> int:
-    """What the sides of images are padded to a multiple of: as the wrapper says, or its backbone, or 1."""
-    own = getattr(model, "multiple", None)
-    if own is None:
-        own = getattr(getattr(model, "backbone", None), "multiple", None)
-    return 1 if own is None else own
-
-
-Symmetry = Literal["none", "scale", "normalization"]
-
-
-def symmetry(model: nn.Module) -> Symmetry:
-    """The equivariance that a model has by construction: of its wrapper, or of its own `mode`.
-
-    Example:
-        >>> symmetry(WNE(nn.Dense(1))), symmetry(ScaleEquivariant(nn.Dense(1))), symmetry(nn.Dense(1))
-        ('normalization', 'scale', 'none')
-    """
-    if isinstance(model, WNE):
-        if model.output != "value":
-            return "none"
-        return symmetry_of(model.statistics)
-    by_mode: dict[str, Symmetry] = {
-        "scale-equivariant": "scale",
-        "normalization-equivariant": "normalization",
-    }
-    return by_mode.get(getattr(model, "mode", "ordinary"), "none")
-
-
-def _refuse_nesting(backbone: object) -> None:
-    if isinstance(backbone, WNE | NNXWNE):
-        raise ValueError(
-            f"{type(backbone).__name__} is a wrapper already, and wrapping it again changes nothing: "
-            "pass the bare backbone"
-        )

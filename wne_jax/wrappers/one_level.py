@@ -19,18 +19,18 @@ The constants below were chosen by PSNR at levels 5 and 10 on crops of five Set1
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from wne_jax import protocol
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
-from wne_jax.statistics import estimate_sigma, takes_noise
+from wne_jax.protocol import TakesSigma
+from wne_jax.statistics import estimate_sigma
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Wrapper
-from wne_jax.wrappers.linen import WNE
 
 ANCHOR = Anchor(0.45, 0.2)
 """Mean and contrast of images in the unit range, rather a small contrast: few pixels then leave the range."""
@@ -146,19 +146,19 @@ class OneLevel(Wrapper):
         )  # fmt: skip
 
     @property
+    def takes_sigma(self) -> TakesSigma:
+        """It estimates the level where it is not told."""
+        return "optional"
+
+    @property
+    def noise_argument(self) -> str:
+        """The keyword of the noise level."""
+        return "sigma"
+
+    @property
     def receptive_radius(self) -> int | None:
         """That of two passes and of the windows in between; None if the backbone's is not bounded."""
-        radius = getattr(self.backbone, "receptive_radius", None)
+        radius = protocol.receptive_radius(self.backbone)
         if radius is None:
             return None
         return 2 * (radius + blur_radius(ENERGY)) + blur_radius(BASE)
-
-
-def takes_sigma_as(model: nn.Module) -> Literal["argument", "statistics", None]:
-    """How a model can be told the noise level: as an argument, in place of its scale, or not at all."""
-    backbone = getattr(model, "backbone", model)
-    if getattr(backbone, "conditioned", False) or isinstance(backbone, OneLevel):
-        return "argument"
-    if isinstance(model, WNE) and takes_noise(model.statistics):
-        return "statistics"
-    return None

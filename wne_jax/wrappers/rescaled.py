@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from wne_jax import protocol
 from wne_jax.statistics import FLOOR, haar_mad, high_pass
 from wne_jax.wrappers.base import Wrapper
 
@@ -115,7 +116,7 @@ class Rescaled(Wrapper):
         """Refuse an unknown factor, and levels that would have to be divided by it."""
         if self.by not in get_args(Factor):
             raise ValueError(f"by must be one of {', '.join(get_args(Factor))}; not {self.by!r}")
-        if self.conditioned:
+        if protocol.noise_argument(self.backbone) is not None:
             raise ValueError("a rescaled network must be blind; this one is told the noise level")
         super().__post_init__()
 

@@ -23,7 +23,9 @@ from typing import Any
 
 from jax import Array
 
+from wne_jax import protocol
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
+from wne_jax.protocol import Symmetry
 from wne_jax.wrappers.base import Wrapper
 from wne_jax.wrappers.one_level import wiener_gain
 
@@ -108,9 +110,15 @@ class SmoothBase(Wrapper):
         )
 
     @property
+    def symmetry(self) -> Symmetry:
+        """That of the backbone, and with it a y + b for a backbone of scale: the blur takes the b away."""
+        inside = protocol.symmetry(self.backbone)
+        return "none" if inside == "none" or self.wiener_cap is not None else "normalization"
+
+    @property
     def receptive_radius(self) -> int | None:
         """That of the backbone and of the blur; None if the backbone's is not bounded."""
-        radius = getattr(self.backbone, "receptive_radius", None)
+        radius = protocol.receptive_radius(self.backbone)
         if radius is None:
             return None
         window = 0 if self.wiener_cap is None else blur_radius(WINDOW)

@@ -1,0 +1,124 @@
+"""What a backbone may declare about itself, with the defaults of one that declares nothing.
+
+A backbone is a function of `[B, ..., C]`, a Linen module, or an NNX module. As attributes or properties it
+may declare
+
+| attribute | meaning | default |
+|---|---|---|
+| `multiple` | the spatial sides of its input must be multiples of this | 1 |
+| `receptive_radius` | how far an output pixel sees, in pixels; None if that is not bounded | None |
+| `noise_argument` | the keyword by which it takes the noise level; None if it is blind | "sigma" if its call requires a parameter of that name, else None |
+| `mask_argument` | the keyword by which it takes the mask of valid entries | None |
+| `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
+| `takes_sigma` | how it can be told the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
+
+The functions below are the only place that reads these attributes. A wrapper has the property `forwards_to`:
+what it leaves open, its backbone answers.
+"""  # noqa: E501 (a table)
+
+import inspect
+from typing import Any, Literal
+
+Symmetry = Literal["none", "scale", "normalization"]
+
+TakesSigma = Literal["required", "optional", "statistic"]
+"""How a model takes a noise level: as an argument that it needs, or that it estimates where it is not given,
+or in place of the scale of its statistic."""
+
+_UNDECLARED = object()
+
+
+def multiple(model: Any) -> int:
+    """What the spatial sides of a model's input must be multiples of.
+
+    Example:
+        >>> multiple(lambda y: y)
+        1
+    """
+    return _ask(model, "multiple", 1)
+
+
+def receptive_radius(model: Any) -> int | None:
+    """How far an output pixel sees, in pixels along either axis; None if that is not bounded."""
+    return _ask(model, "receptive_radius", None)
+
+
+def mask_argument(model: Any) -> str | None:
+    """The keyword by which a model takes a mask of valid entries; None if it takes none."""
+    return _ask(model, "mask_argument", None)
+
+
+def noise_argument(model: Any) -> str | None:
+    """The keyword by which a model takes the noise level; None if it is blind.
+
+    Example:
+        >>> noise_argument(lambda y, sigma: y), noise_argument(lambda y, sigma=None: y)
+        ('sigma', None)
+    """
+    declared = getattr(model, "noise_argument", _UNDECLARED)
+    inside = getattr(model, "forwards_to", None)
+    if inside is not None and (declared is None or declared is _UNDECLARED):
+        return noise_argument(inside)
+    if declared is _UNDECLARED:
+        return "sigma" if "sigma" in parameters(model, required=True) else None
+    return declared
+
+
+def symmetry(model: Any) -> Symmetry:
+    """What a model is equivariant to by construction."""
+    return getattr(model, "symmetry", "none")
+
+
+def takes_sigma(model: Any) -> TakesSigma | None:
+    """How a model can be told the noise level; None if it cannot."""
+    declared = getattr(model, "takes_sigma", _UNDECLARED)
+    if declared is _UNDECLARED:
+        return None if noise_argument(model) is None else "required"
+    return declared
+
+
+def condition(model: Any, sigma: Any) -> dict[str, Any]:
+    """The keyword arguments that tell a model the noise level: none where it does not need one.
+
+    Example:
+        >>> condition(lambda y, sigma: y, 0.1)
+        {'sigma': 0.1}
+    """
+    name = noise_argument(model)
+    return {} if name is None or takes_sigma(model) != "required" else {name: sigma}
+
+
+def mode(model: Any, *, train: bool) -> dict[str, bool]:
+    """The keyword argument `train`, where a model's call has a parameter of that name.
+
+    Example:
+        >>> mode(lambda y, train=False: y, train=True), mode(lambda y: y, train=True)
+        ({'train': True}, {})
+    """
+    innermost = model
+    while (inside := getattr(innermost, "forwards_to", None)) is not None:
+        innermost = inside
+    return {"train": train} if "train" in parameters(innermost) else {}
+
+
+def parameters(function: Any, *, required: bool = False) -> list[str]:
+    """The names of the parameters of a function, or of a module's call; none where they cannot be found.
+
+    Args:
+        function: The function, or an instance with `__call__`.
+        required: Leave out those that have a default.
+    """
+    call = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        found = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):  # builtins without a signature
+        return []
+    return [p.name for p in found if not required or p.default is p.empty]
+
+
+def _ask(model: Any, name: str, default: Any) -> Any:
+    """What a model declares, or the backbone that it forwards to, or the default."""
+    value = getattr(model, name, None)
+    if value is None and (inside := getattr(model, "forwards_to", None)) is not None:
+        return _ask(inside, name, default)
+    return default if value is None else value
