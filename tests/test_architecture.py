@@ -115,6 +115,15 @@ def test_every_room_is_in_the_picture():
     assert {room(module) for module in modules()} <= set(drawn)
 
 
+def test_every_room_of_the_picture_is_described():
+    text = (ROOT / "docs/architecture.md").read_text()
+    paths = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    packages = ("wne_jax/__init__.py", "experiments/", "tests/", "notebooks/")
+    described = {re.sub(r"^wne_jax/|\.py$|/$", "", path) for path in paths if path not in packages}
+    drawn = {name for floor in picture() for name in floor} - {"wne_jax", "experiments"}
+    assert described == drawn
+
+
 def test_imports_point_downwards():
     assert offences(edges(), picture()) == TO_BE_MENDED
 

@@ -2,5 +2,6 @@
 
 from wne_jax.inference import solvers
 from wne_jax.inference.denoiser import Denoiser
+from wne_jax.inference.exporting import load_exported
 
-__all__ = ["Denoiser", "solvers"]
+__all__ = ["Denoiser", "load_exported", "solvers"]

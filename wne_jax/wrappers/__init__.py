@@ -3,12 +3,18 @@
 from wne_jax.wrappers import one_level, rescaled, smooth_base
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.wrappers.nnx import NNXWNE
+from wne_jax.wrappers.one_level import OneLevel
+from wne_jax.wrappers.rescaled import Rescaled
+from wne_jax.wrappers.smooth_base import SmoothBase
 
 __all__ = [
     "NNXWNE",
     "WNE",
     "InputNormalized",
+    "OneLevel",
+    "Rescaled",
     "ScaleEquivariant",
+    "SmoothBase",
     "one_level",
     "rescaled",
     "smooth_base",
