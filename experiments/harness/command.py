@@ -23,8 +23,8 @@ Options = TypeVar("Options", bound=Results)
 def run(main: Callable[[Options], None], options: type[Options], description: str) -> None:
     """Parse the command line into `options` and call `main`.
 
-    A mistake exits with code 2 after one line. A folder that holds results is refused before anything is
-    computed, unless the options say what shall become of them.
+    A mistake exits with code 2 after one line, Ctrl-C with 130, SIGTERM with 143. A folder that holds results
+    is refused before anything is computed, unless the options say what shall become of them.
 
     Args:
         main: The experiment.
@@ -42,6 +42,9 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except (*MISTAKES, AssertionError, Diverged) as error:
         say("error", error)
         sys.exit(2)
+    except KeyboardInterrupt:
+        say("error", "interrupted")
+        sys.exit(130)
 
 
 def _cache_compilations() -> None:

@@ -31,7 +31,8 @@ CONFIG = TrainConfig(
 )
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 from pathlib import Path
 from wne_jax.training import fit, load_config
 fit(load_config(Path(sys.argv[1])), sys.argv[2], resume=True, progress=False)
@@ -79,8 +80,9 @@ def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(
     assert steps == list(range(1, CONFIG.steps + 1))
 
 
-def test_sigterm_saves_and_leaves_cleanly(tmp_path, uninterrupted, same_compiler):
-    assert start_child_and_signal(tmp_path / "run", signal.SIGTERM, same_compiler, after=20) == 143
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_cleanly(tmp_path, uninterrupted, same_compiler, number, code):
+    assert start_child_and_signal(tmp_path / "run", number, same_compiler, after=1) == code
     with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
         last = checkpoints.latest
     logged = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]

@@ -17,7 +17,7 @@ import pytest
 
 from wne_jax.data import build_corpus
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, create_state, fit
-from wne_jax.training.checkpoints import Checkpoints
+from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.weights import WeightsError, save
 
 pytestmark = [
@@ -98,11 +98,29 @@ def no_file_larger_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("damage", ["cut", "deleted"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(run, finished, damage):
-    for step in ("4", "6"):
-        file = largest_file(run / "checkpoints" / step)
-        file.write_bytes(file.read_bytes()[:100]) if damage == "cut" else file.unlink()
+def cut(folder):
+    file = largest_file(folder)
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damages",
+    [
+        (cut, lambda folder: largest_file(folder).unlink()),
+        (lambda folder: shutil.rmtree(folder / "default"), empty),  # a copy that was interrupted
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(run, finished, damages):
+    for step, damage in zip(("4", "6"), damages, strict=True):
+        damage(run / "checkpoints" / step)
+    with pytest.warns(UserWarning, match=r"step 6 .* damaged .*step 4 .* going on from step 2$"):
+        assert load_run(run)[2] == 2
+    assert steps_saved(run) == ["2", "4", "6"]  # a reader leaves them
     with pytest.warns(UserWarning, match=r"step 6 .* damaged .*step 4 .* going on from step 2$"):
         state = resume(run)
     chex.assert_trees_all_equal(state, finished[0])

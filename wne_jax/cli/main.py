@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for a claim that is broken, 2 for a mistake, 130 when interrupted.
 
     Raises:
-        SystemExit: Help or misspelt options (code 0 or 2), or a training run that SIGTERM stopped (143).
+        SystemExit: Help or misspelt options (code 0 or 2), or a training that a signal stopped (130, 143).
     """
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]

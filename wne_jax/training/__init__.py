@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from wne_jax.config import ModelConfig
     from wne_jax.training.compute import Compute
     from wne_jax.training.config import OptimizerConfig, TrainConfig, load_config, save_config
-    from wne_jax.training.loop import Diverged, Interrupted, fit, load_corpus
+    from wne_jax.training.loop import Diverged, fit, load_corpus
     from wne_jax.training.packaging import finished, package
     from wne_jax.training.processes import is_lead, joined
     from wne_jax.training.step import (
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         make_train_step,
         make_update,
     )
+    from wne_jax.training.stopping import Interrupted
 else:
     from wne_jax._internal.lazy import on_demand
 

@@ -44,6 +44,8 @@ class Checkpoints:
                 cleanup_tmp_directories=create,
                 multiprocessing_options=processes,
             ),
+            # Otherwise Orbax asks the newest folder how all are laid out, and believes an empty one.
+            item_handlers=ocp.StandardCheckpointHandler(),
         )
 
     def __enter__(self) -> "Checkpoints":

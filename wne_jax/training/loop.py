@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +20,9 @@ from wne_jax.training.compute import Compute, Progress, Runner
 from wne_jax.training.config import TrainConfig, differences, load_config, save_config
 from wne_jax.training.log import Log
 from wne_jax.training.packaging import leave_denoiser, trained_variables
-from wne_jax.training.processes import (
-    any_process,
-    assert_same,
-    hash_of,
-    is_lead,
-    wait_for_all,
-)
+from wne_jax.training.processes import assert_same, hash_of, is_lead, largest, wait_for_all
 from wne_jax.training.step import TrainState, create_state
+from wne_jax.training.stopping import Interrupted, Stop, stopped_by_signals
 from wne_jax.weights.conversion import check_variables
 
 with extra("train", "training runs"):
@@ -39,10 +31,6 @@ with extra("train", "training runs"):
 
 class Diverged(RuntimeError):
     """The loss or its gradient stopped being finite."""
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop and has saved its state; exit code 143, as for SIGTERM."""
 
 
 def load_corpus(config: TrainConfig, *, data_dir: str | Path | None = None) -> Corpus:
@@ -116,7 +104,8 @@ def fit(
             or the images or devices do not fit the configuration.
         OSError: A checkpoint cannot be written; the one before is intact.
         Diverged: The loss stopped being finite; the last checkpoint is from before.
-        Interrupted: SIGTERM came; the state is saved.
+        Interrupted: Ctrl-C or SIGTERM came; the step is finished and its state saved. Another Ctrl-C ends
+            the process at once, with the checkpoints that there are.
     """
     workdir, lead = Path(workdir), is_lead()
     corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
@@ -125,15 +114,23 @@ def fit(
     if variables is None and not _has_checkpoints(workdir):
         variables = _initial_variables(config)  # refused here, before the folder is claimed
     _claim(workdir, config, corpus, compute, variables, resume=resume)
-    state = _train(config, workdir, runner, variables, progress=progress and lead)
-    if lead:
-        leave_denoiser(workdir, config.model, state.variables(), step=config.steps)
-    wait_for_all("the weights are written")
+    with stopped_by_signals() as stop:
+        state = _train(config, workdir, runner, variables, stop, progress=progress and lead)
+        if lead:
+            leave_denoiser(workdir, config.model, state.variables(), step=config.steps)
+        if code := largest(stop.code):  # the run is whole; what would come after it is not wanted
+            raise Interrupted(code)
     return state
 
 
 def _train(
-    config: TrainConfig, workdir: Path, runner: Runner, variables: Any, *, progress: bool
+    config: TrainConfig,
+    workdir: Path,
+    runner: Runner,
+    variables: Any,
+    stop: Stop,
+    *,
+    progress: bool,
 ) -> TrainState:
     """From the last checkpoint, or the first state, to the end."""
     lead = is_lead()
@@ -158,8 +155,7 @@ def _train(
             if not bar.disable:
                 bar.write(str(runner))
             log = stack.enter_context(Log(workdir, start=start)) if lead else None
-            asked_to_stop = stack.enter_context(_sigterm())
-            return _run(config, runner, state, start, checkpoints, log, bar, asked_to_stop)
+            return _run(config, runner, state, start, checkpoints, log, bar, stop)
 
 
 def _run(
@@ -170,7 +166,7 @@ def _run(
     checkpoints: Checkpoints,
     log: Log | None,
     bar: tqdm,
-    asked_to_stop: threading.Event,
+    stop: Stop,
 ) -> TrainState:
     """Step until the end. Metrics stay on the device until a line is logged or a state saved."""
     state, source = runner.place(state), runner.source(start)
@@ -182,9 +178,9 @@ def _run(
         pending.append(done)
         looking = step % config.log_every == 0
         saving = step % config.save_every == 0 or step == config.steps
-        stopping = asked_to_stop.is_set()
+        stopping = stop.code
         if runner.together:  # processes look at the same steps, and stop at the same one
-            stopping = (looking or saving) and any_process(stopping)
+            stopping = largest(stopping) if looking or saving else 0
         if not (saving or looking or stopping):
             continue
         loss = _mean_loss(pending, first=logged + 1)
@@ -198,7 +194,7 @@ def _run(
         if stopping:
             if not bar.disable:
                 bar.write(f"stopped at step {step}, its state saved; --resume goes on from there")
-            raise Interrupted(143)
+            raise Interrupted(stopping)
         pending, logged, began = [], step, time.perf_counter()
     return runner.canonical(state)
 
@@ -296,17 +292,3 @@ def _claim(
         save_config(config, path)
         write_atomically(images, json.dumps(found, indent=2) + "\n")
     wait_for_all("the folder is claimed")
-
-
-@contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the process (in the main thread only)."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -59,9 +59,14 @@ def wait_for_all(what: str) -> None:
 
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in one of the processes; all must ask."""
+    return bool(largest(int(flag)))
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes have; all must ask."""
     if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.array(number))))
 
 
 def assert_same(text: str, what: str) -> None:
