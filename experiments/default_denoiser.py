@@ -7,21 +7,30 @@ loss is L1, which weighs the low levels more than squares would. A base of 4 pix
 every level.
 
     WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
-    cp runs/default/package/* wne_jax/weights/default/
+    cp runs/default_denoiser/package/* wne_jax/weights/default/
 """
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 
-from experiments import _cli
-from wne_jax._internal.files import write_atomically
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import psnr_sweep
+from experiments.harness import (
+    Images,
+    Levels,
+    Training,
+    load_sets,
+    refuse_results,
+    results_folder,
+    run,
+    tables_of,
+    write_table,
+)
+from wne_jax.config import ModelConfig
+from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, fit, is_lead
+from wne_jax.training import OptimizerConfig, TrainConfig, fit, is_lead
 
 CONFIG = TrainConfig(
     model=ModelConfig(
@@ -41,51 +50,55 @@ CONFIG = TrainConfig(
 )
 """The training run."""
 
-LEVELS = (2.0, 5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
+FILES = ("denoiser.safetensors", "config.json", "metrics.jsonl")
+"""What of the run goes into the package, beside the table."""
 
 
-@dataclass(frozen=True)
-class Options(_cli.Machine):
+@dataclass(frozen=True, kw_only=True)
+class Options(Images, Levels, Training):
     """Options of the command line."""
 
-    test: tuple[str, ...] = ("folder:Set12", "folder:BSD68")
-    """Test images."""
-    seed: int = 1
-    """Seed of the test noise."""
-    workdir: Path = Path("runs/default")
-    """Folder for everything that is written."""
-    resume: bool = False
-    """Go on with what the folder holds."""
+    NAME = "default_denoiser"
+
+    test: tuple[str, ...] | None = ("folder:Set12", "folder:BSD68")
+    test_sigmas_255: tuple[float, ...] | None = (2.0, 5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
+    repeats: int | None = 1
 
 
 def main(options: Options) -> None:
-    """Train, save, sweep."""
-    sets = _cli.load_sets(options.test, data_dir=options.data_dir)
-    run, package = options.workdir / "run", options.workdir / "package"
-    with options.joined():
-        source = _cli.claim(options.workdir, options, resume=options.resume)
-        fit(CONFIG, run, resume=options.resume, data_dir=options.data_dir, compute=options.compute)
-    if not is_lead():
+    """Train, sweep, and lay the package's files together."""
+    refuse_results(options)
+    if options.stage == "report" or not options.test or not options.test_sigmas_255:
+        raise ValueError("--stage report: not here; --test and --test-sigmas-255: one at least")
+    sets, folder = load_sets(options.test, data_dir=options.data_dir), options.networks / "default"
+    if options.stage != "eval":
+        with options.joined():
+            fit(CONFIG, folder, resume=True, data_dir=options.data_dir, compute=options.compute)
+    if not is_lead() or options.stage == "train":
         return
-    denoiser = Denoiser.load(run)
-    package.mkdir(exist_ok=True)
-    denoiser.save(package / "denoiser.safetensors")
-    for name in ("config.json", "metrics.jsonl"):
-        shutil.copy(run / name, package / name)
-
-    low, high = CONFIG.sigma_255
-    sections = [f"# The packaged denoiser, trained on BSD400 at sigma {low:g} to {high:g}"]
-    for name, images in sets.items():
-        key = jax.random.key(options.seed)
-        records = psnr_sweep({"default": denoiser.function}, images, LEVELS, key)
-        results.write_csv(records, options.workdir / f"psnr-{name}.csv")
-        rows = [r | {"model": "noisy input", "psnr": r["input_psnr"]} for r in records] + records
-        table = results.pivot_table(rows, "psnr", rows="model", columns="sigma_255")
-        sections += [f"## PSNR (dB), {name}", table]
-    sections.append(results.footer(source))
-    write_atomically(package / "table.md", "\n\n".join(sections) + "\n")
-    print(f"The denoiser and its table are in {package}/")
+    denoiser, key = Denoiser.load(folder), jax.random.key(options.seed + 1)
+    with results_folder(options) as out:
+        denoiser.save(folder / FILES[0])
+        for name in FILES:
+            (out.path / "package").mkdir(exist_ok=True)
+            shutil.copy(folder / name, out.path / "package" / name)
+        records = [
+            record
+            for name, images in sets.items()
+            for record in sweep(
+                {"default": denoiser.function}, images, options.test_sigmas_255, key,
+                repeats=options.repeats or 1, experiment=options.NAME, dataset=name,
+                model=CONFIG.model.backbone, trained=CONFIG.sigma_255,
+            )
+        ]  # fmt: skip
+        out.write(records)
+        low, high = CONFIG.sigma_255
+        title = f"The packaged denoiser, trained on BSD400 at sigma {low:g} to {high:g}"
+        view = View(rows=("arm",), tables=("metric", "unit", "dataset"))
+        write_table(out, title, tables_of(records, view), {"default": CONFIG})
+        shutil.copy(out.path / "table.md", out.path / "package")
+    print(f"The denoiser and its table are in {options.folder / 'package'}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -56,7 +56,7 @@ ARMS: dict[Backbone, tuple[Arm, ...]] = {
 """What is compared, by backbone; "ne-arch" is an FDnCNN."""
 
 
-VIEW = View(rows=("model", "arm"), tables=("metric",), metrics=("rho", "row_sum_error"))
+VIEW = View(rows=("model", "arm"), tables=("metric",), only={"metric": ("rho", "row_sum_error")})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,45 +5,54 @@ network's own range (`mean_std`); normalized by the noise level, at the strength
 (`haar_mad`); and, below that strength, stretching only the detail (`one_level`, see
 `wne_jax.wrappers.one_level`). The last three are exactly normalization-equivariant, and blind.
 
-    WNE_DATA=... python -m experiments.frozen --weights dncnn_25.mat --data folder:Set12
+    WNE_DATA=... python -m experiments.frozen --weights dncnn_25.mat --test folder:Set12
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments import _cli
-from wne_jax._internal.files import write_atomically
-from wne_jax.data import load_images
+from experiments.harness import (
+    Folder,
+    Images,
+    Levels,
+    Results,
+    Seed,
+    load_sets,
+    results_folder,
+    run,
+    tables_of,
+    write_table,
+)
+from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import defect_sweep, psnr_sweep
+from wne_jax.evaluation.records import Record, split_by
+from wne_jax.evaluation.sweep import Defect, sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.wrappers.one_level import ANCHOR
 
+VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
-@dataclass(frozen=True)
-class Options(_cli.Data):
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Images, Levels, Seed, Results):
     """Options of the command line."""
 
+    NAME = "frozen"
+
     weights: Path
-    """A weight file that `wne_jax.weights` reads."""
+    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
-    """The noise level that the weights were trained for, in 8-bit units."""
-    data: str = "embedded"
-    """Test images: embedded, folder:PATH, tfds:NAME, ..."""
-    sigmas_255: tuple[float, ...] = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
-    """Test noise levels, in 8-bit units."""
-    repeats: int = 1
-    """Noise draws for each image and level."""
-    seed: int = 0
-    """Seed of the noise."""
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
     allow_namespace: bool = False
     """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
-    workdir: Path = Path("runs/frozen")
-    """Folder for everything that is written."""
+    test: tuple[str, ...] | None = ("embedded",)
+    test_sigmas_255: tuple[float, ...] | None = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
+    repeats: int | None = 1
 
 
 def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
@@ -58,50 +67,55 @@ def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
     }
 
 
+def measure(
+    options: Options, denoisers: Mapping[str, Denoiser], sets: Mapping[str, list[NamedImage]]
+) -> list[Record]:
+    """PSNR at all levels, and the defect at the first and the last on crops of two images."""
+    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
+    levels, key = options.test_sigmas_255 or (), jax.random.key(options.seed)
+    records = []
+    for name, images in sets.items():
+        columns = {
+            "experiment": options.NAME, "dataset": name, "model": options.weights.name,
+            "trained": options.trained_sigma_255,
+        }  # fmt: skip
+        records += sweep(functions, images, levels, key, repeats=options.repeats or 1, **columns)
+        crops = [image._replace(pixels=image.pixels[:96, :96]) for image in images[:2]]
+        ends = (levels[0], levels[-1])
+        records += sweep(functions, crops, ends, key, measures=[Defect(samples=4)], **columns)
+    return records
+
+
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """Output over input PSNR, a figure a test set."""
+    for number, ((name,), rows) in enumerate(split_by(records, ["dataset"]).items()):
+        trained = options.trained_sigma_255
+        figure = plotting.quality_curves(
+            rows, trained=(trained,), title=f"{name}, one frozen network for {trained:g}"
+        )
+        path = out.path / ("psnr.png" if number == 0 else f"psnr-{name}.png")
+        plotting.save(figure, path, out.source)
+
+
 def main(options: Options) -> None:
     """Load, sweep, report."""
-    images = load_images(options.data, split="test", data_dir=options.data_dir)
+    if not options.test_sigmas_255 or not options.test:
+        raise ValueError("--test and --test-sigmas-255 must name a set and a level at least")
+    sets = load_sets(options.test, data_dir=options.data_dir)
     denoisers = {
         arm: Denoiser.load(options.weights, allow_namespace=options.allow_namespace, **wrapping)
         for arm, wrapping in arms(options.trained_sigma_255).items()
     }
-    source = _cli.claim(options.workdir, options, resume=False)
-    functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-    key = jax.random.key(options.seed)
-    records = psnr_sweep(functions, images, options.sigmas_255, key, repeats=options.repeats)
-    results.write_csv(records, options.workdir / "psnr.csv")
-    crops = [image._replace(pixels=image.pixels[:96, :96]) for image in images[:2]]
-    levels = (options.sigmas_255[0], options.sigmas_255[-1])
-    defects = defect_sweep(functions, crops, levels, key, samples=4)
-    results.write_csv(defects, options.workdir / "defect.csv")
-    report(options, records, defects, source)
-
-
-def report(
-    options: Options, records: list[dict], defects: list[dict], source: dict[str, Any]
-) -> None:
-    """Write the table and the figure."""
-    trained = options.trained_sigma_255
-    rows = [r | {"model": "noisy input", "psnr": r["input_psnr"]} for r in records] + records
-    sections = [f"# {options.weights.name}, trained at {trained:g}, frozen (8-bit units)"]
-    name = Path(options.data.rpartition(":")[2]).name
-    sections += [
-        f"## PSNR (dB), {name}",
-        results.pivot_table(rows, "psnr", rows="model", columns="sigma_255"),
-        "## Normalization-equivariance defect (mean relative L2)",
-        results.pivot_table(
-            defects, "defect", rows="model", columns="sigma_255", form="{:.1e}".format
-        ),
-        results.footer(source),
-    ]
-    text = "\n\n".join(sections) + "\n"
-    write_atomically(options.workdir / "table.md", text)
-    figure = plotting.sweep_curves(
-        records, train_sigma_255=(trained,), title=f"{name}, one frozen network for {trained:g}"
-    )
-    plotting.save(figure, options.workdir / "psnr.png", source)
-    print("\n" + text + f"\nTable, figure and records are in {options.workdir}/")
+    with results_folder(options) as out:
+        records = measure(options, denoisers, sets)
+        out.write(records)
+        draw(options, records, out)
+        trained = f"trained at {options.trained_sigma_255:g}"
+        sections = tables_of(records, VIEW)
+        write_table(out, f"{options.weights.name}, {trained}, frozen (8-bit units)", sections, {})
+    text = "\n\n".join(f"{title}\n\n{table}" for title, table in sections.items())
+    print(f"\n{text}\n\nTable, figure and records are in {options.folder}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

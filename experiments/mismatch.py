@@ -9,102 +9,83 @@ of other activations and padding, which commutes with sub-pixel translations, to
     WNE_DATA=... python -m experiments.mismatch --preset small         # BSD400; Set12 and BSD68
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments import _cli
-from experiments._arms import PRESETS, Arm, Size, run_config
-from experiments._compilations import Watched, counted
-from wne_jax._internal.files import write_atomically
-from wne_jax.data import Corpus, NamedImage
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    earlier_records,
+    find_or_train,
+    load_sets,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from experiments.harness.compilations import Watched, counted
+from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import defect_sweep, noisy_and_clean, psnr_sweep
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import noisy_and_clean, sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
-from wne_jax.training import TrainConfig, finished, fit, is_lead, load_corpus
 from wne_jax.training.config import Precision
 
+VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
-@dataclass(frozen=True)
-class Options(_cli.Machine):
+CROP = 128
+"""Side of what the defect is measured on, and of the crops of the panel, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
     """Options of the command line; what is not given comes from the preset."""
 
-    preset: Size = "tiny"
-    """Size: minutes on 2 cores, under two hours, or the paper's own."""
-    sigma_255: tuple[float, ...] = (25.0,)
-    """Training noise level in 8-bit units: one number, or the ends of a range."""
+    NAME = "mismatch"
+
     arms: tuple[Arm, ...] = ("baseline", "wne", "wne-noise")
-    """What to train and compare."""
-    backbone: Literal["dncnn", "fdncnn"] = "dncnn"
-    """The network inside every arm."""
-    data: str | None = None
-    """Training images: embedded, folder:PATH, tfds:NAME, ...; commas mix several."""
-    test: tuple[str, ...] | None = None
-    """Test images, likewise; several sets may be named."""
-    test_sigmas_255: tuple[float, ...] | None = None
-    """Test noise levels in 8-bit units."""
-    steps: int | None = None
-    """Training steps an arm."""
     precision: Precision = "float32"
-    """What training computes in; parameters are float32 always."""
-    seed: int = 0
-    """Seed of the initial parameters, the crops and the noise."""
-    stage: Literal["all", "train", "eval", "report"] = "all"
-    """Do one part only; "eval" needs trained arms, "report" needs psnr.csv."""
-    workdir: Path = Path("runs/mismatch")
-    """Folder for everything that is written."""
-    resume: bool = False
-    """Go on with what the folder holds."""
+    """What convolutions are computed in; parameters stay float32."""
+
+    def sets(self) -> dict[str, list[NamedImage]]:
+        """All test sets of the preset, or those asked for; of several, each image's name says its set."""
+        sets = load_sets(self.test or self.sizes.test, data_dir=self.data_dir)
+        if len(sets) == 1:
+            return sets
+        return {
+            name: [image._replace(name=f"{name}/{image.name}") for image in images]
+            for name, images in sets.items()
+        }
+
+    def levels(self, trained: Sequence[float]) -> list[float]:
+        """The levels of the sweep, a positive training level among them."""
+        levels = self.test_sigmas_255 or self.sizes.test_sigmas_255
+        return sorted({*levels, *trained} - {0.0})
 
 
-def arm_configs(options: Options) -> dict[Arm, TrainConfig]:
+def wanted(options: Options) -> Wanted[Arm]:
     """The training run of every arm."""
-    common = {"data": options.data, "precision": options.precision, "seed": options.seed}
-    common |= {"backbone": options.backbone, "steps": options.steps}
-    return {a: run_config(a, options.preset, options.sigma_255, **common) for a in options.arms}
+    changes = {"backbone": options.backbone, "precision": options.precision}
+    return {arm: (arm, options.config(arm, options.trained, **changes)) for arm in options.arms}
 
 
-def train(options: Options, corpus: Corpus) -> None:
-    """Train every arm that has not reached its last step."""
-    arms = arm_configs(options)
-    with counted() as compilations:
-        for arm, config in arms.items():
-            fit(
-                config,
-                options.workdir / arm,
-                resume=options.resume,
-                corpus=corpus,
-                compute=options.compute,
-            )
-    if is_lead() and options.parallel != "pmap":  # which compiles under a name of its own
-        print(f"training step: {compilations['train_step']} compilations, {len(arms)} arms")
-
-
-def test_images(options: Options) -> list[NamedImage]:
-    """The held-out images; with several sets, each name says its set.
-
-    Raises:
-        ValueError: Two sets of one name.
-    """
-    specs = options.test or PRESETS[options.preset].test
-    sets = _cli.load_sets(specs, data_dir=options.data_dir)
-    if len(sets) == 1:
-        return next(iter(sets.values()))
-    return [i._replace(name=f"{name}/{i.name}") for name, images in sets.items() for i in images]
-
-
-def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax.Array) -> None:
-    """Assert f(a y + b) = a f(y) + b of every arm that promises it, on a noisy crop.
+def check_identities(denoisers: Mapping[Arm, Denoiser], image: NamedImage, key: jax.Array) -> None:
+    """Assert f(a y + b) = a f(y) + b for every arm that promises it, on a noisy crop.
 
     Raises:
         AssertionError: A promise is broken; nothing has been written by then.
@@ -123,102 +104,53 @@ def check_identities(denoisers: dict[str, Denoiser], image: NamedImage, key: jax
         print(f"{arm}: f(a y + b) = a f(y) + b holds to rounding, bit for bit under powers of two")
 
 
-def test_levels(options: Options) -> list[float]:
-    """The levels of the sweep, a positive training level among them."""
-    levels = options.test_sigmas_255 or PRESETS[options.preset].test_sigmas_255
-    return sorted({*levels, *options.sigma_255} - {0.0})
-
-
-def load_arms(options: Options) -> dict[str, Denoiser]:
-    """The trained arms.
-
-    Raises:
-        ValueError: An arm has not reached its last step, so that the comparison would not be fair.
-    """
-    for arm, config in arm_configs(options).items():
-        if not finished(options.workdir / arm, config):
-            raise ValueError(
-                f"{options.workdir / arm} is not trained to its end: --stage train --resume"
-            )
-    denoisers = {arm: Denoiser.load(options.workdir / arm) for arm in options.arms}
-    for denoiser in denoisers.values():
-        denoiser.function = Watched(denoiser.function)
-    return denoisers
-
-
-def evaluate(options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]) -> None:
-    """Check the identities, then sweep; write psnr.csv and defect.csv."""
-    preset, key = PRESETS[options.preset], jax.random.key(options.seed + 1)
-    check_identities(denoisers, images[0], key)
+def measure(
+    options: Options, denoisers: Mapping[Arm, Denoiser], sets: Mapping[str, list[NamedImage]]
+) -> list[Record]:
+    """PSNR at all levels, and the defect at the lowest and the highest on crops of four images."""
+    if not denoisers:
+        return []
+    key, levels = jax.random.key(options.seed + 1), options.levels(options.trained)
+    first = next(iter(sets.values()))
+    check_identities(denoisers, first[0], key)
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-
-    levels = test_levels(options)
-    records = psnr_sweep(functions, images, levels, key, repeats=preset.repeats)
-    results.write_csv(records, options.workdir / "psnr.csv")
-    defects = defect_sweep(functions, _crops(images[:4]), (levels[0], levels[-1]), key)
-    results.write_csv(defects, options.workdir / "defect.csv")
-
-
-def _crops(images: list[NamedImage], size: int = 128) -> list[NamedImage]:
-    return [image._replace(pixels=image.pixels[:size, :size]) for image in images]
-
-
-def report(
-    options: Options,
-    denoisers: dict[str, Denoiser],
-    images: list[NamedImage],
-    source: dict[str, Any],
-) -> None:
-    """Write the table and the figures from the CSVs, and say what they show."""
-    workdir = options.workdir
-    records, defects = (results.read_csv(workdir / f"{name}.csv") for name in ("psnr", "defect"))
-    with_input = [r | {"model": "noisy input", "psnr": r["input_psnr"]} for r in records] + records
-    trained = " to ".join(f"{sigma:g}" for sigma in options.sigma_255)
-    sections = [f"# Trained at sigma {trained}, tested at all levels (8-bit units)"]
-    if options.preset == "paper":
-        sections.append("Baseline and wrapped arms differ in loss and schedule, as in the paper.")
-    for name, rows in _by_set(with_input).items():
-        table = results.pivot_table(rows, "psnr", rows="model", columns="sigma_255")
-        sections += [f"## PSNR (dB), {name}", table]
-    table = results.pivot_table(
-        defects, "defect", rows="model", columns="sigma_255", form="{:.1e}".format
-    )
-    sections += ["## Normalization-equivariance defect (mean relative L2)", table]
-    sections.append(results.footer(source))
-    write_atomically(workdir / "table.md", "\n\n".join(sections) + "\n")
-
-    for number, (name, rows) in enumerate(_by_set(records).items()):
-        figure = plotting.sweep_curves(
-            rows, train_sigma_255=options.sigma_255, title=f"{name}, trained at {trained}"
+    common = {"experiment": options.NAME, "model": options.backbone, "trained": options.trained}
+    records = []
+    for name, images in sets.items():
+        records += sweep(
+            functions, images, levels, key, repeats=options.draws, dataset=name, **common
         )
-        plotting.save(figure, workdir / ("psnr.png" if number == 0 else f"psnr-{name}.png"), source)
-    plotting.save(_panel(options, denoisers, images[0]), workdir / "panel.png", source)
-    print("\n" + _summary(options, records, defects))
+    crops = [i._replace(pixels=i.pixels[:CROP, :CROP]) for i in first[:4]]
+    ends = (levels[0], levels[-1])
+    return records + sweep(
+        functions, crops, ends, key, measures=("defect",), dataset=next(iter(sets)), **common
+    )
 
 
-def _by_set(records: list[dict]) -> dict[str, list[dict]]:
-    """Records by test set, where image names say theirs."""
-    sets: dict[str, list[dict]] = {}
-    for record in records:
-        folder, _, name = str(record["image"]).rpartition("/")
-        sets.setdefault(folder if name and folder else "held-out images", []).append(record)
-    return sets
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """Output over input PSNR, a figure a test set."""
+    psnr = [r for r in records if r.metric == "psnr"]
+    for number, ((name,), rows) in enumerate(split_by(psnr, ["dataset"]).items()):
+        figure = plotting.quality_curves(
+            rows, trained=options.trained, arms=options.arms,
+            title=f"{name}, trained at {options.at}",
+        )  # fmt: skip
+        path = out.path / ("psnr.png" if number == 0 else f"psnr-{name}.png")
+        plotting.save(figure, path, out.source)
 
 
-def _panel(
-    options: Options, denoisers: dict[str, Denoiser], image: NamedImage, size: int = 128
-) -> Any:
+def _panel(options: Options, denoisers: Mapping[Arm, Denoiser], image: NamedImage) -> Figure:
     """Crops of one image, far below and far above the training level, as every arm sees them."""
     key = jax.random.key(options.seed + 1)
     height, width, _ = image.pixels.shape
-    top, left = (height - size) // 6, (width - size) // 2
+    top, left = (height - CROP) // 6, (width - CROP) // 2
     window = np.s_[:, max(top, 0) :, max(left, 0) :]
-    rows, labels = [], []
-    for sigma in (test_levels(options)[0], test_levels(options)[-1]):
+    rows, labels, levels = [], [], options.levels(options.trained)
+    for sigma in (levels[0], levels[-1]):
         noisy, clean = noisy_and_clean(image, sigma, key)
         shown = {"noisy": noisy} | {arm: d.function(noisy) for arm, d in denoisers.items()}
-        crops = {name: x[window][:, :size, :size] for name, x in shown.items()}
-        clean = clean[window][:, :size, :size]
+        crops = {name: x[window][:, :CROP, :CROP] for name, x in shown.items()}
+        clean = clean[window][:, :CROP, :CROP]
         row = {"clean": clean}
         for name, crop in crops.items():
             estimate = crop if name == "noisy" else crop.clip(0, 1)
@@ -226,58 +158,63 @@ def _panel(
         rows.append({caption: np.asarray(x[0]) for caption, x in row.items()})
         labels.append(f"sigma {sigma:g}")
     return plotting.image_panel(
-        rows, row_labels=labels, title=f"{image.name}, trained at {options.sigma_255[0]:g}"
+        rows, row_labels=labels, title=f"{image.name}, trained at {options.at}"
     )
-
-
-def _summary(options: Options, records: list[dict], defects: list[dict]) -> str:
-    """The result in words."""
-    psnr = results.mean_over(records, "psnr", by=["model", "sigma_255"])
-    defect = results.mean_over(defects, "defect", by=["model"])
-    levels = sorted({record["sigma_255"] for record in records})
-    shown = (levels[0], *options.sigma_255, levels[-1])
-    ends = [level for level in dict.fromkeys(shown) if level in levels]
-    first = options.arms[0]
-    lines = [f"Mean PSNR on held-out images ({first} in dB, the others against it):"]
-    for level in ends:
-        gains = ", ".join(
-            f"{arm} {psnr[arm, level] - psnr[first, level]:+.1f}" for arm in options.arms[1:]
-        )
-        lines.append(f"  sigma {level:>3g}: {first} {psnr[first, level]:.1f}  {gains}".rstrip())
-    lines.append(
-        "Equivariance defect: " + ", ".join(f"{arm} {defect[(arm,)]:.0e}" for arm in options.arms)
-    )
-    lines.append(f"Table, figures and records are in {options.workdir}/")
-    return "\n".join(lines)
 
 
 def main(options: Options) -> None:
     """Train, evaluate, report."""
-    training = options.stage in ("all", "train")
-    if not training and not (options.workdir / "config.json").is_file():
-        raise FileNotFoundError(f"{options.workdir} holds no run: --stage train makes one")
-    configs = arm_configs(options)
-    for config in configs.values():
-        config.model.build()  # refused here, an option that the backbone lacks claims no folder
-    with options.joined():
-        images = test_images(options)
-        corpus = None
-        if training:
-            corpus = load_corpus(next(iter(configs.values())), data_dir=options.data_dir)
-        source = _cli.claim(options.workdir, options, resume=options.resume or not training)
-        if corpus is not None:
-            train(options, corpus)
-    if options.stage == "train" or not is_lead():
-        return
-    denoisers = load_arms(options)
+    earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
+    missing = without(runs, {r.arm for r in earlier})
     with counted() as compilations:
-        if options.stage in ("all", "eval"):
-            evaluate(options, denoisers, images)
-        if options.stage in ("all", "report"):
-            report(options, denoisers, images, source)
+        denoisers = find_or_train(options, missing)
+    if options.stage == "all" and options.parallel != "pmap":  # which has a name of its own
+        print(f"training step: {compilations['train_step']} compilations, {len(missing)} arms")
+    for denoiser in denoisers.values():
+        denoiser.function = Watched(denoiser.function)
+    with results_folder(options) as out, counted() as compilations:
+        places = [
+            Record(experiment=options.NAME, metric="psnr", unit="dB", dataset=name, arm=arm,
+                   degradation="gaussian", model=options.backbone, trained=options.trained, level=level)
+            for name in sets
+            for arm in (INPUT, *options.arms)
+            for level in options.levels(options.trained)
+        ]  # fmt: skip
+        records = together(places, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        draw(options, [r for r in records if r.value is not None], out)
+        if denoisers.keys() == runs.keys():  # else there is no panel, or an earlier one
+            panel = _panel(options, denoisers, next(iter(sets.values()))[0])
+            plotting.save(panel, out.path / "panel.png", out.source)
+        title = f"Trained at sigma {options.at}, tested at all levels (8-bit units)"
+        configs = dict(runs.values())
+        write_table(out, title, tables_of(records, VIEW), configs)
     shapes = sum(len(denoiser.function.shapes) for denoiser in denoisers.values())
     print(f"denoising: {compilations['denoise']} compilations, {shapes} shapes of all arms")
+    print("\n" + _summary(options, records))
+
+
+def _summary(options: Options, records: Sequence[Record]) -> str:
+    """The result in words."""
+    means = mean_over(records, by=["metric", "arm", "level"])
+    defects = mean_over([r for r in records if r.metric == "defect"], by=["arm"])
+    levels = options.levels(options.trained)
+    first, *others = [arm for arm in options.arms if ("psnr", arm, levels[0]) in means]
+    lines = [f"Mean PSNR on held-out images ({first} in dB, the others against it):"]
+    for level in dict.fromkeys((levels[0], *sorted({*options.trained} & {*levels}), levels[-1])):
+        gains = ", ".join(
+            f"{arm} {means['psnr', arm, level] - means['psnr', first, level]:+.1f}"
+            for arm in others
+        )
+        lines.append(
+            f"  sigma {level:>3g}: {first} {means['psnr', first, level]:.1f}  {gains}".rstrip()
+        )
+    lines.append(
+        "Equivariance defect: " + ", ".join(f"{arm} {v:.0e}" for (arm,), v in defects.items())
+    )
+    lines.append(f"Table, figures and records are in {options.folder}/")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -18,22 +18,36 @@ it is, and leave 1.91 (sigma - sigma_train). The table of offsets shows what eac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
-from experiments import _cli, _comparison, _published, _sweeps
-from experiments._arms import Arm
+from experiments.harness import (
+    Arm,
+    Folder,
+    Sweep,
+    Wanted,
+    against_first,
+    earlier_records,
+    find_or_train,
+    notes,
+    other_trainings,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import Record, quality_sweep
-from wne_jax.images import metrics
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.sweep import Quality, sweep
+from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import TrainConfig, is_lead
 
 Noise = Literal["uniform", "laplace", "rayleigh", "jpeg"]
 
@@ -45,7 +59,7 @@ TRAINED: dict[Noise, tuple[str, float]] = {
 }
 """What the networks that are tested on a degradation were trained on: noise, and level in 8-bit units."""
 
-SWEEPS: dict[Noise, _published.Sweep] = {
+SWEEPS: dict[Noise, published.Sweep] = {
     "uniform": "uniform_sigma14",
     "laplace": "laplace_sigma20",
     "rayleigh": "rayleigh_sigma17",
@@ -53,25 +67,41 @@ SWEEPS: dict[Noise, _published.Sweep] = {
 }
 
 
+Key = tuple[str, Arm]
+"""A network of the experiment: what it was trained on, and its arm."""
+
+VIEW = View(
+    rows=("arm",), tables=("metric", "unit", "degradation", "trained_on", "trained", "dataset")
+)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Options(_sweeps.Sweep):
+class Options(Sweep):
     """Options of the command line."""
 
+    NAME = "non_gaussian"
+
+    arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap")
+    """Arms that are trained and compared."""
     noises: tuple[Noise, ...] = ("uniform", "laplace", "rayleigh", "jpeg")
     """What to test on; jpeg takes the networks of uniform noise."""
-    arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-capped")
-    """What to train and compare."""
     qualities: tuple[int, ...] = tuple(range(5, 90, 10))
     """Qualities of JPEG, 1 (worst) to 100; the published ones are 5, 10, ..., 85."""
-    workdir: Path = Path("runs/non_gaussian")
-    """Folder for everything that is written."""
+
+    def levels_of(self, noise: Noise) -> list[float]:
+        """Test levels, or qualities."""
+        return [*map(float, self.qualities)] if noise == "jpeg" else self.levels(TRAINED[noise][1:])
+
+    def shown_of(self, noise: Noise) -> list[float]:
+        """Those of the tables."""
+        return self.levels_of(noise) if noise == "jpeg" else self.shown(TRAINED[noise][1:])
 
 
-def wanted(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
+def wanted(options: Options) -> Wanted[Key]:
     """The networks, by noise and arm."""
     trained = dict.fromkeys(TRAINED[noise] for noise in options.noises)
     return {
-        f"{noise} {arm}": (arm, options.config(arm, sigma, noise=noise))
+        (noise, arm): (arm, options.config(arm, sigma, noise=noise))
         for noise, sigma in trained
         for arm in options.arms
     }
@@ -87,89 +117,89 @@ def offset_255(estimate: jax.Array, clean: jax.Array) -> jax.Array:
     return 255 * jnp.mean(estimate - clean, axis=(1, 2, 3))
 
 
-def sweep(
-    options: Options,
-    noise: Noise,
-    denoisers: Mapping[str, Denoiser],
-    images: Sequence[NamedImage],
+def place(options: Options, noise: Noise, dataset: str) -> dict[str, Any]:
+    """The columns that all records of a degradation and a test set share."""
+    trained_on, sigma = TRAINED[noise]
+    return {"experiment": options.NAME, "degradation": noise, "dataset": dataset, "trained": sigma,
+            "model": "dncnn", "settings": {"trained_on": trained_on}}  # fmt: skip
+
+
+def measure(
+    options: Options, denoisers: Mapping[Key, Denoiser], sets: Mapping[str, Sequence[NamedImage]]
 ) -> list[Record]:
-    """PSNR (dB) and offset (8-bit units) of every arm that is there, over the levels of one degradation."""
-    trained, sigma = TRAINED[noise]
-    labels = {arm: f"{trained} {arm}" for arm in options.arms}
-    functions = {a: denoisers[label].function for a, label in labels.items() if label in denoisers}
-    if not functions:
-        return []
-    return quality_sweep(
-        functions,
-        images,
-        options.qualities if noise == "jpeg" else options.levels(sigma),
-        jax.random.key(options.seed + 1),
-        measures={"psnr": metrics.psnr, "offset": offset_255},
-        repeats=1 if noise == "jpeg" else options.sizes.repeats,
-        noise=noise,
-    )
+    """PSNR (dB) and offset (8-bit units) of every arm that is there, over the levels of each degradation."""
+    records = []
+    for noise in options.noises:
+        trained_on = TRAINED[noise][0]
+        functions = {arm: d.function for (on, arm), d in denoisers.items() if on == trained_on}
+        for name, images in sets.items() if functions else ():
+            records += sweep(
+                functions,
+                images,
+                options.levels_of(noise),
+                jax.random.key(options.seed + 1),
+                measures=("psnr", Quality("offset", offset_255, "of 255")),
+                repeats=1 if noise == "jpeg" else options.draws,
+                **place(options, noise, name),
+            )
+    return records
 
 
-def cells(
-    options: Options, noise: Noise, set_name: str, records: Sequence[Record]
-) -> list[_comparison.Cell]:
-    """PSNR of the input and of every arm, beside the published ones."""
-    curve = _sweeps.published_curve(SWEEPS[noise], set_name)
-    return _sweeps.level_cells(
-        f"Figures 20, 21: PSNR (dB), {in_words(noise)}, {set_name}",
-        [*_input_as_model(records, "psnr"), *records],
-        "psnr",
-        arms=("input", *options.arms),
-        levels=options.qualities if noise == "jpeg" else options.shown(TRAINED[noise][1]),
-        published=[*_input_as_model(curve, "psnr"), *curve],
-    )
+def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
+    """The places of the tables, the input's among them, with what is published there."""
+    return [
+        cell
+        for noise in options.noises
+        for name in datasets
+        for cell in published.cells(
+            published.curve(SWEEPS[noise], name), (INPUT, *options.arms), options.shown_of(noise),
+            metric="psnr", unit="dB", **place(options, noise, name),
+        )
+    ]  # fmt: skip
 
 
-def figure_of(noise: Noise, set_name: str, records: Sequence[Record]) -> Figure:
-    """The curves of one degradation, the published ones behind ours."""
-    levels = {record["sigma_255"] for record in records}
-    published = [
-        record
-        for record in _sweeps.published_curve(SWEEPS[noise], set_name)
-        if min(levels) <= record["sigma_255"] <= max(levels)
-    ]
-    title = f"{set_name}, {in_words(noise)}"
-    if noise == "jpeg":
-        return quality_curves(records, published, title=title)
-    return plotting.sweep_curves(
-        records, train_sigma_255=TRAINED[noise][1:], published=published, title=title
-    )
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """A figure for each degradation and test set, the published curves behind ours."""
+    psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
+    for (noise, name), rows in split_by(psnr, ["degradation", "dataset"]).items():
+        levels = {record.level for record in rows}
+        theirs = [
+            record
+            for record in published.curve(SWEEPS[noise], name)
+            if min(levels) <= record.level <= max(levels)
+        ]
+        title = f"{name}, {in_words(noise)}"
+        if noise == "jpeg":
+            figure = quality_curves(rows, theirs, title=title)
+        else:
+            figure = plotting.quality_curves(
+                [*rows, *theirs], trained=TRAINED[noise][1:], arms=options.arms, title=title
+            )
+        plotting.save(figure, out.path / f"{noise}-{name}.png", out.source)
 
 
-def quality_curves(records: Sequence[Record], published: Sequence[Record], *, title: str) -> Figure:
-    """PSNR over the quality of JPEG: a curve a model, and that of the compressed image."""
+def quality_curves(records: Sequence[Record], theirs: Sequence[Record], *, title: str) -> Figure:
+    """PSNR over the quality of JPEG: a curve an arm, and that of the compressed image."""
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    for colour, model in zip(cycle(plotting.COLOURS), dict.fromkeys(r["model"] for r in records)):
-        axes.plot(*_points(records, model), "o-", color=colour, label=model, ms=4)
-        if theirs := _points(published, model):
-            axes.plot(*theirs, "--", color=colour, lw=1, alpha=0.7, zorder=1)
-    if published:
+    arms = [arm for arm in dict.fromkeys(r.arm for r in records) if arm != INPUT]
+    for colour, arm in zip(cycle(plotting.COLOURS), arms):
+        axes.plot(*_points(records, arm, "value"), "o-", color=colour, label=arm, ms=4)
+        if points := _points(theirs, arm, "published"):
+            axes.plot(*points, "--", color=colour, lw=1, alpha=0.7, zorder=1)
+    if theirs:
         axes.plot([], [], "--", color="0.4", lw=1, label="published")
-    before = _input_as_model(records, "psnr")
-    axes.plot(*_points(before, "input"), ":", color="0.4", label="compressed image")
+    axes.plot(*_points(records, INPUT, "value"), ":", color="0.4", label="compressed image")
     axes.set(xlabel="quality of JPEG", ylabel="output PSNR (dB)", title=title)
     axes.legend(frameon=False)
     return figure
 
 
-def _points(records: Sequence[Record], model: str) -> list[tuple[float, ...]]:
-    """Levels and mean PSNRs of a model."""
-    means = results.mean_over(records, "psnr", by=["model", "sigma_255"])
-    return list(
-        zip(*sorted((level, psnr) for (name, level), psnr in means.items() if name == model))
-    )
-
-
-def _input_as_model(records: Sequence[Record], value: str) -> list[Record]:
-    """Records of the input in the place of an estimate."""
-    return [record | {"model": "input", value: record[f"input_{value}"]} for record in records]
+def _points(records: Sequence[Record], arm: str, column: str) -> list[tuple[float, ...]]:
+    """Levels and mean PSNRs of an arm."""
+    means = mean_over(records, column, by=["arm", "level"])
+    return list(zip(*sorted((level, psnr) for (name, level), psnr in means.items() if name == arm)))
 
 
 def in_words(noise: Noise) -> str:
@@ -181,29 +211,20 @@ def in_words(noise: Noise) -> str:
     return f"{law} noise, trained at {sigma:g}"
 
 
-def offset_table(options: Options, records: Sequence[Record]) -> str:
-    """The offsets of input and estimates, at the levels of the tables."""
-    levels = options.shown(TRAINED["rayleigh"][1])
-    rows = [r for r in [*_input_as_model(records, "offset"), *records] if r["sigma_255"] in levels]
-    return results.pivot_table(
-        rows, "offset", rows="model", columns="sigma_255", form="{:+.1f}".format
-    )
-
-
-def summary(options: Options, records: Mapping[tuple[Noise, str], Sequence[Record]]) -> str:
+def summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words: the first arm in dB, the others against it, at both ends of every sweep."""
-    lines = [
-        f"{noise}: not run" for noise in options.noises if not any(n == noise for n, _ in records)
-    ]
-    for (noise, set_name), found in records.items():
-        psnr = results.mean_over(found, "psnr", by=["model", "sigma_255"])
-        levels = sorted({record["sigma_255"] for record in found})
+    psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
+    there = {r.degradation for r in psnr}
+    lines = [f"{noise}: not run" for noise in options.noises if noise not in there]
+    for (noise, dataset), found in split_by(psnr, ["degradation", "dataset"]).items():
+        means = mean_over(found, by=["arm", "level"])
+        levels = sorted({record.level for record in found})
         name = "quality" if noise == "jpeg" else "sigma"
         for level in (levels[0], levels[-1]):
-            values = {arm: psnr[arm, level] for arm in options.arms if (arm, level) in psnr}
-            place = f"{set_name}, {noise}, {name} {level:g}, PSNR (dB)"
-            lines.append(f"{place}: {_sweeps.against_first(values)}")
-    return "\n".join([*lines, f"Tables, figures and records are in {options.workdir}/"])
+            values = {arm: means[arm, level] for arm in options.arms if (arm, level) in means}
+            where = f"{dataset}, {noise}, {name} {level:g}, PSNR (dB)"
+            lines.append(f"{where}: {against_first(values)}")
+    return "\n".join([*lines, f"Tables, figures and records are in {options.folder}/"])
 
 
 def main(options: Options) -> None:
@@ -211,36 +232,25 @@ def main(options: Options) -> None:
     if not options.qualities or not all(1 <= quality <= 100 for quality in options.qualities):
         given = ", ".join(map(str, options.qualities)) or "nothing"
         raise ValueError(f"qualities must be from 1 to 100, not {given}")
-    sets = options.sets()
-    configs = wanted(options)
-    denoisers, source = _sweeps.trained(options, configs, options.workdir)
-    if not is_lead():
-        return
-    names = [f"{noise}-*.{kind}" for noise in TRAINED for kind in ("csv", "png")]
-    _comparison.clear(options.workdir, *names)
-    found, compared, tables = {}, [], {}
-    for noise in options.noises:
-        for name, images in sets.items():
-            records = sweep(options, noise, denoisers, images)
-            compared += cells(options, noise, name, records)
-            if not records:
-                continue
-            found[noise, name] = records
-            results.write_csv(records, options.workdir / f"{noise}-{name}.csv")
-            figure = figure_of(noise, name, records)
-            plotting.save(figure, options.workdir / f"{noise}-{name}.png", source)
-            if noise == "rayleigh":
-                title = f"Rayleigh noise: mean(estimate - clean) in 8-bit units, {name}"
-                tables[title] = offset_table(options, records)
-    _comparison.write(compared, options.workdir)
-    shown = {label: config for label, (_, config) in configs.items()}
-    tables |= _sweeps.notes(compared, *_sweeps.other_trainings(options.arms))
-    _sweeps.write_table(
-        options.workdir, "Noise that is not Gaussian, and JPEG",
-        _comparison.tables(compared) | tables, shown, source,
-    )  # fmt: skip
-    print("\n" + summary(options, found))
+    earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
+    done = {(r["trained_on"], r.arm) for r in earlier}
+    denoisers = find_or_train(options, without(runs, done))
+    with results_folder(options) as out:
+        found = cells(options, list(sets))
+        records = together(found, earlier, measure(options, denoisers, sets))
+        out.write(records)
+        draw(options, records, out)
+        shown = [
+            r
+            for r in records
+            if r.level in options.shown_of(r.degradation)
+            and (r.metric == "psnr" or r.degradation == "rayleigh")
+        ]
+        sections = tables_of(shown, VIEW) | notes(found, *other_trainings(options.arms))
+        configs = {" ".join(key): config for key, (_, config) in runs.items()}
+        write_table(out, "Noise that is not Gaussian, and JPEG", sections, configs)
+    print("\n" + summary(options, records))
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -3,31 +3,55 @@
 Saied & Fleuret (2026) normalize by mean and standard deviation; their characterization leaves location and
 scale free. Here every choice is trained at one level and tested at all. Its *regret* at a test level is the
 PSNR of a specialist, trained at that level with the same backbone and steps, minus its own; the specialist is
-the better of the arms `--specialists`, each the mean over seeds. A range, `--range-255 0 55`, is one more
-training level. (In the preset `paper` the unwrapped network has a loss and a schedule of its own.)
+the better of the arms `--specialists`, each the mean over seeds. A range, `--train-sigmas-255 25 0:55`, is
+one more training level. (In the preset `paper` the unwrapped network has a loss and a schedule of its own.)
 
     python -m experiments.regret                          # 46 small networks: an hour on 2 cores
-    WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-detail
+    WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-smooth-base
 """
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _cli, _comparison, _published, _regret_figures, _sweeps
-from experiments._arms import Arm
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    central,
+    earlier_records,
+    find_or_train,
+    other_trainings,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from experiments.regret_figures import (
+    EXPLAINED,
+    PATCH,
+    coordinate_panels,
+    coordinates,
+    regret_curves,
+)
+from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import noisy_and_clean, psnr_sweep
+from wne_jax.evaluation import plotting
+from wne_jax.evaluation.records import Record, mean_over
+from wne_jax.evaluation.sweep import noisy_and_clean, sweep
+from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import TrainConfig
 
 CANDIDATES: tuple[Arm, ...] = (
     "wne",
@@ -38,152 +62,163 @@ CANDIDATES: tuple[Arm, ...] = (
     "wne-blend",
     "wne-multiscale",
     "wne-learned",
-    "wne-std-detail",
-    "wne-detail",
-    "wne-capped",
+    "wne-std-smooth-base",
+    "wne-smooth-base",
+    "wne-wiener-cap",
 )
 
 AFFINE = ((1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.3), (0.25, 0.5))
 """Changes of contrast and brightness under which a network should do the same."""
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
-    """Options of the command line."""
+REGRET = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"),
+              only={"metric": ("regret",)})  # fmt: skip
+OTHERS = View(rows=("arm",), columns=("window", "change"), tables=("metric", "unit", "level", "trained"),
+              only={"metric": ("psnr_in_windows", "psnr_under_a_change")})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
+    """Options of the command line; one set of test images is taken."""
+
+    NAME = "regret"
 
     arms: tuple[Arm, ...] = CANDIDATES
-    """The candidates."""
-    specialists: tuple[Arm, ...] = ("baseline", "wne-detail")
+    train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
+    specialists: tuple[Arm, ...] = ("baseline", "wne-smooth-base")
     """Arms that are trained at every test level; the better one is the specialist of that level."""
-    train_255: tuple[float, ...] = (10.0, 25.0, 50.0)
-    """Training levels in 8-bit units."""
-    range_255: tuple[float, float] | None = None
-    """The ends of a range of training levels, as one more of them."""
-    test_sigmas_255: tuple[float, ...] | None = None
-    """Test noise levels in 8-bit units; by default 5, 10, 15, 25, 35, 50, 75, 100 and those of training."""
     seeds: int = 1
     """Networks of each candidate and specialist."""
     crop: int = 256
-    """Side of the central crops of the test images, in pixels: one size compiles once."""
+    """Side of the central crops of the test images, in pixels: those of the defect, in regret all."""
     windows: tuple[int, ...] = (32, 64, 128)
     """Sides of windows that are denoised one by one, in pixels; divisors of `crop`."""
-    workdir: Path = Path("runs/regret")
-    """Folder for everything that is written."""
+
+    @property
+    def compared(self) -> tuple[Arm, ...]:
+        """The candidates, with the unwrapped network beside them."""
+        return tuple(dict.fromkeys(("baseline", *self.arms)))
+
+    @property
+    def singles(self) -> list[float]:
+        """The training levels that are no range."""
+        return [level[0] for level in self.train_sigmas_255 if len(level) == 1]
+
+    @property
+    def middle(self) -> Level:
+        """The training level in the middle."""
+        return (self.singles[len(self.singles) // 2],)
 
     def test_levels(self) -> list[float]:
         """The levels of the test, single training levels among them."""
-        return sorted(
-            {*(self.test_sigmas_255 or (5, 10, 15, 25, 35, 50, 75, 100)), *self.train_255}
-        )
-
-    def trainings(self) -> list[tuple[float, ...]]:
-        """The training levels, a range last."""
-        levels: list[tuple[float, ...]] = [(level,) for level in self.train_255]
-        return levels + ([] if self.range_255 is None else [self.range_255])
+        levels = self.test_sigmas_255 or (5, 10, 15, 25, 35, 50, 75, 100)
+        return sorted({*map(float, levels), *self.singles})
 
 
 class Network(NamedTuple):
     """One training run of the experiment."""
 
     arm: Arm
-    level: tuple[float, ...]
+    level: Level
     seed: int
-
-    @property
-    def label(self) -> str:
-        """A name of its own."""
-        return f"{self.arm}, trained at {name_of(self.level)}, seed {self.seed}"
-
-
-def name_of(level: Sequence[float]) -> str:
-    """A training level, or a range of them, in words."""
-    return " to ".join(f"{sigma:g}" for sigma in level)
 
 
 def wanted_networks(options: Options) -> tuple[list[Network], list[Network]]:
     """The candidates, with the unwrapped network beside them, and the specialists."""
     seeds = range(options.seed, options.seed + options.seeds)
-    arms = dict.fromkeys(("baseline", *options.arms))
-    candidates = [Network(a, t, s) for t in options.trainings() for a in arms for s in seeds]
-    levels = [(float(level),) for level in options.test_levels()]
+    candidates = [
+        Network(a, t, s) for t in options.train_sigmas_255 for a in options.compared for s in seeds
+    ]
+    levels = [(level,) for level in options.test_levels()]
     specialists = [Network(a, t, s) for t in levels for a in options.specialists for s in seeds]
     return candidates, specialists
 
 
+def wanted(options: Options) -> Wanted[Network]:
+    """All networks and their training runs."""
+    candidates, specialists = wanted_networks(options)
+    return {
+        n: (n.arm, options.config(n.arm, n.level, seed=n.seed, backbone=options.backbone))
+        for n in (*candidates, *specialists)
+    }
+
+
 def measure(
     options: Options,
-    denoisers: dict[str, Denoiser],
-    images: list[NamedImage],
+    denoisers: Mapping[Network, Denoiser],
+    images: Sequence[NamedImage],
+    dataset: str,
     networks: Sequence[Network],
     levels: Sequence[float],
-) -> list[dict[str, Any]]:
+    metric: str,
+) -> list[Record]:
     """PSNR of those networks that there are, a record a network and level: the mean over all images."""
-    functions = {n.label: denoisers[n.label].function for n in networks if n.label in denoisers}
+    named = {str(n): n for n in networks if n in denoisers}
+    functions = {name: denoisers[n].function for name, n in named.items()}
     key = jax.random.key(options.seed + 1)
-    swept = psnr_sweep(functions, images, levels, key, repeats=options.sizes.repeats)
-    means = results.mean_over(swept, "psnr", by=["model", "sigma_255"])
+    swept = sweep(functions, images, levels, key, repeats=options.draws) if functions else []
+    means = mean_over(swept, by=["arm", "level"])
     return [
-        {"arm": n.arm, "train": name_of(n.level), "seed": n.seed, "test": level}
-        | {"psnr": means[n.label, level]}
-        for n in networks
+        Record(
+            experiment=options.NAME, metric=metric, unit="dB", dataset=dataset,
+            degradation="gaussian", level=level, trained=n.level, model=options.backbone,
+            arm=n.arm, seed=n.seed, value=means[name, level],
+        )
+        for name, n in named.items()
         for level in levels
-        if n.label in functions
-    ]
+    ]  # fmt: skip
 
 
-def with_all_seeds(records: Sequence[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
+def with_all_seeds(records: Sequence[Record], seeds: int) -> list[Record]:
     """Records of those arms and trainings of which no seed is missing."""
-    found = {(r["arm"], r["train"], r["seed"]) for r in records}
-    number = Counter((arm, train) for arm, train, _ in found)
-    return [r for r in records if number[r["arm"], r["train"]] == seeds]
+    found = {(r.arm, r.trained, r.seed) for r in records}
+    number = Counter((arm, trained) for arm, trained, _ in found)
+    return [r for r in records if number[r.arm, r.trained] == seeds]
 
 
-def specialists_at(records: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[float, float]:
+def specialists_at(records: Sequence[Record], arms: Sequence[str]) -> dict[float, float]:
     """The PSNR of the best specialist of every level: of the arms, each the mean over its seeds.
 
     A level where one of the arms is missing has no specialist: the rest might not be the best.
     """
-    means = results.mean_over(records, "psnr", by=["test", "arm"])
+    means = mean_over(records, by=["level", "arm"])
     levels = dict.fromkeys(level for level, _ in means)
     complete = [level for level in levels if all((level, arm) in means for arm in arms)]
     return {level: max(means[level, arm] for arm in arms) for level in complete}
 
 
-def regrets(
-    candidates: Sequence[dict[str, Any]], specialists: dict[float, float]
-) -> list[dict[str, Any]]:
-    """Records of the candidates with what they lack to the specialist, where there is one."""
+def regrets(candidates: Sequence[Record], specialists: Mapping[float, float]) -> list[Record]:
+    """What the candidates lack to the specialist, where there is one."""
     return [
-        r | {"specialist": specialists[r["test"]], "regret": specialists[r["test"]] - r["psnr"]}
+        dataclasses.replace(r, metric="regret", value=specialists[r.level] - r.value)
         for r in candidates
-        if r["test"] in specialists
+        if r.level in specialists
     ]
 
 
-def published_regret(train: float, test: float) -> float | None:
+def published_regret(trained: float, test: float) -> float | None:
     """The regret of the published DnCNN WNE, at pairs of its three training levels; else None."""
-    levels = _published.LEVELS
-    if train not in levels or test not in levels:
+    if trained not in published.LEVELS or test not in published.LEVELS:
         return None
-    own, there = (_published.sweep(f"dncnn_sigma{level:g}") for level in (train, test))
-    at = [_published.at_level(there, arm, test) for arm in ("baseline", "wne")]
-    here = _sweeps.published_at(own, "wne", test)
+    own, there = (published.sweep(f"dncnn_sigma{level:g}") for level in (trained, test))
+    at = [published.at_level(there, arm, test) for arm in ("baseline", "wne")]
+    here = published.between_levels(own, "wne", test)
     return None if here is None else max(value for value in at if value is not None) - here
 
 
-def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
+def verdicts(records: Sequence[Record], arm: str) -> dict[str, str]:
     """How an arm stands to the aims: in words, from the regrets alone."""
-    mean = results.mean_over(records, "regret", by=["arm", "train", "test"])
+    mean = mean_over(records, by=["arm", "trained", "level"])
     of = {
-        name: {(train, test): value for (a, train, test), value in mean.items() if a == name}
+        name: {(trained, level): v for (a, trained, level), v in mean.items() if a == name}
         for name in (arm, "wne", "baseline")
     }
     ours = of[arm]
     pairs = sorted(ours.keys() & of["wne"].keys())
     worst = [max(of[name][pair] for pair in pairs) for name in (arm, "wne") if pairs]
-    home = [p for p in ours if p in of["baseline"] and p[0] == f"{p[1]:g}"]
+    home = [p for p in ours if p in of["baseline"] and p[0] == (p[1],)]
     return {
-        "worst, of mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs and worst[1] > 0 else "",
+        "worst regret / mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs and worst[1] > 0 else "",
         "below mean_std": f"{sum(ours[p] < of['wne'][p] for p in pairs)} of {len(pairs)}",
         "within 0.3 dB": f"{sum(value <= 0.3 for value in ours.values())} of {len(ours)}",
         "lost to the baseline at its level": ", ".join(
@@ -193,17 +228,17 @@ def verdicts(records: Sequence[dict[str, Any]], arm: str) -> dict[str, str]:
 
 
 def in_windows(
-    options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]
-) -> list[dict[str, Any]]:
+    options: Options, denoisers: Mapping[Network, Denoiser], images: Sequence[NamedImage]
+) -> list[Record]:
     """PSNR at the training level of images denoised in windows, each with statistics of its own.
 
     What the unwrapped network loses is due to the borders; what another loses beyond, to its statistics.
     """
     key, records = jax.random.key(options.seed + 1), []
-    level = options.train_255[len(options.train_255) // 2]
-    for arm in dict.fromkeys(("baseline", *options.arms)):
-        label = Network(arm, (level,), options.seed).label
-        if label not in denoisers:
+    (level,) = options.middle
+    for arm in options.compared:
+        network = Network(arm, options.middle, options.seed)
+        if network not in denoisers:
             continue
         for side in (*options.windows, options.crop):
             values = []
@@ -211,12 +246,25 @@ def in_windows(
                 noisy, clean = noisy_and_clean(image, level, key)
                 if min(clean.shape[1:3]) < options.crop:
                     continue
-                parts = denoisers[label].function(cut(noisy, side))
+                parts = denoisers[network].function(cut(noisy, side))
                 estimate = jnp.clip(paste(parts, options.crop), 0, 1)
                 values.append(float(metrics.psnr(estimate, clean)[0]))
             if values:
-                records.append({"arm": arm, "window": side, "psnr": float(np.mean(values))})
+                mean, window = float(np.mean(values)), {"window": side}
+                records.append(
+                    _record(options, "psnr_in_windows", network, level, mean, settings=window)
+                )
     return records
+
+
+def _record(
+    options: Options, metric: str, network: Network, level: float, value: float, **columns
+) -> Record:
+    return Record(
+        experiment=options.NAME, metric=metric, unit="dB", degradation="gaussian", level=level,
+        trained=network.level, model=options.backbone, arm=network.arm, seed=network.seed,
+        value=value, **columns,
+    )  # fmt: skip
 
 
 def cut(image: jax.Array, side: int) -> jax.Array:
@@ -234,143 +282,166 @@ def paste(windows: jax.Array, size: int) -> jax.Array:
 
 
 def under_changes(
-    options: Options, denoisers: dict[str, Denoiser], images: list[NamedImage]
-) -> list[dict[str, Any]]:
+    options: Options, denoisers: Mapping[Network, Denoiser], images: Sequence[NamedImage]
+) -> list[Record]:
     """PSNR of the networks of the last training when contrast and brightness change; noise of level 25."""
     key, records = jax.random.key(options.seed + 1), []
-    for arm in dict.fromkeys(("baseline", *options.arms)):
-        label = Network(arm, options.trainings()[-1], options.seed).label
-        if label not in denoisers:
+    for arm in options.compared:
+        network = Network(arm, options.train_sigmas_255[-1], options.seed)
+        if network not in denoisers:
             continue
         for a, b in AFFINE:
+            change = {"change": f"{a:g} y + {b:g}" if b else f"{a:g} y"}
             for image in images:
                 noisy, clean = noisy_and_clean(image, 25.0, key)
-                back = (denoisers[label].function(a * noisy + b) - b) / a
+                back = (denoisers[network].function(a * noisy + b) - b) / a
                 psnr = float(metrics.psnr(jnp.clip(back, 0, 1), clean)[0])
-                change = f"{a:g} y + {b:g}" if b else f"{a:g} y"
-                records.append({"arm": arm, "change": change, "psnr": psnr})
+                columns = {"image": image.name, "settings": change}
+                records.append(
+                    _record(options, "psnr_under_a_change", network, 25.0, psnr, **columns)
+                )
     return records
+
+
+def check(options: Options) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if bad := [side for side in options.windows if side < 1 or options.crop % side]:
+        raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
+    if options.crop < PATCH:
+        raise ValueError(f"crop must be {PATCH} or more, not {options.crop}")
+    if own := other_trainings((*options.arms, *options.specialists)):
+        raise ValueError(f"arms must be trained at the levels of this experiment: {own[0]}")
+    if not options.singles:
+        raise ValueError("--train-sigmas-255: one of the levels must be single, and not a range")
 
 
 def main(options: Options) -> None:
     """Train what is missing, measure, compare, explain."""
-    if bad := [side for side in options.windows if side < 1 or options.crop % side]:
-        raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
-    if options.crop < _regret_figures.PATCH:
-        raise ValueError(f"crop must be {_regret_figures.PATCH} or more, not {options.crop}")
-    if own := [*_sweeps.other_trainings((*options.arms, *options.specialists))]:
-        raise ValueError(f"arms must be trained at the levels of this experiment: {own[0]}")
+    check(options)
     sets = options.sets()
     if len(sets) > 1:
         raise ValueError(f"regret takes one test set, not {', '.join(sets)}")
     ((name, images),) = sets.items()
-    images = [_sweeps.central(image, options.crop) for image in images]
-    candidates, specialists = wanted_networks(options)
-    wanted = {n.label: (n.arm, _config(options, n)) for n in (*candidates, *specialists)}
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-
-    own = [
-        record
-        for level in options.test_levels()
-        for record in measure(
-            options, denoisers, images, [n for n in specialists if n.level == (level,)], [level]
-        )
-    ]
-    swept = measure(options, denoisers, images, candidates, options.test_levels())
-    own, swept = (with_all_seeds(records, options.seeds) for records in (own, swept))
-    records = regrets(swept, specialists_at(own, options.specialists))
-    if not records:
-        raise ValueError(f"{options.runs} holds no candidate, or no specialist of a test level")
-    _comparison.clear(options.workdir, "*.csv", "regret.png", "coordinates.png")
-    windows = in_windows(options, denoisers, images)
-    changes = under_changes(options, denoisers, images)
-    named = {"specialists": own, "regret": records, "windows": windows, "changes": changes}
-    for file, rows in named.items():
-        if rows:
-            results.write_csv(rows, options.workdir / f"{file}.csv")
-    where = f"{name}, {len(images)} crops of {options.crop}"
-    cells = compare(options, records, name, where)
-    _comparison.write(cells, options.workdir)
-    _regret_figures.write(options, records, images, source)
-    report(options, named, cells, wanted, source, where)
-
-
-def _config(options: Options, network: Network) -> TrainConfig:
-    return options.config(network.arm, network.level, seed=network.seed)
+    images = [central(image, options.crop) for image in images]
+    earlier, runs = earlier_records(options), wanted(options)
+    done = {
+        Network(r.arm, r.trained, r.seed) for r in earlier if r.metric in ("psnr", "specialist")
+    }
+    denoisers = find_or_train(options, without(runs, done))
+    with results_folder(options) as out:
+        records = together(earlier, measured(options, denoisers, images, name))
+        records = [r for r in records if r.metric != "regret"]
+        found = compare(options, records, name)
+        if not any(r.metric == "regret" and r.value is not None for r in found):
+            raise ValueError(
+                f"{options.networks} holds no candidate, or no specialist of a test level"
+            )
+        records = [*found, *records]
+        out.write(records)
+        draw(options, records, out)
+        write_table(
+            out, f"Regret: what one network for all levels lacks ({_seeds(options)})",
+            sections(options, records, f"{name}, {len(images)} crops of {options.crop}"),
+            {
+                arm if options.seeds == 1 else f"{arm} ({config.seed})": config
+                for arm, config in reversed(runs.values())
+            },
+        )  # fmt: skip
+    ranking = rank([r for r in records if r.metric == "regret" and r.value is not None])
+    lines = ["", "Worst and mean regret over all training and test levels (dB):"]
+    lines += [f"  {arm:>19}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]
+    print("\n".join([*lines, f"Tables and figures are in {options.folder}/"]))
 
 
-def compare(
-    options: Options, records: Sequence[dict[str, Any]], name: str, where: str
-) -> list[_comparison.Cell]:
-    """Regret by training level, arm and test level, on Set12 beside the published one of the wrapper."""
-    means = results.mean_over(records, "regret", by=["train", "arm", "test"])
-    cells = []
-    for level in options.trainings():
-        train = name_of(level)
-        for arm in dict.fromkeys(("baseline", *options.arms)):
-            for test in options.test_levels():
-                comparable = arm == "wne" and name == "Set12" and len(level) == 1
-                published = published_regret(level[0], test) if comparable else None
-                cells.append(
-                    _comparison.cell(
-                        f"Regret (dB), trained at {train}, {where}", arm, f"{test:g}",
-                        means.get((train, arm, test)), published,
-                    )
-                )  # fmt: skip
-    return cells
+def _seeds(options: Options) -> str:
+    return f"{options.seeds} seed{'s' * (options.seeds > 1)}"
 
 
-def report(
+def measured(
     options: Options,
-    named: dict[str, list[dict[str, Any]]],
-    cells: Sequence[_comparison.Cell],
-    wanted: dict[str, tuple[Arm, TrainConfig]],
-    source: dict[str, Any],
-    where: str,
-) -> None:
-    """Write `table.md`, and say who wins."""
-    records = named["regret"]
-    ranking = rank(records)
+    denoisers: Mapping[Network, Denoiser],
+    images: Sequence[NamedImage],
+    dataset: str,
+) -> list[Record]:
+    """Everything that needs networks, and where each choice puts the difficulty."""
+    if options.stage == "report":
+        return []
+    candidates, specialists = wanted_networks(options)
+    levels = options.test_levels()
+    records = []
+    for level in levels:
+        here = [n for n in specialists if n.level == (level,)]
+        records += measure(options, denoisers, images, dataset, here, [level], metric="specialist")
+    records += measure(options, denoisers, images, dataset, candidates, levels, metric="psnr")
+    records += in_windows(options, denoisers, images)
+    records += under_changes(options, denoisers, images)
+    middle = options.middle
+    configs = {arm: options.config(arm, middle).model for arm in EXPLAINED}
+    key = jax.random.key(options.seed + 1)
+    records += [
+        Record(
+            experiment=options.NAME, dataset=dataset, degradation="gaussian", trained=middle, **r
+        )
+        for r in coordinates(configs, images, (levels[0], middle[0], levels[-1]), key)
+    ]
+    return records
+
+
+def compare(options: Options, records: Sequence[Record], dataset: str) -> list[Record]:
+    """The places of the tables with what is published there, and the regrets that could be computed."""
+    own, swept = (
+        with_all_seeds([r for r in records if r.metric == metric], options.seeds)
+        for metric in ("specialist", "psnr")
+    )
+    places = [
+        Record(
+            experiment=options.NAME, metric="regret", unit="dB", dataset=dataset,
+            degradation="gaussian", level=test, trained=level, model=options.backbone, arm=arm,
+            published=published_regret(level[0], test)
+            if arm == "wne" and dataset == "Set12" and len(level) == 1 else None,
+        )
+        for level in options.train_sigmas_255
+        for arm in options.compared
+        for test in options.test_levels()
+    ]  # fmt: skip
+    return places + regrets(swept, specialists_at(own, options.specialists))
+
+
+def sections(options: Options, records: Sequence[Record], where: str) -> dict[str, str]:
+    """The tables: the ranking, regret by training level, the specialists, windows, and changes."""
+    found = [r for r in records if r.metric == "regret" and r.value is not None]
+    ranking = rank(found)
     body = [
-        [arm, f"{number}", f"{worst:.2f}", f"{mean:.2f}", *verdicts(records, arm).values()]
+        [arm, f"{number}", f"{worst:.2f}", f"{mean:.2f}", *verdicts(found, arm).values()]
         for arm, (number, worst, mean) in ranking.items()
     ]
-    aims = verdicts(records, next(iter(ranking)))
-    header = ["", "pairs", "worst regret", "mean regret", *aims]
-    title = f"All pairs of training and test level (dB), {where}"
-    tables = {title: results.markdown_table(header, body)}
-    tables |= _comparison.tables(cells)
-    specialist = {"row": "PSNR (dB)"}
-    best = [
-        specialist | {"test": t, "psnr": p}
-        for t, p in specialists_at(named["specialists"], options.specialists).items()
-    ]
-    tables["Specialists"] = results.pivot_table(best, "psnr", rows="row", columns="test")
-    middle = options.train_255[len(options.train_255) // 2]
-    if named["windows"]:
-        title = f"PSNR (dB) at {middle:g}, trained there, denoised in windows of this side"
-        tables[title] = results.pivot_table(named["windows"], "psnr", rows="arm", columns="window")
-    if named["changes"]:
-        trained = name_of(options.trainings()[-1])
-        title = f"PSNR (dB) at 25 under changes of contrast and brightness, trained at {trained}"
-        tables[title] = results.pivot_table(named["changes"], "psnr", rows="arm", columns="change")
-    seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
-    trained = {
-        arm if options.seeds == 1 else f"{arm} ({config.seed})": config
-        for arm, config in reversed(wanted.values())
-    }
-    _sweeps.write_table(
-        options.workdir, f"Regret: what one network for all levels lacks ({seeds})", tables,
-        trained, source,
-    )  # fmt: skip
-    lines = ["Worst and mean regret over all training and test levels (dB):"]
-    lines += [f"  {arm:>15}: {worst:.2f}  {mean:.2f}" for arm, (_, worst, mean) in ranking.items()]
-    print("\n".join(["", *lines, f"Tables and figures are in {options.workdir}/"]))
+    header = ["", "pairs", "worst regret", "mean regret", *verdicts(found, next(iter(ranking)))]
+    tables = {f"All pairs of training and test level (dB), {where}": markdown_table(header, body)}
+    tables |= tables_of(records, REGRET)
+    own = with_all_seeds([r for r in records if r.metric == "specialist"], options.seeds)
+    best = specialists_at(own, options.specialists)
+    levels = [f"{level:g}" for level in best]
+    psnr = [f"{value:.2f}" for value in best.values()]
+    tables["Specialists"] = markdown_table(["", *levels], [["PSNR (dB)", *psnr]])
+    return tables | tables_of(records, OTHERS)
 
 
-def rank(records: Sequence[dict[str, Any]]) -> dict[str, tuple[int, float, float]]:
+def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
+    """Regret over test levels, and where each choice puts the difficulty."""
+    of_regret = [r for r in records if r.metric == "regret" and r.value is not None]
+    plotting.save(regret_curves(of_regret, options.arms), out.path / "regret.png", out.source)
+    points = [r for r in records if r.metric in ("contrast", "noise")]
+    if points:
+        plotting.save(coordinate_panels(points), out.path / "coordinates.png", out.source)
+
+
+def rank(records: Sequence[Record]) -> dict[str, tuple[int, float, float]]:
     """Number of pairs, worst and mean regret of every arm: those with most pairs first, then by the worst."""
-    means = results.mean_over(records, "regret", by=["arm", "train", "test"])
+    means = mean_over(records, by=["arm", "trained", "level"])
     arms = dict.fromkeys(arm for arm, _, _ in means)
     found = {arm: [v for (a, _, _), v in means.items() if a == arm] for arm in arms}
     scores = {arm: (len(v), max(v), float(np.mean(v))) for arm, v in found.items()}
@@ -378,4 +449,4 @@ def rank(records: Sequence[dict[str, Any]]) -> dict[str, tuple[int, float, float
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -37,7 +37,18 @@ from experiments.harness.folders import (
 )
 from experiments.harness.images import central, load_sets, set_name
 from experiments.harness.networks import Wanted, find_or_train, name_of, without
-from experiments.harness.options import Compared, Data, Networks, Results, Sweep, Tested
+from experiments.harness.options import (
+    Compared,
+    Data,
+    Images,
+    Levels,
+    Networks,
+    Results,
+    Seed,
+    Sweep,
+    Tested,
+    Training,
+)
 from experiments.harness.sizes import PRESETS, Preset
 from experiments.harness.tables import (
     against_first,
@@ -56,12 +67,16 @@ __all__ = [
     "Compared",
     "Data",
     "Folder",
+    "Images",
+    "Levels",
     "Networks",
     "Preset",
     "Results",
+    "Seed",
     "Size",
     "Sweep",
     "Tested",
+    "Training",
     "Wanted",
     "against_first",
     "budgets",

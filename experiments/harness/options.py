@@ -57,24 +57,55 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Networks(Data, Machine, Results):
-    """Trained networks: which, and where they are."""
+class Images(Data):
+    """What is tested on."""
 
-    preset: Size = "tiny"
-    """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
+    test: tuple[str, ...] | None = None
+    """Test images: embedded, folder:PATH, tfds:NAME, ...; one set or several (default: the preset's)."""
+    repeats: int | None = None
+    """Noise draws for each image and level (default: the preset's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """At which noise levels."""
+
+    test_sigmas_255: tuple[float, ...] | None = None
+    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """What is drawn."""
+
+    seed: int = 0
+    """Seed of all that is drawn: initial parameters, crops, noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Data, Machine, Results, Seed):
+    """Networks that are trained, and results that are computed from them."""
+
     networks: Path = Path("runs/networks")
     """Folder of trained networks: what is there is taken, what is missing is trained into it."""
-    data: str | None = None
-    """Training images: embedded, folder:PATH, tfds:NAME, ...; commas mix several (default: the preset's)."""
-    steps: int | None = None
-    """Training steps of each network (default: the preset's)."""
-    seed: int = 0
-    """Seed of initial parameters, crops and noise; noise of the test has the next one."""
     stage: Stage = "all"
     """Do one part only: train (networks alone), eval (train nothing: rows of missing networks stay empty), or
     report (tables and figures anew, from the records)."""
     resume: bool = False
-    """Go on with the results that the folder holds: keep them, and add what is missing."""
+    """Go on with what the folder holds: keep it, and add what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks(Training):
+    """Trained networks of one size."""
+
+    preset: Size = "tiny"
+    """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
+    data: str | None = None
+    """Training images: folder:PATH, tfds:NAME, embedded; noisy ones: pairs:NOISY:CLEAN, sidd:DIR, repeats:DIR
+    (one subfolder a scene, two shots or more). Commas mix several. (default: the preset's)"""
+    steps: int | None = None
+    """Training steps of a network (default: the preset's)."""
 
     @property
     def sizes(self) -> Preset:
@@ -88,13 +119,8 @@ class Networks(Data, Machine, Results):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested(Networks):
+class Tested(Images, Networks):
     """Trained networks, tested on images."""
-
-    test: tuple[str, ...] | None = None
-    """Test images: embedded, folder:PATH, tfds:NAME, ...; one set or several (default: the preset's)."""
-    repeats: int | None = None
-    """Noise draws for each image and level (default: the preset's)."""
 
     def sets(self) -> dict[str, list[NamedImage]]:
         """The test images, by the names of their sets."""
@@ -107,11 +133,8 @@ class Tested(Networks):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Tested):
+class Sweep(Levels, Tested):
     """Trained networks, tested on images over noise levels."""
-
-    test_sigmas_255: tuple[float, ...] | None = None
-    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
 
     def levels(self, trained: Sequence[float]) -> list[float]:
         """The levels of the test, those of training among them."""

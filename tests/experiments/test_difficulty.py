@@ -1,14 +1,12 @@
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import stats
 
-from experiments import _comparison, _coverage, _normalized_error, _published, difficulty, filters
+from experiments import _comparison, _coverage, _normalized_error, _published, difficulty
 from experiments._runs import name_of
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation import records as results
@@ -92,19 +90,6 @@ def test_the_excess_is_what_a_level_adds_at_equal_difficulty():
         assert _normalized_error.excess(records, 4900) >= added / 2 - 0.1
 
 
-def test_pixels_are_what_they_are_named():
-    clean = np.full((64, 64), 0.5)
-    clean[:, 20:30] = 1.0
-    clean[36:60, 36:60] = stats.norm.ppf(
-        (np.random.default_rng(0).permutation(576) + 0.5) / 576
-    ).reshape(24, 24)
-    pixels = filters.choose_pixels(clean, 6)
-    assert pixels["edge"][1] in (19, 20, 29, 30)
-    assert min(pixels["texture"]) >= 36 and max(pixels["texture"]) < 60
-    row, column = pixels["flat"]
-    assert np.ptp(clean[row - 3 : row + 4, column - 3 : column + 4]) == 0
-
-
 def write_network(options, arm):
     """A network of random weights, where a trained one would be."""
     config = options.config(arm, 25.0)
@@ -133,9 +118,6 @@ def ran(tmp_path_factory, image):
     for arm in ("baseline", "wne"):
         write_network(of_difficulty, arm)
     difficulty.main(of_difficulty)
-    filters.main(
-        filters.Options(**common, test=images, size=48, window=17, workdir=folder / "filters")
-    )
     return folder
 
 
@@ -170,44 +152,11 @@ def test_the_normalized_error_of_a_network_is_its_psnr(ran):
         assert float(psnr) == pytest.approx(record["psnr"], abs=1e-3)
 
 
-def test_filters_of_the_wrapped_network_alone_sum_to_one(ran):
-    records = {
-        (r["model"], r["sigma_255"]): r for r in results.read_csv(ran / "filters/filters.csv")
-    }
-    assert set(records) == {(m, s) for m in ("baseline", "wne") for s in (10, 50)}
-    for level in (10, 50):
-        assert records["wne", level]["rho"] < 1e-5 > records["wne", level]["row_sum_error"]
-        assert records["baseline", level]["row_sum_error"] > 1e-2
-    with Image.open(ran / "filters/filters-dncnn.png") as figure:
-        assert min(figure.size) > 300
-    assert "| dncnn ne-arch | not run | not run |" in (ran / "filters/table.md").read_text()
-
-
 def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "images/small.png", np.zeros((96, 60, 1), np.uint8))
     small = f"folder:{tmp_path / 'images'}"
     folders = {"runs": tmp_path / "trained", "workdir": tmp_path / "run"}
-    for options, message in (
-        ({"window": 4}, "window must be odd"),
-        ({"window": 1}, r"at least 3 and below size \(128\), not 1"),
-        ({"window": 129}, "window must be odd, at least 3 and below size"),
-        ({"test": small}, "size is 128, but images/small is 96x60"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            filters.main(filters.Options(**options, **folders))
     with pytest.raises(ValueError, match="patch is 70, but the test image small is 96x60"):
         difficulty.main(difficulty.Options(networks=True, test=(small,), **folders))
     assert not any(folder.exists() for folder in folders.values())
-
-
-def test_filters_of_networks_that_are_gone_go_too(ran, tmp_path):
-    source = json.loads((ran / "filters/config.json").read_text())["config"]
-    shutil.copytree(ran / "filters", tmp_path / "filters")
-    (tmp_path / "nothing").mkdir()
-    filters.main(filters.Options(
-        data=source["data"], test=source["test"], size=48, window=17, resume=True, train=False,
-        runs=tmp_path / "nothing", workdir=tmp_path / "filters",
-    ))  # fmt: skip
-    left = {path.name for path in (tmp_path / "filters").iterdir()}
-    assert left == {"config.json", "comparison.csv", "table.md"}

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import _cli, _published, mismatch, overhead
-from experiments.mismatch import PRESETS, Options, arm_configs, evaluate, load_arms
-from experiments.mismatch import test_images as held_out_images
+from experiments import mismatch, overhead
+from experiments.harness import PRESETS, folders, published
+from experiments.harness import command as harness_command
+from experiments.mismatch import Options, wanted
 from wne_jax.cli.main import main as command
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import INPUT, read_csv, read_records
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training.config import differences
@@ -48,17 +49,23 @@ def run(module, *arguments):
         contextlib.redirect_stderr(err),
     ):
         patch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        patch.setattr(_cli, "_cache_compilations", lambda: None)  # of what is compiled otherwise
+        patch.setattr(
+            harness_command, "_cache_compilations", lambda: None
+        )  # of what is compiled otherwise
         try:
-            _cli.run(module.main, module.Options, module.__doc__)
+            harness_command.run(module.main, module.Options, module.__doc__)
         except SystemExit as end:
             code = end.code
     return Done(code, out.getvalue(), err.getvalue())
 
 
+def configs(**options):
+    return {arm: config for arm, (_, config) in wanted(Options(**options)).items()}
+
+
 @pytest.mark.parametrize("preset", ["tiny", "small"])
 def test_arms_differ_in_the_wrapper_and_in_nothing_else(preset):
-    arms = arm_configs(Options(preset=preset, arms=("baseline", "wne", "wne-noise", "scale")))
+    arms = configs(preset=preset, arms=("baseline", "wne", "wne-noise", "scale"))
     for config in arms.values():
         changed = differences(arms["baseline"], config)
         assert set(changed) <= {"model.wrapper", "model.statistics"}
@@ -66,11 +73,11 @@ def test_arms_differ_in_the_wrapper_and_in_nothing_else(preset):
 
 
 def test_the_papers_own_settings_live_in_its_preset():
-    arms = arm_configs(Options(preset="paper", arms=("baseline", "wne")))
+    arms = configs(preset="paper", arms=("baseline", "wne"))
     assert (arms["baseline"].loss, arms["wne"].loss) == ("l1", "mse")
     assert arms["wne"].optimizer.schedule == "halved" and arms["wne"].steps == 500_000
-    published = {round(r["sigma_255"], 6) for r in _published.sweep("dncnn_sigma25")}
-    assert {*PRESETS["paper"].test_sigmas_255, 25.0} == published
+    levels = {round(r.level, 6) for r in published.sweep("dncnn_sigma25")}
+    assert {*PRESETS["paper"].test_sigmas_255, 25.0} == levels
 
 
 ARMS = ("--arms", "baseline", "wne", "--steps", 3, "--test-sigmas-255", 5, 90)
@@ -90,25 +97,33 @@ def trained(tmp_path_factory):
     """Folder of the run, the arguments that made it, and how it ended."""
     root = tmp_path_factory.mktemp("runs")
     test = write_images(root / "photos", (140, 132), (72, 80), (96, 72))
-    arguments = (*ARMS, "--test", test, "--workdir", root / "mismatch")
+    places = ("--networks", root / "networks", "--workdir", root / "mismatch")
+    arguments = (*ARMS, "--test", test, *places)
     done = run(mismatch, *arguments)
     assert done.returncode == 0, done.stderr
     return root / "mismatch", arguments, done
 
 
+def records_of(workdir, metric="psnr"):
+    records = read_records(workdir / folders.RECORDS)
+    return [r for r in records if r.metric == metric and r.value is not None]
+
+
 def test_mismatch_leaves_records_table_and_figures(trained):
     workdir, _, done = trained
-    records = results.read_csv(workdir / "psnr.csv")
-    assert list(records[0]) == ["image", "sigma_255", "repeat", "model", "input_psnr", "psnr"]
-    assert {r["sigma_255"] for r in records} == {5, 25, 90}
-    assert {r["model"] for r in records} == {"baseline", "wne"}
-    defects = results.read_csv(workdir / "defect.csv")
-    assert max(r["defect"] for r in defects if r["model"] == "wne") < 1e-5
+    records = records_of(workdir)
+    assert {r.level for r in records} == {5, 25, 90}
+    assert {r.arm for r in records} == {INPUT, "baseline", "wne"}
+    assert {(r.dataset, r.degradation, r.trained) for r in records} == {
+        ("photos", "gaussian", (25.0,))
+    }
+    defects = {r.arm: r.value for r in records_of(workdir, "defect")}
+    assert defects["wne"] < 1e-5 < defects["baseline"]
     table = (workdir / "table.md").read_text()
-    assert (
-        "| wne |" in table and "noisy input" in table and "revision" in table and "seed 0" in table
-    )
-    assert json.loads((workdir / "config.json").read_text())["config"]["steps"] == 3
+    assert "| wne |" in table and "| input |" in table and "revision" in table and "seed 0" in table
+    source = json.loads((workdir / "config.json").read_text())
+    assert source["config"]["steps"] == 3
+    assert source["files"] == ["panel.png", "psnr.png", "records.csv", "table.md"]
     for name in ("psnr.png", "panel.png"):
         with Image.open(workdir / name) as figure:
             assert min(figure.size) > 300
@@ -125,41 +140,55 @@ def test_every_shape_is_compiled_once(trained):
     assert compiled == shapes == str(2 * 4 + 1)
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def test_mismatch_resumes_and_repeats_its_stages(trained):
     workdir, arguments, _ = trained
-    before = (workdir / "config.json").read_text()
-    (workdir / "table.md").unlink()
-    again = run(mismatch, *arguments, "--stage", "report")
-    assert again.returncode == 0 and (workdir / "table.md").exists(), again.stderr
-    for stage in (("--stage", "train", "--resume"), ("--stage", "report")):
-        other = run(mismatch, *arguments, *stage, "--sigma-255", 50)
-        assert other.returncode == 2 and "other values of sigma_255" in other.stderr
+    before = contents(workdir)
+    for more in (("--stage", "report"), ("--resume",), ("--stage", "eval", "--resume")):
+        (workdir / "table.md").unlink()
+        again = run(mismatch, *arguments, *more)
+        assert again.returncode == 0 and contents(workdir) == before, again.stderr
+    for stage in (("--resume",), ("--stage", "report")):
+        other = run(mismatch, *arguments, *stage, "--train-sigmas-255", 50)
+        assert other.returncode == 2 and "other values of train_sigmas_255" in other.stderr
     refused = run(mismatch, *arguments)
     assert refused.returncode == 2 and "holds results already" in refused.stderr
-    resumed = run(mismatch, *arguments, "--stage", "train", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert (workdir / "config.json").read_text() == before
+    both = run(mismatch, *arguments, "--resume", "--overwrite")
+    assert both.returncode == 2 and "give one of them" in both.stderr
+    done = run(mismatch, *arguments, "--stage", "train")
+    assert done.returncode == 0 and contents(workdir) == before, done.stderr
 
 
-def test_unfinished_arms_are_not_compared(trained):
+def test_the_same_command_gives_the_same_records(trained):
     workdir, arguments, _ = trained
-    shutil.move(workdir / "wne/checkpoints", workdir / "aside")
-    done = run(mismatch, *arguments, "--stage", "eval")
-    shutil.move(workdir / "aside", workdir / "wne/checkpoints")
-    assert done.returncode == 2 and "not trained to its end" in done.stderr
+    before = read_records(workdir / folders.RECORDS)
+    again = run(mismatch, *arguments, "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert read_records(workdir / folders.RECORDS) == before
+
+
+def test_a_missing_arm_is_an_empty_row(trained, tmp_path):
+    workdir, arguments, _ = trained
+    shutil.copytree(workdir.parent / "networks/tiny/dncnn-wne-25", tmp_path / "n/tiny/dncnn-wne-25")
+    places = ("--networks", tmp_path / "n", "--workdir", tmp_path / "run", "--stage", "eval")
+    done = run(mismatch, *arguments, *places)
+    assert done.returncode == 0, done.stderr
+    assert {r.arm for r in records_of(tmp_path / "run")} == {INPUT, "wne"}
+    assert "| baseline | not run |" in (tmp_path / "run/table.md").read_text()
 
 
 def test_a_broken_identity_ends_the_run_before_any_table(trained, monkeypatch):
-    workdir, _, _ = trained
-    options = Options(arms=("baseline", "wne"), steps=3, test_sigmas_255=(5, 90), workdir=workdir)
-    options = dataclasses.replace(options, test=(f"folder:{workdir.parent / 'photos'}",))
+    workdir, arguments, _ = trained
     broken = lambda self: setattr(self, "symmetry", "normalization")  # noqa: E731
     initial = Denoiser.__init__
     monkeypatch.setattr(Denoiser, "__init__", lambda self, *a: (initial(self, *a), broken(self))[0])
-    before = (workdir / "psnr.csv").stat().st_mtime_ns
-    with pytest.raises(AssertionError, match="not equivariant"):
-        evaluate(options, load_arms(options), held_out_images(options))
-    assert (workdir / "psnr.csv").stat().st_mtime_ns == before
+    before = contents(workdir)
+    done = run(mismatch, *arguments, "--overwrite")
+    assert done.returncode == 2 and "not equivariant" in done.stderr
+    assert contents(workdir) == before and not [*workdir.parent.glob(".mismatch*")]
 
 
 def test_a_prepared_dataset_mixed_with_a_folder_at_a_range_of_levels_from_zero(tmp_path):
@@ -171,23 +200,25 @@ def test_a_prepared_dataset_mixed_with_a_folder_at_a_range_of_levels_from_zero(t
         *("--data", f"tfds:noise@3,{second}@1", "--data-dir", tmp_path / "tfds"),
         *("--test", "tfds:noise", "--corpus", "host"),
     )
-    range_ = ("--sigma-255", 0, 55, "--arms", "wne", "--steps", 2, "--test-sigmas-255", 25)
-    done = run(mismatch, *data, *range_, "--workdir", workdir)
+    range_ = ("--train-sigmas-255", "0:55", "--arms", "wne", "--steps", 2, "--test-sigmas-255", 25)
+    places = ("--networks", tmp_path / "networks", "--workdir", workdir)
+    done = run(mismatch, *data, *range_, *places)
     assert done.returncode == 0, done.stderr
-    assert {r["sigma_255"] for r in results.read_csv(workdir / "psnr.csv")} == {25, 55}
-    assert {r["image"] for r in results.read_csv(workdir / "psnr.csv")} == {"a-0"}
+    assert {r.level for r in records_of(workdir)} == {25, 55}
+    assert {r.image for r in records_of(workdir)} == {"a-0"}
     assert "streams from the host" in done.stdout
 
 
 def test_the_small_preset_runs_on_the_research_sets(tmp_path, wne_data):
-    size = ("--steps", 2, "--arms", "wne-noise", "--test-sigmas-255", 25, "--sigma-255", 25)
+    size = ("--steps", 2, "--arms", "wne-noise", "--test-sigmas-255", 25)
     (tmp_path / "two").mkdir()
     for image in sorted((wne_data / "Set12").iterdir())[:2]:
         shutil.copy(image, tmp_path / "two")
     done = run(mismatch, "--preset", "small", *size,
-               "--test", f"folder:{tmp_path / 'two'}", "--workdir", tmp_path / "run")  # fmt: skip
+               "--test", f"folder:{tmp_path / 'two'}", "--networks", tmp_path / "networks",
+               "--workdir", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(results.read_csv(tmp_path / "run/psnr.csv")) == 2
+    assert len(records_of(tmp_path / "run")) == 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -195,18 +226,20 @@ def test_the_small_preset_runs_on_the_research_sets(tmp_path, wne_data):
     [
         (("--data", "folder:nowhere"), "nowhere"),
         (("--data", "web:x"), "web"),
-        (("--sigma-255", "50", "5"), "low and a high"),
-        (("--stage", "report"), "holds no run"),
+        (("--train-sigmas-255", "50:5"), "50:5"),
+        (("--train-sigmas-255", "50", "5"), "one range LOW:HIGH; not 50 5"),
+        (("--stage", "report"), "holds no results"),
         (("--arms", "magic"), "magic"),
         (("--preset", "huge"), "huge"),
         (("--test", "folder:a/x", "folder:b/x"), "different names"),
     ],
 )
 def test_a_wrong_option_is_one_clear_line_and_claims_no_folder(tmp_path, arguments, message):
-    done = run(mismatch, "--workdir", tmp_path / "run", *arguments)
+    places = ("--workdir", tmp_path / "run", "--networks", tmp_path / "networks")
+    done = run(mismatch, *places, *arguments)
     assert done.returncode == 2
     assert message in done.stdout + done.stderr
-    assert not (tmp_path / "run").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_command_ends_a_mistake_in_one_line(tmp_path):
@@ -215,14 +248,14 @@ def test_a_command_ends_a_mistake_in_one_line(tmp_path):
         [*command, "--workdir", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"error: {tmp_path / 'run'} holds no run: --stage train makes one\n"
+    assert done.stderr == f"error: {tmp_path / 'run'} holds no results: --stage all computes them\n"
 
 
 def test_overhead_measures_ratios(tmp_path):
     sizes = ("--depth", 3, "--features", 4, "--batch", 1, "--size", 16, "--rounds", 3)
     done = run(overhead, *sizes, "--backbones", "fdncnn", "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    records = results.read_csv(tmp_path / "run/overhead.csv")
+    records = read_csv(tmp_path / "run/overhead.csv")
     assert len(records) == 6 and all(r["ratio_q1"] <= r["ratio"] <= r["ratio_q3"] for r in records)
     assert {r["task"] for r in records} == {"training", "inference"}
     with Image.open(tmp_path / "run/overhead.png") as figure:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import _comparison, _published
-from experiments._runs import WEIGHTS, name_of
+from experiments.harness import folders, published
+from experiments.harness.networks import WEIGHTS, folder_of
 from experiments.non_gaussian import Options, main, wanted
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import INPUT, read_records
+from wne_jax.evaluation.tables import pivot
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import create_state
@@ -30,13 +31,13 @@ def run(tmp_path_factory):
         wave = 128 + 60 * np.sin(7 * i * rows) * np.cos(9 * columns)
         write_image(place / f"Set12/{i:02d}.png", np.uint8(wave)[..., None])
     options = Options(
-        noises=("uniform", "rayleigh", "jpeg"), arms=("baseline", "wne"), train=False,
+        noises=("uniform", "rayleigh", "jpeg"), arms=("baseline", "wne"), stage="eval",
         test=(f"folder:{place / 'Set12'}",), test_sigmas_255=LEVELS, qualities=(5, 45, 85),
-        runs=place / "trained", workdir=place / "run",
+        networks=place / "networks", workdir=place / "run",
     )  # fmt: skip
     for arm, config in wanted(options).values():
         if arm == "baseline":
-            folder = options.runs / name_of(arm, config)
+            folder = folder_of(options, arm, config)
             folder.mkdir(parents=True)
             save_config(config, folder / "config.json")
             shapes = jax.eval_shape(lambda config=config: create_state(config).variables())
@@ -50,45 +51,49 @@ def test_a_network_is_trained_on_each_noise_at_the_level_of_the_paper():
     configs = {label: config for label, (_, config) in wanted(Options(arms=("wne",))).items()}
     trained = {label: (c.noise, c.sigma_255) for label, c in configs.items()}
     assert trained == {
-        "uniform wne": ("uniform", (14.0,)),
-        "laplace wne": ("laplace", (20.0,)),
-        "rayleigh wne": ("rayleigh", (17.0,)),
+        ("uniform", "wne"): ("uniform", (14.0,)),
+        ("laplace", "wne"): ("laplace", (20.0,)),
+        ("rayleigh", "wne"): ("rayleigh", (17.0,)),
     }
 
 
+def found(run, **columns):
+    records = read_records(run.workdir / folders.RECORDS)
+    return [r for r in records if all(r[name] == value for name, value in columns.items())]
+
+
 def test_the_identity_leaves_rayleigh_noise_its_mean(run):
-    records = results.read_csv(run.workdir / "rayleigh-Set12.csv")
+    records = found(run, degradation="rayleigh", metric="offset")
+    assert {r.arm for r in records} == {INPUT, "baseline"}
     for record in records:
-        mean = record["sigma_255"] * np.sqrt(np.pi / (4 - np.pi))
-        error = 5 * record["sigma_255"] / 96  # five standard errors
-        assert abs(record["input_offset"] - mean) < error
-        if record["sigma_255"] == 5:  # where nothing is clipped
-            assert abs(record["offset"] - mean) < error
+        mean = record.level * np.sqrt(np.pi / (4 - np.pi))
+        error = 5 * record.level / 96  # five standard errors
+        if record.arm == INPUT or record.level == 5:  # where nothing is clipped
+            assert abs(record.value - mean) < error
 
 
 def test_input_and_published_curves_stand_beside_ours(run):
-    cells = {(c["result"], c["row"], c["column"]): c for c in _comparison.read(run.workdir)}
-    rayleigh = "Figures 20, 21: PSNR (dB), Rayleigh noise, trained at 17, Set12"
+    rayleigh = pivot(
+        found(run, degradation="rayleigh", metric="psnr"), rows=["arm"], columns=["level"]
+    )
     # E n^2 = sigma^2 + m^2, of any image: ours and the published one.
     for level in LEVELS:
-        cell = cells[rayleigh, "input", f"{level:g}"]
+        cell = rayleigh.cells[(INPUT,), (level,)]
         power = (level / 255) ** 2 * (1 + np.pi / (4 - np.pi))
-        np.testing.assert_allclose(
-            [cell["ours"], cell["published"]], -10 * np.log10(power), atol=0.15
-        )
-    jpeg = "Figures 20, 21: PSNR (dB), JPEG, trained on uniform noise at 14, Set12"
-    sweep = _published.sweep("jpeg_qf_from_uniform")
-    assert cells[jpeg, "wne", "45"]["published"] == _published.at_level(sweep, "wne", 45)
-    assert cells[jpeg, "wne", "45"]["ours"] == ""
+        np.testing.assert_allclose([cell.value, cell.published], -10 * np.log10(power), atol=0.15)
+    jpeg = pivot(found(run, degradation="jpeg", metric="psnr"), rows=["arm"], columns=["level"])
+    sweep = published.sweep("jpeg_qf_from_uniform")
+    assert jpeg.cells[("wne",), (45,)].published == published.at_level(sweep, "wne", 45)
+    assert jpeg.cells[("wne",), (45,)].value is None
     for quality in (5, 45, 85):  # of an image of 8 bits, clipping takes nothing
-        same = [cells[jpeg, row, str(quality)]["ours"] for row in ("input", "baseline")]
+        same = [jpeg.cells[(arm,), (quality,)].value for arm in (INPUT, "baseline")]
         assert same[0] == pytest.approx(same[1], abs=1e-5)
 
 
 def test_tables_and_figures_say_what_was_run(run):
     table = (run.workdir / "table.md").read_text()
     assert "| wne | not run (" in table and "| baseline | **" in table and "revision" in table
-    assert "## Rayleigh noise: mean(estimate - clean) in 8-bit units, Set12" in table
+    assert "## offset (of 255), rayleigh, trained on rayleigh, trained at 17, Set12" in table
     assert "uniform baseline" in table and "750 steps" in table
     for noise in run.noises:
         with Image.open(run.workdir / f"{noise}-Set12.png") as figure:
@@ -96,21 +101,25 @@ def test_tables_and_figures_say_what_was_run(run):
 
 
 def test_a_folder_of_results_is_not_overwritten_unasked(run):
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match="--resume continues them, --overwrite replaces"):
         main(run)
 
 
-def test_results_of_networks_that_are_gone_go_too(run, tmp_path):
+def test_networks_that_are_gone_take_no_result_with_them(run, tmp_path):
     shutil.copytree(run.workdir, tmp_path / "run")
     (tmp_path / "none").mkdir()
-    main(dataclasses.replace(run, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"))
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "comparison.csv", "table.md"}
+    again = dataclasses.replace(run, networks=tmp_path / "none", workdir=tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(FileNotFoundError, match="holds none of"):
+        main(dataclasses.replace(again, overwrite=True))
+    main(dataclasses.replace(again, resume=True))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert after == before
 
 
 def test_qualities_that_jpeg_has_not_are_refused_before_anything_is_trained(tmp_path):
     for qualities, given in (((0, 5), "0, 5"), ((101,), "101"), ((), "nothing")):
-        options = Options(qualities=qualities, runs=tmp_path / "trained", workdir=tmp_path / "run")
+        options = Options(qualities=qualities, networks=tmp_path / "nets", workdir=tmp_path / "run")
         with pytest.raises(ValueError, match=f"qualities must be from 1 to 100, not {given}"):
             main(options)
     assert not any(tmp_path.iterdir())

@@ -1,50 +1,41 @@
 """The figures of `experiments.regret`: regret over test levels, and where each choice puts the difficulty."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._arms import Arm
+from experiments.harness import Arm
+from wne_jax.config import ModelConfig
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import Record, mean_over
 from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.tables import label
 from wne_jax.layers import gaussian_blur
 from wne_jax.statistics import STATISTICS, fixed
-from wne_jax.training import ModelConfig
 from wne_jax.transforms import normalize
 from wne_jax.wrappers.rescaled import blend, multi_scale
 
-if TYPE_CHECKING:
-    from experiments.regret import Options
-
-EXPLAINED: tuple[Arm, ...] = ("wne", "wne-blend", "wne-noise", "wne-detail")
+EXPLAINED: tuple[Arm, ...] = ("wne", "wne-blend", "wne-noise", "wne-smooth-base")
 PATCH = 64
 
 
-def write(
-    options: "Options",
-    records: Sequence[dict[str, Any]],
-    images: Sequence[NamedImage],
-    source: dict[str, Any],
-) -> None:
-    """Draw and save both figures."""
-    plotting.save(regret_curves(records), options.workdir / "regret.png", source)
-    points = coordinates(options, images)
-    results.write_csv(points, options.workdir / "coordinates.csv")
-    plotting.save(coordinate_panels(points), options.workdir / "coordinates.png", source)
+def regret_curves(records: Sequence[Record], arms: Sequence[Arm]) -> Figure:
+    """Regret over the test level: a panel a training level, a curve a candidate.
 
-
-def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
-    """Regret over the test level: a panel a training level, a curve a candidate."""
-    trains = list(dict.fromkeys(r["train"] for r in records))
-    arms = [a for a in dict.fromkeys(r["arm"] for r in records) if a != "baseline"]
-    means = results.mean_over(records, "regret", by=["train", "arm", "test"])
+    Args:
+        records: Those of the regret.
+        arms: The candidates, in the order of their colours.
+    """
+    trains = list(dict.fromkeys(r.trained for r in records))
+    there = {r.arm for r in records}
+    arms = [arm for arm in arms if arm in there and arm != "baseline"]
+    means = mean_over(records, by=["trained", "arm", "level"])
     figure = Figure(figsize=(3.2 * len(trains) + 1.8, 3.8), layout="constrained")
     grid = figure.subplots(1, len(trains), squeeze=False, sharey=True)[0]
     styles = [(colour, line) for line in ("-", "--", ":") for colour in plotting.COLOURS[1:]]
@@ -55,14 +46,14 @@ def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
                 continue
             axes.plot(*zip(*points), line, marker="o", ms=3, color=colour, label=arm)
         axes.axhline(0, color="0.6", lw=1)
-        levels = sorted({r["test"] for r in records if r["train"] == train})
-        for end in train.split(" to "):
-            if levels[0] <= float(end) <= levels[-1]:
-                axes.axvline(float(end), color="0.6", lw=1, ls=":")
+        levels = sorted({r.level for r in records if r.trained == train})
+        for end in train:
+            if levels[0] <= end <= levels[-1]:
+                axes.axvline(end, color="0.6", lw=1, ls=":")
         axes.set_xscale("log")
         axes.set_xticks(levels, [f"{sigma:g}" for sigma in levels], fontsize=7)
         axes.set_xticks([], minor=True)
-        axes.set(xlabel="test level (8-bit units)", title=f"trained at {train}")
+        axes.set(xlabel="test level (8-bit units)", title=f"trained at {label(train)}")
         axes.spines[["top", "right"]].set_visible(False)
     grid[0].set_ylabel("regret (dB): specialist minus this one")
     shown = [axes.get_legend_handles_labels() for axes in grid]
@@ -73,25 +64,38 @@ def regret_curves(records: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def coordinates(options: "Options", images: Sequence[NamedImage]) -> list[dict[str, Any]]:
-    """What the backbone meets: contrast of the clean patch and strength of the noise, in its coordinates."""
-    records = []
-    middle = options.train_255[len(options.train_255) // 2]
-    levels = sorted({min(options.test_levels()), middle, max(options.test_levels())})
-    key = jax.random.key(options.seed + 1)
-    for arm in EXPLAINED:
-        config = options.config(arm, middle).model
+def coordinates(
+    configs: Mapping[Arm, ModelConfig],
+    images: Sequence[NamedImage],
+    levels: Sequence[float],
+    key: jax.Array,
+) -> list[dict[str, Any]]:
+    """What the backbone meets: contrast of the clean patch and strength of the noise, in its coordinates.
+
+    Args:
+        configs: The models, by arm.
+        images: Clean images.
+        levels: Noise levels in 8-bit units.
+        key: Random key of the sweep.
+
+    Returns:
+        Columns of records of the metrics "contrast" and "noise", two for each patch.
+    """
+    found = []
+    for arm, config in configs.items():
         see = jax.jit(lambda y, x, config=config: _seen(config, y, x))
-        for level in levels:
+        for level in sorted(set(levels)):
             for image in images:
                 noisy, clean = (patches(v) for v in noisy_and_clean(image, level, key))
                 contrast, strength = see(noisy, clean)
-                records += [
-                    {"arm": arm, "test": level, "trained": level == middle, "image": image.name,
-                     "contrast": float(c), "noise": float(level / 255 * s)}
-                    for c, s in zip(contrast, strength)
+                values = {"contrast": contrast, "noise": level / 255 * strength}
+                found += [
+                    {"metric": metric, "arm": arm, "level": level, "image": image.name,
+                     "value": float(value), "settings": {"patch": number}}
+                    for metric, of in values.items()
+                    for number, value in enumerate(of)
                 ]  # fmt: skip
-    return records
+    return found
 
 
 def patches(image: jax.Array) -> jax.Array:
@@ -114,18 +118,18 @@ def _seen(config: ModelConfig, y: jax.Array, x: jax.Array) -> tuple[jax.Array, j
     return jnp.std(target, axis=(1, 2, 3)), 1 / (stats.scale * k)[:, 0, 0, 0]
 
 
-def coordinate_panels(points: Sequence[dict[str, Any]]) -> Figure:
+def coordinate_panels(points: Sequence[Record]) -> Figure:
     """Contrast against noise, a panel a choice: test levels should lie where the training level does."""
-    arms = list(dict.fromkeys(p["arm"] for p in points))
-    levels = sorted({p["test"] for p in points})
+    arms = list(dict.fromkeys(p.arm for p in points))
+    levels = sorted({p.level for p in points})
+    (trained,) = points[0].trained
     figure = Figure(figsize=(2.9 * len(arms) + 0.4, 3.7), layout="constrained")
     grid = figure.subplots(1, len(arms), squeeze=False, sharex=True, sharey=True)[0]
     for axes, arm in zip(grid, arms):
         for colour, level in zip(plotting.COLOURS[1:], levels):
-            mine = [p for p in points if (p["arm"], p["test"]) == (arm, level)]
-            name = f"{level:g}, the training level" if mine[0]["trained"] else f"{level:g}"
+            name = f"{level:g}, the training level" if level == trained else f"{level:g}"
             axes.plot(
-                [p["contrast"] for p in mine], [p["noise"] for p in mine],
+                _values(points, arm, level, "contrast"), _values(points, arm, level, "noise"),
                 "o", ms=2.5, alpha=0.6, mew=0, color=colour, label=name,
             )  # fmt: skip
         share = {level: _covered(points, arm, level) for level in (levels[0], levels[-1])}
@@ -147,11 +151,17 @@ def coordinate_panels(points: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _covered(points: Sequence[dict[str, Any]], arm: str, level: float) -> float:
+def _values(points: Sequence[Record], arm: str, level: float, metric: str) -> np.ndarray:
+    """One coordinate of all patches, in their order."""
+    return np.array([p.value for p in points if (p.arm, p.level, p.metric) == (arm, level, metric)])
+
+
+def _covered(points: Sequence[Record], arm: str, level: float) -> float:
     """Share of the patches of a level within the central 95 % of the training level, in both coordinates."""
-    mine = [p for p in points if p["arm"] == arm]
     inside = []
-    for axis in ("contrast", "noise"):
-        low, high = np.quantile([p[axis] for p in mine if p["trained"]], (0.025, 0.975))
-        inside.append([low <= p[axis] <= high for p in mine if p["test"] == level])
+    for metric in ("contrast", "noise"):
+        home = _values(points, arm, points[0].trained[0], metric)
+        low, high = np.quantile(home, (0.025, 0.975))
+        there = _values(points, arm, level, metric)
+        inside.append((low <= there) & (there <= high))
     return float(np.mean(np.all(inside, axis=0)))
