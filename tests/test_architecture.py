@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("wne_jax", "experiments")
 
 TO_BE_MENDED = {
-    ("experiments._regret_figures", "experiments.regret"),
     ("experiments.report.__main__", "experiments._cli"),
     ("experiments.report.page", "experiments._arms"),
     ("wne_jax.evaluation.records", "wne_jax.evaluation.tables"),

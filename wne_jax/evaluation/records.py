@@ -215,6 +215,13 @@ def _hashable(value: Any) -> Any:
 from wne_jax.evaluation.provenance import footer, provenance, write_json  # noqa: E402, F401
 
 
+def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """See `tables.markdown_table`."""
+    from wne_jax.evaluation import tables
+
+    return tables.markdown_table(header, body)
+
+
 def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write records with one set of columns, moved into place when whole.
 
@@ -270,8 +277,6 @@ def pivot_table(
         |---|---|---|
         | wne | 34.00 | 30.50 |
     """
-    from wne_jax.evaluation.tables import markdown_table
-
     means = mean_over(records, value, by=[rows, columns])
     row_names = list(dict.fromkeys(record[rows] for record in records))
     column_names = list(dict.fromkeys(record[columns] for record in records))
