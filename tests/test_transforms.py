@@ -3,8 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
+from jax import export
 from jax.test_util import check_grads
 
 import wne_jax as wne
@@ -311,3 +313,176 @@ class TestProcess:
             wne.wrap(lambda z, sigma: z)(image(), sigma=jnp.ones(3))
         with pytest.raises(ValueError, match="stats"):
             wne.process(lambda z, sigma: z, image(), sigma=0.1)
+
+
+class TestInputs:
+    """The noise level, the mask, and what else lives in the units of y."""
+
+    def test_the_noise_level_has_the_name_that_the_backbone_gives_it(self):
+        seen = []
+
+        def backbone(z, noise_std):
+            seen.append(noise_std)
+            return z / (1 + noise_std)
+
+        f, y = wne.wrap(backbone, noise_argument="noise_std"), image()
+        expected = 5 * f(y, sigma=0.3) + 2
+        for call in ({"sigma": 1.5}, {"noise_std": 1.5}, {"noise_std": jnp.full(2, 1.5)}):
+            np.testing.assert_allclose(f(5 * y + 2, **call), expected, rtol=1e-4, atol=1e-4)
+        assert {level.shape for level in seen} == {(2, 1, 1, 1)}
+        with pytest.raises(ValueError, match="both give the noise level"):
+            f(y, sigma=0.1, noise_std=0.1)
+
+    def test_a_positional_argument_that_would_go_in_unscaled_is_refused(self):
+        y = image()
+        with pytest.raises(TypeError, match="pass sigma by keyword"):
+            wne.wrap(lambda z, sigma: z)(y, 0.1)
+        with pytest.raises(TypeError, match="pass noise_std by keyword"):
+            wne.wrap(lambda z, t, noise_std: z, noise_argument="noise_std")(y, 1.0, 0.1)
+        with pytest.raises(TypeError, match="pass guide by keyword"):
+            wne.wrap(lambda z, guide: z, with_y=("guide",))(y, y)
+
+    def test_a_modules_positional_noise_level_is_refused_too(self):
+        class Conditioned(nn.Module):
+            @nn.compact
+            def __call__(self, y, sigma):
+                return y * sigma
+
+        with pytest.raises(TypeError, match="pass sigma by keyword"):
+            wne.WNE(Conditioned()).apply({}, image(), 0.1)
+
+    def test_other_arguments_go_in_as_they_are(self):
+        f, y = wne.wrap(lambda z, t, *rest, rate: z * rate + t), image()
+        mean = jnp.mean(y, (1, 2, 3), keepdims=True)
+        std = jnp.std(y, (1, 2, 3), keepdims=True)
+        expected = mean + 2 * (y - mean) + 3 * std
+        np.testing.assert_allclose(f(y, 3.0, "rest", rate=2.0), expected, rtol=1e-5)
+
+    def test_the_mask_is_handed_on_padded_as_the_image_is(self):
+        seen = {}
+
+        def backbone(z, valid=None):
+            seen.update(z=z, valid=valid)
+            return z
+
+        y = image((2, 6, 5, 1))
+        where = jnp.asarray(np.random.default_rng(1).random((2, 6, 5, 1)) < 0.7)
+        f = wne.wrap(backbone, mask_argument="valid", multiple=4)
+        f(y, where=where)
+        assert seen["valid"].dtype == bool
+        np.testing.assert_array_equal(seen["valid"][:, :6, :5], where)
+        np.testing.assert_array_equal(seen["z"] != 0, seen["valid"])
+        f(y, where=where[:, :, :, :])
+        f(y)
+        assert seen["valid"] is None
+        wne.wrap(lambda z: z)(y, where=where)  # a backbone that takes no mask gets none
+
+    @pytest.mark.parametrize("anchor", [wne.Anchor(), wne.Anchor(0.45, 0.2)])
+    def test_further_inputs_get_the_statistics_of_the_first(self, anchor, key):
+        def backbone(z, guide, previous=None, weight=0.5):
+            mixed = jnp.tanh(z + weight * jnp.mean(guide, -1, keepdims=True))
+            return mixed if previous is None else mixed + previous / 3
+
+        f = wne.wrap(backbone, with_y=("guide", "previous"), anchor=anchor, multiple=4)
+        y, guide, previous = image((2, 7, 6, 1), 1), image((2, 7, 6, 3), 2), image((2, 7, 6, 1), 3)
+        for others in ({"guide": guide}, {"guide": guide, "previous": previous}):
+            moved = {name: 4 * x - 3 for name, x in others.items()}
+            expected = 4 * f(y, **others) - 3
+            np.testing.assert_allclose(f(4 * y - 3, **moved), expected, rtol=1e-4, atol=1e-4)
+        # An input that is left out of with_y breaks the identity.
+        g = wne.wrap(backbone, anchor=anchor)
+        difference = g(4 * y - 3, guide=4 * guide - 3) - (4 * g(y, guide=guide) - 3)
+        assert jnp.abs(difference).max() > 0.05
+
+    def test_the_difference_of_two_frames_is_seen_in_units_of_the_first(self):
+        seen = []
+        f = wne.wrap(lambda z, other: seen.append(other - z) or z, with_y="other")
+        y, other = image(seed=1), image(seed=2)
+        f(y, other=other)
+        std = jnp.std(y, (1, 2, 3), keepdims=True)
+        np.testing.assert_allclose(seen[0], (other - y) / std, atol=1e-5)
+
+    def test_an_input_that_cannot_have_them_is_named(self):
+        f = wne.wrap(lambda z, guide: z, with_y=("guide",))
+        with pytest.raises(ValueError, match=r"the input guide has shape \(2, 11, 9\)"):
+            f(image(), guide=image()[..., 0])
+
+
+class TestLayouts:
+    """Networks of one image, and of channels first."""
+
+    @staticmethod
+    def channels_first(x, sigma=0.0):  # [C, H, W], as Equinox has it
+        assert x.ndim == 3 and x.shape[0] == 3
+        return jnp.tanh(x + jnp.roll(x, 1, 1) + 0.3) - sigma * jnp.mean(x, 0, keepdims=True)
+
+    @pytest.mark.parametrize("name", STATISTICS)
+    def test_one_image_of_channels_first_is_what_its_batch_of_one_is(self, name):
+        options = {"statistics": S.STATISTICS[name], "multiple": 4}
+        f = wne.wrap(self.channels_first, batch_axes=(), channel_axis=0, **options)
+        last = lambda x: jnp.moveaxis(x[0], -1, 0)  # noqa: E731
+
+        def of_a_batch(z, sigma):
+            return jnp.moveaxis(self.channels_first(last(z), jnp.reshape(sigma, (1, 1, 1))), 0, -1)[
+                None
+            ]
+
+        g, y = wne.wrap(of_a_batch, **options), image((1, 11, 9, 3))
+        actual, expected = f(last(y), sigma=0.2), last(g(y, sigma=0.2))
+        assert actual.shape == (3, 11, 9)
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+    def test_symmetries_hold_in_the_layout(self, key):
+        f = jax.vmap(wne.wrap(self.channels_first, batch_axes=(), channel_axis=0))
+        assert_normalization_equivariant(f, image((2, 3, 8, 8)), key, gain=8.0)
+
+    def test_two_batch_axes_and_pooling_of_space_alone(self):
+        y = image((2, 3, 4, 6, 5))  # [B, T, C, H, W]
+        f = wne.wrap(jnp.tanh, batch_axes=(0, 1), channel_axis=2, axes=(-2, -1))
+        z = (y - y.mean((-2, -1), keepdims=True)) / y.std((-2, -1), keepdims=True)
+        expected = jnp.tanh(z) * y.std((-2, -1), keepdims=True) + y.mean((-2, -1), keepdims=True)
+        np.testing.assert_allclose(f(y), expected, atol=1e-5)
+
+    def test_pytrees_masks_and_further_inputs_keep_the_layout(self):
+        def backbone(x, guide, valid):
+            assert guide.shape == (1, 11, 9) and valid.shape == x.shape == (3, 11, 9)
+            return {"x": jnp.where(valid, x, guide), "logits": jnp.mean(x, (1, 2)), "gray": x[:1]}
+
+        kinds = {"x": "value", "logits": "invariant", "gray": "variance"}
+        f = wne.wrap(backbone, batch_axes=(), channel_axis=0, output=kinds, with_y=("guide",),
+                     mask_argument="valid")  # fmt: skip
+        y, guide = image((3, 11, 9), 1), image((1, 11, 9), 2)
+        where = y > 0.2
+        out = f(y, guide=guide, where=where)
+        np.testing.assert_allclose(out["x"], jnp.where(where, y, guide), atol=1e-6)
+        assert out["logits"].shape == (3,) and out["gray"].shape == (1, 11, 9)
+
+    def test_outputs_that_cannot_carry_the_statistics_are_refused_here_too(self):
+        with pytest.raises(ValueError, match="cannot carry"):
+            wne.wrap(lambda x: jnp.mean(x, 0), batch_axes=(), channel_axis=0)(image((3, 8, 8)))
+        for batch_axes, channel_axis in (((0,), 0), ((4,), -1)):
+            with pytest.raises(ValueError, match="batch_axes and channel_axis"):
+                wne.wrap(jnp.tanh, batch_axes=batch_axes, channel_axis=channel_axis)(image())
+
+
+class TestSymbolicSizes:
+    """jax.export with symbolic height and width, for a network that halves the image three times."""
+
+    @staticmethod
+    def network(z):
+        levels = []
+        for _ in range(3):
+            levels.append(z)
+            z = (z[:, ::2, ::2] + z[:, 1::2, ::2] + z[:, ::2, 1::2] + z[:, 1::2, 1::2]) / 4
+        for level in reversed(levels):
+            z = jnp.tanh(jnp.repeat(jnp.repeat(z, 2, 1), 2, 2) + level)
+        return z
+
+    @pytest.mark.parametrize("name", STATISTICS)
+    def test_padding_is_that_of_the_size(self, name):
+        f = wne.wrap(self.network, statistics=S.STATISTICS[name], multiple=8)
+        b, h, w = export.symbolic_shape("b, h, w", constraints=("h >= 2", "w >= 2"))
+        exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((b, h, w, 1), jnp.float32))
+        for shape in ((2, 13, 9, 1), (1, 8, 16, 1), (3, 2, 30, 1)):
+            y = image(shape)
+            np.testing.assert_allclose(exported.call(y), jax.jit(f)(y), atol=3e-6)

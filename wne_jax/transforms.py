@@ -17,6 +17,7 @@ nor overflow.
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from wne_jax._internal.layout import Layout, laid_out
 from wne_jax.outputs import VALUE, Kind, Output, kinds, map_outputs, require_shape, restore
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
 
@@ -220,6 +222,8 @@ def wrap(
     noise_argument: str = "sigma",
     mask_argument: str | None = None,
     with_y: Sequence[str] = (),
+    batch_axes: Sequence[int] = (0,),
+    channel_axis: int = -1,
 ) -> Callable[..., Any]:
     r"""Make any function of arrays normalization-equivariant: $f(a y + b) = a f(y) + b$, $a > 0$.
 
@@ -239,6 +243,9 @@ def wrap(
         noise_argument: Keyword by which the backbone takes the noise level; see `process`.
         mask_argument: Keyword by which the backbone takes `where`; see `process`.
         with_y: Keyword arguments in the units of y; see `process`.
+        batch_axes: Axes of the batch in `y` and in what the backbone takes and returns: () for a network of
+            one image without a batch, whose statistics are then those of the whole array.
+        channel_axis: Axis of the channels; 0 and no batch axes for a network of `[C, H, W]`.
 
     Returns:
         `f(y, *args, sigma=None, where=None, **kwargs)`, differentiable, for use under any
@@ -257,6 +264,16 @@ def wrap(
         >>> bool(jnp.all(f(8 * y + 1)[1] == 64 * variance))
         True
     """
+    with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
+    layout = Layout(tuple(batch_axes), channel_axis)
+    if layout != Layout():
+        canonical = partial(
+            wrap, statistics=statistics, output=output, prediction=prediction, anchor=anchor,
+            multiple=multiple, dtype=dtype, noise_argument=noise_argument,
+            mask_argument=mask_argument, with_y=with_y,
+        )  # fmt: skip
+        given = [name for name in (noise_argument, mask_argument, *with_y) if name is not None]
+        return laid_out(canonical, backbone, layout, axes=axes, in_layout=given, units_of_y=with_y)
 
     def wrapped(
         y: ArrayLike,

@@ -37,7 +37,10 @@ def make(
     [
         (make(), [(2, 13, 9, 1), (1, 2, 30, 1)]),
         (make(depth=3, features=4, padding="reflect"), [(2, 13, 9, 1)]),
-        (make("drunet", features=(4, 4), blocks=1, statistics="mean_std"), [(1, 12, 8, 1)]),
+        (
+            make("drunet", features=(4, 4), blocks=1, statistics="mean_std"),
+            [(1, 12, 8, 1), (2, 13, 9, 1)],
+        ),
         (make(statistics="mean_std", trained_sigma_255=25), [(2, 13, 9, 1), (1, 3, 2, 1)]),
     ],
     ids=["zeros", "reflect", "drunet", "frozen"],

@@ -176,7 +176,6 @@ class Denoiser:
             one_device,
             path,
             channels=self.channels,
-            multiple=protocol.multiple(self.model),
             conditioned=self.conditioned,
         )
 

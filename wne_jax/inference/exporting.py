@@ -20,20 +20,17 @@ def export(
     path: str | Path,
     *,
     channels: int,
-    multiple: int = 1,
     conditioned: bool = False,
 ) -> None:
     """Write a map of images, weights included, for any batch, height and width.
 
-    Sides must be multiples of `multiple`: the padding of other sizes depends on the remainder, which one
-    symbolic program cannot hold.
+    Sides are 2 pixels or more; what the function pads in memory, it pads in the file.
 
     Args:
         function: Map f32[B, H, W, C] -> f32[B, H, W, C]; a conditioned one takes sigma, f32[B], as a second
             argument.
         path: File to write.
         channels: C.
-        multiple: What the sides of images must be multiples of (1 for plain convolutional networks).
         conditioned: Whether the function takes sigma.
 
     Raises:
@@ -41,8 +38,7 @@ def export(
         ImportError: flatbuffers, an optional extra, is missing.
     """
     _need_flatbuffers()
-    shape = f"b, {multiple}*h, {multiple}*w"
-    batch, height, width = jax_export.symbolic_shape(shape, constraints=("h >= 2", "w >= 2"))
+    batch, height, width = jax_export.symbolic_shape("b, h, w", constraints=("h >= 2", "w >= 2"))
     example = [jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32)]
     if conditioned:
         example.append(jax.ShapeDtypeStruct((batch,), jnp.float32))
