@@ -1,5 +1,8 @@
 """A strict session: no silent rank or dtype promotion, no network, no surprise data."""
 
+import contextlib
+import ctypes
+import gc
 import json
 import os
 import tempfile
@@ -22,15 +25,30 @@ os.environ["XLA_FLAGS"] = _flags
 jax.devices()  # reads them
 os.environ["XLA_FLAGS"] = _before
 
-# Commands that tests run compile once a session; the cache of the user stays as it is.
-_cache = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# Processes that tests start share what they compile, all of it, for as long as the session lasts; this process
+# does not read it, and the cache of the user stays as it is.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+jax.config.update("jax_enable_compilation_cache", False)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 hypothesis.settings.register_profile("wne", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("wne")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_live_for_a_module():
+    """Free what a module has compiled at its end; kept for the session, it takes gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # only glibc keeps what was freed until it is asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
