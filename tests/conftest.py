@@ -14,19 +14,18 @@ import hypothesis
 import jax
 import pytest
 
-# Thousands of small programs run once here: machine code is made quickly, in place of well. What tests start
-# as processes of their own, commands and notebooks, compiles as it does for users.
-_before = os.environ.get("XLA_FLAGS", "")
-_quick = "--xla_backend_optimization_level=0"
+# Thousands of small programs run once, here and in the processes that tests start: machine code is made
+# quickly, in place of well.
+_quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if jax.__version_info__ < (0, 11):  # later ones have no such choice
     _quick += " --xla_cpu_use_fusion_emitters=false"
-_flags = f"{_quick} --xla_llvm_disable_expensive_passes=true {_before}"
-os.environ["XLA_FLAGS"] = _flags
-jax.devices()  # reads them
-os.environ["XLA_FLAGS"] = _before
+if _quick not in os.environ.get(
+    "XLA_FLAGS", ""
+):  # a worker has them from the process that started it
+    os.environ["XLA_FLAGS"] = f"{_quick} {os.environ.get('XLA_FLAGS', '')}"
 
-# Processes that tests start share what they compile, all of it, for as long as the session lasts; this process
-# does not read it, and the cache of the user stays as it is.
+# Processes that tests start share what they compile, all of it, for as long as the session lasts. This
+# process does not read it, and the cache of the user stays as it is.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
@@ -55,12 +54,6 @@ def compiled_programs_live_for_a_module():
 def key():
     """One fixed random key."""
     return jax.random.key(0)
-
-
-@pytest.fixture
-def same_compiler() -> dict[str, str]:
-    """The environment of a process whose results are to be those of this one, bit for bit."""
-    return {"XLA_FLAGS": _flags}
 
 
 @pytest.fixture

@@ -45,15 +45,13 @@ def uninterrupted(tmp_path_factory):
         return fit(CONFIG, tmp_path_factory.mktemp("whole") / "run", progress=False)
 
 
-def start_child_and_signal(
-    workdir: Path, number: signal.Signals, same_compiler: dict[str, str], *, after: int
-) -> int:
+def start_child_and_signal(workdir: Path, number: signal.Signals, *, after: int) -> int:
     """Train in another process, signal it after some steps, and return its exit code."""
     workdir.parent.mkdir(exist_ok=True)
     path = workdir.parent / "child.json"
     path.write_text(json.dumps(dataclasses.asdict(CONFIG)))
     root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": root} | same_compiler
+    environment = os.environ | {"PYTHONPATH": root}
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(path), str(workdir)], env=environment
     )
@@ -66,14 +64,9 @@ def start_child_and_signal(
     return child.wait(60)
 
 
-def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(
-    tmp_path, uninterrupted, same_compiler
-):
+def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
     after = int(np.random.default_rng().integers(10, 100))
-    assert (
-        start_child_and_signal(tmp_path / "run", signal.SIGKILL, same_compiler, after=after)
-        == -signal.SIGKILL
-    )
+    assert start_child_and_signal(tmp_path / "run", signal.SIGKILL, after=after) == -signal.SIGKILL
     resumed = fit(CONFIG, tmp_path / "run", resume=True, progress=False)
     chex.assert_trees_all_equal(resumed, uninterrupted)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
@@ -81,8 +74,8 @@ def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves_cleanly(tmp_path, uninterrupted, same_compiler, number, code):
-    assert start_child_and_signal(tmp_path / "run", number, same_compiler, after=1) == code
+def test_a_signal_saves_and_leaves_cleanly(tmp_path, uninterrupted, number, code):
+    assert start_child_and_signal(tmp_path / "run", number, after=1) == code
     with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
         last = checkpoints.latest
     logged = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
