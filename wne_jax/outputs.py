@@ -26,7 +26,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class Kind:
         2.0
     """
 
-    act: Callable[[Array, ArrayLike, ArrayLike], Array]
-    undo: Callable[[Array, ArrayLike, ArrayLike], Array] | None = None
+    act: Callable[[Array, Any, Any], Array]
+    undo: Callable[[Array, Any, Any], Array] | None = None
     any_shape: bool = False
 
-    def inverse(self, h: Array, a: ArrayLike, b: ArrayLike) -> Array:
+    def inverse(self, h: Array, a: Any, b: Any) -> Array:
         """Undo `act`."""
         return self.act(h, 1 / a, -b / a) if self.undo is None else self.undo(h, a, b)
 

@@ -25,7 +25,7 @@ TakesSigma = Literal["required", "optional", "statistic"]
 """How a model takes a noise level: as an argument that it needs, or that it estimates where it is not given,
 or in place of the scale of its statistic."""
 
-_UNDECLARED = object()
+_UNDECLARED: Any = object()
 
 
 def multiple(model: Any) -> int:

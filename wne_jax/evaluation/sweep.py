@@ -126,10 +126,11 @@ def sweep(
     label = ", ".join(measure.metric for measure in chosen)
     records = []
     for batch in _batches(images, levels, key, repeats, degradation, progress, label):
+        found: list[tuple[str, Measure, Any]]
         found = [(INPUT, m, of(batch.noisy, batch.clean)) for m, of in of_input.items()]
         for arm, denoise in functions.items():
             f = _at_level(denoise, batch.level, degradation)
-            estimate = f(batch.noisy) if of_estimate else None
+            estimate = f(batch.noisy) if of_estimate else batch.noisy
             found += [(arm, m, of(estimate, batch.clean)) for m, of in of_estimate.items()]
             found += [(arm, m, _defects(f, batch, m)) for m in chosen if isinstance(m, Defect)]
         records += [

@@ -33,8 +33,10 @@ Parameter = Array | np.ndarray | float
 class Action:
     """A transformation of images `[B, ..., C]`."""
 
-    moves = True
-    """Whether it changes places, and not only values."""
+    @property
+    def moves(self) -> bool:
+        """Whether it changes places, and not only values."""
+        return True
 
     def __call__(self, y: ArrayLike) -> Array:
         """Act on `y`; shape is kept."""

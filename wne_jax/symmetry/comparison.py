@@ -54,7 +54,8 @@ def pairs_of(
 ) -> Any:
     """f(T y) and T f(y) for each output, in a pytree like that of `value` = f(y)."""
     moved = f(action(y))
-    if jax.tree.structure(moved) != jax.tree.structure(value):
+    structure: Any = jax.tree.structure(moved)
+    if structure != jax.tree.structure(value):
         raise ValueError("f(T y) and f(y) are pytrees of different structure")
     actual = iter(jax.tree.leaves(moved))
 

@@ -15,6 +15,7 @@ the number that they compare with 1, under any transformation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -302,7 +303,7 @@ def assert_exact_under_powers_of_two(
         compiled = jax.jit(f)
         values = [compiled(y), *(compiled(Scale(2.0**k)(y)) for k in exponents)]
     for k, value in zip(exponents, values[1:]):
-        pairs = pairs_of(lambda _, value=value: value, Scale(2.0**k), y, values[0], output, None)
+        pairs = pairs_of(partial(_constant, value), Scale(2.0**k), y, values[0], output, None)
         for pair in jax.tree.leaves(pairs, is_leaf=is_pair):
             same = jnp.array_equal(pair.actual, pair.expected)
             message = f"f(2^{k} y) is not 2^{k} f(y){pair.path}, bit for bit"
@@ -398,3 +399,7 @@ def _exact_under_doubling(f: Map, y: Array, value: Any, output: Output) -> bool:
     pairs = pairs_of(f, Scale(2.0), y, value, output, Scale(2.0))
     leaves = jax.tree.leaves(pairs, is_leaf=is_pair)
     return all(bool(jnp.array_equal(pair.actual, pair.expected)) for pair in leaves)
+
+
+def _constant(value: Any, _: Array) -> Any:
+    return value
