@@ -25,13 +25,15 @@ import numpy as np
 from jax import Array
 
 import wne_jax as wne
-from experiments import _cli
+from experiments.harness import Data, Folder, Measured, results_folder, run, set_name
 from wne_jax import protocol
 from wne_jax._internal.files import write_atomically
 from wne_jax.config import ModelConfig
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import Record, read_records, split_by, write_records
+from wne_jax.evaluation.tables import View, markdown, markdown_table
 from wne_jax.images.units import to_unit
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.layers.spectra import without_nyquist
@@ -81,13 +83,28 @@ NAMES = {
 }  # fmt: skip
 """What the functions between layers are, by where they lead; the first pattern that fits."""
 
+LAYERS, WRAPPER = "layer_defect", "wrapper_defect"
+"""The metrics of (a) and (b): the relative L2 of T before and after."""
+
+VIEWS = (
+    View(
+        rows=("arm",), columns=("pixels", "size"), tables=("metric",), only={"metric": (WRAPPER,)},
+    ),
+    View(
+        rows=("layer", "kind"), columns=("transformation", "padding"), tables=("metric", "model"),
+        only={"metric": (LAYERS,)},
+    ),
+)  # fmt: skip
+
 TILES = 3
 """Tiles along either side, for statistics tile by tile."""
 
 
-@dataclass(frozen=True)
-class Options(_cli.Data):
+@dataclass(frozen=True, kw_only=True)
+class Options(Data, Measured):
     """Options of the command line."""
+
+    NAME = "aliasing"
 
     weights: Path | None = None
     """A trained network that `Denoiser.load` reads, in place of the backbones with random weights."""
@@ -107,8 +124,6 @@ class Options(_cli.Data):
     """Random translations of each photograph, for (b)."""
     seed: int = 0
     """Seed of weights, noise and translations."""
-    workdir: Path = Path("runs/aliasing")
-    """Folder for everything that is written."""
 
 
 def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
@@ -131,7 +146,7 @@ def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
 
 def layer_records(
     name: str, config: ModelConfig, variables: Any, y: Array, options: Options
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Each step's largest defect over the images, for both paddings and both transformations."""
     moves = {
         f"{word} ({dy:g}, {dx:g})": (dy, dx)
@@ -146,12 +161,15 @@ def layer_records(
         steps = layer_defects(model, variables, jnp.concatenate([y] * len(moves)), dy=dy, dx=dx)
         for i, transformation in enumerate(moves):
             for step in steps:
-                records.append({
-                    "model": name, "padding": padding, "layer": step.layer,
-                    "kind": describe(step, config, variables, options.size),
-                    "transformation": transformation,
-                    "defect": float(step.defect[i * count : (i + 1) * count].max()),
-                })  # fmt: skip
+                settings = {
+                    "layer": step.layer, "kind": describe(step, config, variables, options.size),
+                    "padding": padding, "transformation": transformation,
+                }  # fmt: skip
+                worst = float(step.defect[i * count : (i + 1) * count].max())
+                records.append(
+                    Record(experiment=Options.NAME, metric=LAYERS, dataset=set_name(options.data),
+                           model=name, value=worst, settings=settings)
+                )  # fmt: skip
     return records
 
 
@@ -189,7 +207,7 @@ class Gated(nn.Module):
         return x - wne.layers.Conv(x.shape[-1], padding="circular")(h)
 
 
-def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list[dict[str, Any]]:
+def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list[Record]:
     """The defect of a wrapped backbone that commutes with translations, by the wrapper's statistics."""
     model = Gated()
     variables = drawn(model, (1, 9, 9, 1), options.seed)
@@ -216,9 +234,10 @@ def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list
             y = without_nyquist(y) if "no Nyquist" in size else y
             for statistics, measured in measures.items():
                 values = np.mean([measured(y, *move) for move in moves], axis=0)
+                settings = {"pixels": pixels, "size": size}
                 records += [
-                    {"statistics": statistics, "image": image.name, "pixels": pixels, "size": size,
-                     "defect": float(value)}
+                    Record(experiment=Options.NAME, metric=WRAPPER, dataset=set_name(options.data),
+                           image=image.name, arm=statistics, value=value, settings=settings)
                     for image, value in zip(photographs, values)
                 ]  # fmt: skip
     return records
@@ -248,46 +267,42 @@ def verdict(value: float) -> str:
     return f"{'yes' if value < THRESHOLD else '**no**'} {value:.0e}"
 
 
-def layer_table(records: Sequence[dict[str, Any]]) -> str:
+def layer_table(records: Sequence[Record]) -> str:
     """A row a step, a column for each transformation and padding."""
-    columns = list(dict.fromkeys((r["transformation"], r["padding"]) for r in records))
-    by_column = [
-        [r for r in records if (r["transformation"], r["padding"]) == column] for column in columns
-    ]
-    header = ["layer", "step", *(f"{move}, {padding}" for move, padding in columns)]
+    columns = split_by(records, ["transformation", "padding"])
+    header = ["layer", "step", *map(", ".join, columns)]
     body = [
-        [f"`{row[0]['layer']}`", row[0]["kind"], *(verdict(r["defect"]) for r in row)]
-        for row in zip(*by_column, strict=True)
+        [f"`{row[0]['layer']}`", row[0]["kind"], *(verdict(r.value) for r in row)]
+        for row in zip(*columns.values(), strict=True)
     ]
-    return results.markdown_table(header, body)
+    return markdown_table(header, body)
 
 
-def kind_table(records: Sequence[dict[str, Any]]) -> str:
-    """Of each kind of step, in how many places it commutes, and in which models it is found."""
-    columns = list(dict.fromkeys((r["transformation"], r["padding"]) for r in records))
+def kind_table(records: Sequence[Record]) -> str:
+    """For each kind of step, in how many places it commutes, and in which models it is found."""
+    columns = list(split_by(records, ["transformation", "padding"]))
+    found = split_by(records, ["kind", "transformation", "padding"])
 
     def cell(kind: str, column: tuple[str, str]) -> str:
-        commutes = [
-            r["defect"] < THRESHOLD
-            for r in records
-            if (r["kind"], r["transformation"], r["padding"]) == (kind, *column)
-        ]
+        commutes = [r.value < THRESHOLD for r in found[kind, *column]]
         if all(commutes):
             return "yes"
         return f"{sum(commutes)} of {len(commutes)}" if any(commutes) else "**no**"
 
     body = []
-    for kind in sorted(
-        {r["kind"] for r in records}, key=lambda kind: ("at 1/" in kind, kind.lower())
-    ):
-        models = dict.fromkeys(r["model"] for r in records if r["kind"] == kind)
+    kinds = {kind: of for (kind,), of in split_by(records, ["kind"]).items()}
+    for kind in sorted(kinds, key=lambda kind: ("at 1/" in kind, kind.lower())):
+        models = dict.fromkeys(r.model for r in kinds[kind])
         body.append([kind, *(cell(kind, column) for column in columns), "; ".join(models)])
-    header = ["step", *(f"{move}, {padding}" for move, padding in columns), "found in"]
-    return results.markdown_table(header, body)
+    return markdown_table(["step", *map(", ".join, columns), "found in"], body)
 
 
 def main(options: Options) -> None:
-    """Measure, and write layers.csv, wrapper.csv, layers.md and layers.png."""
+    """Measure, or read what was measured; report."""
+    if options.stage == "report":
+        with results_folder(options) as folder:
+            report(read_records(folder.path / "records.csv"), folder)
+        return
     if options.images < 1 or options.size < 8 or options.draws < 1:
         raise ValueError("images and draws must be 1 or more, and size 8 or more")
     if not (np.isfinite(options.translation).all() and 0 <= options.sigma_255 < np.inf):
@@ -318,27 +333,22 @@ def main(options: Options) -> None:
         )[: options.images]
 
     photographs, gray = load(channels), load(1)
-    source = _cli.claim(options.workdir, options, resume=False)
-
-    y = jnp.stack([middle(image.pixels, options.size) for image in photographs])
-    layers = []
-    for name, (config, variables) in networks.items():
-        layers += layer_records(name, config, variables, y, options)
-    results.write_csv(layers, options.workdir / "layers.csv")
-    wrapper = wrapper_records(gray, options)
-    results.write_csv(wrapper, options.workdir / "wrapper.csv")
-    report(options, layers, wrapper, source)
+    with results_folder(options) as folder:
+        y = jnp.stack([middle(image.pixels, options.size) for image in photographs])
+        records = []
+        for name, (config, variables) in networks.items():
+            records += layer_records(name, config, variables, y, options)
+        records += wrapper_records(gray, options)
+        write_records(records, folder.path / "records.csv")
+        report(records, folder)
 
 
-def report(
-    options: Options,
-    layers: list[dict[str, Any]],
-    wrapper: list[dict[str, Any]],
-    source: dict[str, Any],
-) -> None:
+def report(records: Sequence[Record], folder: Folder) -> None:
     """Write the tables and the figure."""
-    weights = "random, none zero" if options.weights is None else options.weights.name
-    what = f"{options.size}x{options.size} photographs; weights: {weights}"
+    config = folder.source["config"]
+    weights = "random, none zero" if config["weights"] is None else Path(config["weights"]).name
+    what = f"{config['size']}x{config['size']} photographs; weights: {weights}"
+    layers = [r for r in records if r.metric == LAYERS]
     sections = [
         "# Where denoisers lose translation equivariance",
         f"Relative L2 of T before and after each step by itself, on {what}. Yes: below {THRESHOLD:g}. "
@@ -347,26 +357,24 @@ def report(
         "## By kind of step",
         kind_table(layers),
     ]
-    for model in dict.fromkeys(r["model"] for r in layers):
-        sections += [f"## {model}", layer_table([r for r in layers if r["model"] == model])]
-    shown = [r | {"column": f"{r['pixels']}, {r['size']}"} for r in wrapper]
+    for (model,), of_model in split_by(layers, ["model"]).items():
+        sections += [f"## {model}", layer_table(of_model)]
+    (wrapper,) = VIEWS[0].pivot(records).values()
     sections += [
         "## The wrapper's statistics",
         "Relative L2 under random translations of a mild, translation-equivariant backbone, wrapped; "
-        f"photographs, clean and with noise of {options.sigma_255:g} (of 255).",
-        results.pivot_table(
-            shown, "defect", rows="statistics", columns="column", form="{:.0e}".format
-        ),
-        results.footer(source),
+        f"photographs, clean and with noise of {config['sigma_255']:g} (of 255).",
+        markdown(wrapper, corner="statistics", form=".0e"),
+        footer(folder.source),
     ]
     text = "\n\n".join(sections) + "\n"
-    write_atomically(options.workdir / "layers.md", text)
+    write_atomically(folder.path / "table.md", text)
     figure = plotting.layer_bars(
         layers, threshold=THRESHOLD, title=f"What each step loses by itself (relative L2); {what}"
     )
-    plotting.save(figure, options.workdir / "layers.png", source)
-    print("\n" + text + f"\nTables, figure and records are in {options.workdir}/")
+    plotting.save(figure, folder.path / "layers.png", folder.source)
+    print("\n" + text + f"\nTables, figure and records are in {folder.workdir}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -4,50 +4,72 @@ A normalization-equivariant network meets T(y) alone, in which a noise level is 
 Delta = ||T(y) - (x - mu(y)) / s(y)||. Saied & Fleuret (2026), Table 3 and Figure 7: the share of Delta at a
 test level inside the central 95 % interval of Delta at the training level. That takes no trained network.
 Their corpus has more flat patches than BSD400; what a share of them changes is shown beside. With
-`--networks` also Figures 6 and 11: the error in normalized coordinates over Delta.
+`--errors` also Figures 6 and 11: the error in normalized coordinates over Delta.
 
     python -m experiments.difficulty                                  # embedded photographs
     WNE_DATA=... python -m experiments.difficulty --preset small      # BSD400
-    WNE_DATA=... python -m experiments.difficulty --preset small --networks --no-train --runs DIR
+    WNE_DATA=... python -m experiments.difficulty --preset small --errors --networks DIR
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
-from experiments import (
-    _cli,
-    _comparison,
-    _coverage,
-    _difficulty_figures,
-    _normalized_error,
-    _published,
-    _sweeps,
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Wanted,
+    earlier_records,
+    find_or_train,
+    published,
+    results_folder,
+    run,
+    set_name,
+    tables_of,
+    together,
+    without,
+    write_table,
 )
-from experiments._arms import Arm, Backbone
-from experiments._coverage import Drawn
-from wne_jax._internal.files import write_atomically
+from experiments.parts import coverage, difficulty_figures, normalized_error
+from experiments.parts.coverage import Drawn
+from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import Record, mean_over
 from wne_jax.evaluation.sweep import Denoise
-from wne_jax.symmetry import analysis
-from wne_jax.training import TrainConfig, is_lead
+from wne_jax.evaluation.tables import View, label
+
+COVERAGE, EXCESS = "coverage", "error_added_by_level"
+
+VIEWS = (
+    View(
+        rows=("trained",), tables=("metric", "unit", "dataset", "arm", "flat_share"),
+        only={"metric": (COVERAGE,)},
+    ),
+    View(
+        rows=("arm",), columns=("trained",), tables=("metric", "unit", "dataset", "model"),
+        only={"metric": (EXCESS,)},
+    ),
+)  # fmt: skip
 
 FLAT_SHARES = tuple(percent / 100 for percent in range(13))
 """Shares of flat patches that are tried."""
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
     """Options of the command line."""
 
-    levels_255: tuple[float, ...] = (50.0, 40.0, 30.0, 20.0, 10.0)
-    """Noise levels of the coverage in 8-bit units."""
+    NAME = "difficulty"
+
+    arms: tuple[Arm, ...] = ("baseline", "wne", "wne-noise")
+    train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
+    coverage_sigmas_255: tuple[float, ...] = (50.0, 40.0, 30.0, 20.0, 10.0)
+    """Noise levels of the coverage in 8-bit units, each as a training and as a test level."""
     patch: int = 70
     """Side of the patches, in pixels."""
     samples: int | None = None
@@ -60,20 +82,12 @@ class Options(_sweeps.Sweep):
     """Further statistics, for which noisy patches are drawn."""
     batches: int = 20
     """Noisy patches a level for those, in batches of 200."""
-    flat_255: float = 6.0
+    flat_std_255: float = 6.0
     """Flat patches have standard deviations from 0 to this, in 8-bit units."""
-    networks: bool = False
+    errors: bool = False
     """Whether to measure the error of trained networks, too."""
-    backbone: Backbone = "dncnn"
-    """Their backbone."""
-    arms: tuple[Arm, ...] = ("baseline", "wne", "wne-noise")
-    """Their arms."""
-    train_levels_255: tuple[float, ...] = (10.0, 25.0, 50.0)
-    """Their training levels in 8-bit units."""
     test_patches: int = 96
     """Patches of the test images that they are tested on."""
-    workdir: Path = Path("runs/difficulty")
-    """Folder for everything that is written."""
 
     @property
     def number(self) -> int:
@@ -86,17 +100,17 @@ class Options(_sweeps.Sweep):
         return self.data or self.sizes.data
 
 
-Cells = list[_comparison.Cell]
+Key = tuple[Arm, Level]
 
 
-def configs(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
+def wanted(options: Options) -> Wanted[Key]:
     """The networks that are measured."""
-    if not options.networks:
+    if not options.errors:
         return {}
     return {
-        _sweeps.at(arm, level): (arm, options.config(arm, level, backbone=options.backbone))
+        (arm, level): (arm, options.config(arm, level, backbone=options.backbone))
         for arm in options.arms
-        for level in options.train_levels_255
+        for level in options.train_sigmas_255
     }
 
 
@@ -104,197 +118,200 @@ def main(options: Options) -> None:
     """Draw difficulties, compare, measure networks, report."""
     if min(options.test_patches, options.number, options.batches) < 1:
         raise ValueError("samples, batches and test_patches must be 1 or more")
+    earlier, runs = earlier_records(options), wanted(options)
     corpus = load_images(options.images, min_size=options.patch, data_dir=options.data_dir)
-    sets = options.sets() if options.networks else {}
+    sets = options.sets() if runs else {}
     images = [image for of_set in sets.values() for image in of_set]
-    _coverage.check_sizes(images, options.patch)
-    wanted = configs(options)
-    denoisers, source = _sweeps.trained(options, wanted, options.workdir)
-    if not is_lead():
-        return
-    kinds = ("coverage.csv", "flat.csv", "error.csv", "histograms.png", "flat.png", "error.png")
-    _comparison.clear(options.workdir, *kinds)
+    coverage.check_sizes(images, options.patch)
+    done = {(r.arm, r.trained) for r in earlier if r.metric == EXCESS}
+    denoisers = find_or_train(options, without(runs, done))
     key_coverage, key_error = jax.random.split(jax.random.key(options.seed + 1))
-    drawn, cells = cover(options, corpus, key_coverage, source)
-    if options.networks:
-        functions = {
-            (arm, level): denoisers[_sweeps.at(arm, level)].function
-            for arm in options.arms
-            for level in options.train_levels_255
-            if _sweeps.at(arm, level) in denoisers
+    with results_folder(options) as out:
+        covered = [r for r in earlier if r.metric == COVERAGE]
+        drawn = [] if covered else cover(options, corpus, key_coverage, out)
+        functions = {key: denoiser.function for key, denoiser in denoisers.items()}
+        rows = measure_networks(options, functions, images, key_error, out)
+        columns = {"dataset": ", ".join(sets), "model": options.backbone} if runs else {}
+        errors = error_records(rows, runs, options.patch**2, **columns)
+        records = together(errors, earlier, drawn)
+        out.write(records)
+        title = f"Difficulty of {options.patch}x{options.patch} patches of {options.images}"
+        sections = {name: text for view in VIEWS for name, text in tables_of(records, view).items()}
+        there = {(r.arm, r.trained) for r in records if r.metric == EXCESS and r.value is not None}
+        configs = {
+            f"{arm}, trained at {label(level)}": config
+            for (arm, level), (_, config) in runs.items()
+            if (arm, level) in there
         }
-        cells += measure_networks(options, functions, images, key_error, source)
-    _comparison.write(cells, options.workdir)
-    title = f"Difficulty of {options.patch}x{options.patch} patches of {options.images}"
-    sections = [f"# {title}", "Ours in bold; in brackets the published figure and the difference."]
-    for name, table in _comparison.tables(cells, form=".1f").items():
-        sections += [f"## {name}", table]
-    if wanted:
-        trained = {name: config for name, (_, config) in wanted.items() if name in denoisers}
-        sections += ["## Networks", _sweeps.budgets(trained) or "None is trained."]
-    sections.append(results.footer(source))
-    write_atomically(options.workdir / "table.md", "\n\n".join(sections) + "\n")
-    print(summary(options, drawn, cells))
+        write_table(out, title, sections, configs)
+    print("\n" + summary(options, records))
 
 
 def cover(
-    options: Options, corpus: Sequence[NamedImage], key: jax.Array, source: dict[str, Any]
-) -> tuple[dict[str, Drawn], Cells]:
+    options: Options, corpus: Sequence[NamedImage], key: jax.Array, out: Folder
+) -> list[Record]:
     """Table 3 and Figure 7, under every statistic, and what flat patches change."""
     key_law, key_patches, key_flat = jax.random.split(key, 3)
     rng = np.random.default_rng(options.seed)
-    stds = _coverage.contrasts(corpus, options.number, options.patch, rng)
+    stds = coverage.contrasts(corpus, options.number, options.patch, rng)
     order = rng.permutation(len(corpus))
-    number = options.batches * _coverage.BATCH
-    clean = _coverage.crops([corpus[i] for i in order], number, options.patch, rng)
-    law = _coverage.draw_by_law(stds, options.levels_255, clean[0].size, key_law)
+    number = options.batches * coverage.BATCH
+    clean = coverage.crops([corpus[i] for i in order], number, options.patch, rng)
+    levels = options.coverage_sigmas_255
+    law = coverage.draw_by_law(stds, levels, clean[0].size, key_law)
     names = ("mean_std", *options.statistics)
-    patches = _coverage.draw_patches(clean, options.levels_255, names, key_patches)
+    patches = coverage.draw_patches(clean, levels, names, key_patches)
     drawn = {"mean_std": law} | {name: patches[name] for name in options.statistics}
 
-    published = _published.coverage() if options.patch == 70 else {}
-    records, cells = [], []
-    for name, how, of_levels in (
-        ("mean_std", "law", law),
-        *((name, "patches", patches[name]) for name in names),
-    ):
-        found = _coverage.table(of_levels)
-        records += [{"statistics": name, "drawn": how} | record for record in found]
-        if (name, how) == ("mean_std", "law"):
-            cells += cells_of(f"Table 3: coverage (percent), {options.images}", found, published)
-        elif name != "mean_std":
-            cells += cells_of(f"Coverage (percent) by {name}, {options.images}", found, {})
-    results.write_csv(records, options.workdir / "coverage.csv")
-    figure = _difficulty_figures.histograms(
+    known = published.coverage() if options.patch == 70 else {}
+    dataset, records = set_name(options.images), []
+    for name, of_levels in drawn.items():
+        theirs = known if name == "mean_std" else {}
+        records += coverage.coverages(of_levels, dataset=dataset, arm=name, published=theirs)
+        records += coverage.intervals(of_levels, dataset=dataset, arm=name)
+    # Mean and standard deviation by both ways, which should agree.
+    records += coverage.coverages(
+        patches["mean_std"], dataset=dataset, arm="mean_std", metric="coverage_of_drawn_patches"
+    )
+    figure = difficulty_figures.histograms(
         drawn, clean[0].size, title=f"Difficulty of {options.patch}x{options.patch} patches"
     )
-    plotting.save(figure, options.workdir / "histograms.png", source)
-    return drawn, cells + add_flat(options, law, stds, published, key_flat, source)
+    plotting.save(figure, out.path / "histograms.png", out.source)
+    return records + add_flat(options, law, stds, known, key_flat, out)
 
 
 def add_flat(
     options: Options,
     law: Drawn,
     stds: np.ndarray,
-    published: dict[tuple[float, float], float],
+    known: Mapping[tuple[float, float], float],
     key: jax.Array,
-    source: dict[str, Any],
-) -> Cells:
-    """The coverage where flat patches take the place of a share of the corpus, nearest to the published one.
+    out: Folder,
+) -> list[Record]:
+    """The coverage where flat patches take the place of a share of the corpus.
 
-    Their standard deviations are uniform from 0 to `flat_255`.
+    Their standard deviations are uniform from 0 to `flat_std_255`. The share that comes nearest to the
+    published table is compared with it.
     """
     key_std, key_draw = jax.random.split(key)
-    flat_stds = np.asarray(jax.random.uniform(key_std, stds.shape)) * options.flat_255 / 255
-    flat = _coverage.draw_by_law(flat_stds, options.levels_255, options.patch**2, key_draw)
-    tables = {
-        share: _coverage.table(_coverage.with_flat(law, flat, share)) for share in FLAT_SHARES
-    }
-    records = [{"flat_share": share} | record for share, t in tables.items() for record in t]
-    results.write_csv(records, options.workdir / "flat.csv")
+    flat_stds = np.asarray(jax.random.uniform(key_std, stds.shape)) * options.flat_std_255 / 255
+    flat = coverage.draw_by_law(flat_stds, options.coverage_sigmas_255, options.patch**2, key_draw)
 
-    def cells_with(share: float) -> Cells:
-        name = f"Table 3: coverage (percent), {options.images} with {100 * share:g} % of the patches flat"
-        return cells_of(name, tables[share], published)
+    def coverages(share: float, **columns) -> list[Record]:
+        return coverage.coverages(
+            coverage.with_flat(law, flat, share), dataset=set_name(options.images), arm="mean_std",
+            flat_share=share, **columns,
+        )  # fmt: skip
+
+    tables = {share: coverages(share, metric="coverage_with_flat_patches") for share in FLAT_SHARES}
 
     def distance(share: float) -> float:
-        gaps = [c["difference"] for c in cells_with(share) if c["difference"] != ""]
+        gaps = [r.value - known[r.trained[0], r.level] for r in tables[share] if compared(r)]
         return float(np.mean(np.square(gaps)))
 
-    known = any(cell["published"] != "" for cell in cells_with(0))
-    best = min(FLAT_SHARES, key=distance) if known else max(FLAT_SHARES)
+    def compared(record: Record) -> bool:
+        return (record.trained[0], record.level) in known
+
+    any_known = any(map(compared, tables[0.0]))
+    best = min(FLAT_SHARES, key=distance) if any_known else max(FLAT_SHARES)
     count = round(best * len(stds))
-    high, low = max(options.levels_255), min(options.levels_255)
     corners = {
         f"trained at {train:g}, tested at {test:g}": (
-            [_coverage.at(tables[share], train, test) for share in FLAT_SHARES],
-            published.get((train, test)),
+            [coverage.at(tables[share], train, test) for share in FLAT_SHARES],
+            known.get((train, test)),
         )
-        for train, test in ((high, low), (low, high))
+        for train, test in _corners(options)
     }
-    figure = _difficulty_figures.flat_patches(
+    figure = difficulty_figures.flat_patches(
         255 * stds,
         255 * np.concatenate([flat_stds[:count], stds[count:]]),
         corners,
         FLAT_SHARES,
-        _coverage.published_contrasts(options.patch**2) if known else [],
-        title=f"{options.images}, and flat patches (standard deviations from 0 to {options.flat_255:g}) "
+        coverage.published_contrasts(options.patch**2) if any_known else [],
+        title=f"{options.images}, and flat patches (standard deviations from 0 to {options.flat_std_255:g}) "
         f"in place of {100 * best:g} % of it",
     )
-    plotting.save(figure, options.workdir / "flat.png", source)
-    return cells_with(best)
+    plotting.save(figure, out.path / "flat.png", out.source)
+    return [*(r for table in tables.values() for r in table), *coverages(best, published=known)]
 
 
-def cells_of(result: str, records: Sequence[dict[str, Any]], published: dict) -> Cells:
-    """A table of coverages beside the published one."""
-    return [
-        _comparison.cell(
-            result, f"{train:g}", f"{test:g}", record["coverage"], published.get((train, test))
-        )
-        for record in records
-        for train, test in [(record["train_sigma_255"], record["test_sigma_255"])]
-    ]
+def _corners(options: Options) -> list[tuple[float, float]]:
+    """The highest level as training and the lowest as test level, and the converse."""
+    high, low = max(options.coverage_sigmas_255), min(options.coverage_sigmas_255)
+    return [(high, low), (low, high)]
 
 
 def measure_networks(
     options: Options,
-    functions: dict[tuple[str, float], Denoise],
-    images: list[NamedImage],
+    functions: Mapping[Key, Denoise],
+    images: Sequence[NamedImage],
     key: jax.Array,
-    source: dict[str, Any],
-) -> Cells:
-    """Figures 6 and 11: normalized error over difficulty, and what the noise level adds to it."""
+    out: Folder,
+) -> list[normalized_error.Row]:
+    """Figures 6 and 11: normalized error over difficulty."""
+    if not functions:
+        return []
     rng = np.random.default_rng(options.seed)
-    clean = _coverage.crops(images, options.test_patches, options.patch, rng)
-    records = []
-    if functions:
-        levels = options.test_sigmas_255 or options.sizes.test_sigmas_255
-        records = _normalized_error.measure(functions, clean, levels, key)
-        results.write_csv(records, options.workdir / "error.csv")
+    clean = coverage.crops(images, options.test_patches, options.patch, rng)
+    levels = options.test_sigmas_255 or options.sizes.test_sigmas_255
+    rows = normalized_error.measure(functions, clean, levels, key)
+    if functions.keys() == wanted(options).keys():  # else there is no figure, or an earlier one
         trained = sorted({level for _, level in functions})
-        figure = _difficulty_figures.errors(
-            records, clean[0].size, at=trained[len(trained) // 2],
+        figure = difficulty_figures.errors(
+            rows, options.patch**2, at=trained[len(trained) // 2],
             title=f"Error in normalized coordinates, {options.backbone}",
         )  # fmt: skip
-        plotting.save(figure, options.workdir / "error.png", source)
-    return [
-        _comparison.cell(
-            f"Figures 6 and 11: what the noise level adds at equal difficulty (dB), {options.backbone}",
-            arm,
-            f"{level:g}",
-            _normalized_error.excess(
-                [r for r in records if (r["model"], r["train_sigma_255"]) == (arm, level)],
-                clean[0].size,
-            )
-            if (arm, level) in functions
-            else None,
-        )
-        for arm in options.arms
-        for level in options.train_levels_255
-    ]
+        plotting.save(figure, out.path / "error.png", out.source)
+    return rows
 
 
-def summary(options: Options, drawn: dict[str, Drawn], cells: Cells) -> str:
+def error_records(
+    rows: Sequence[normalized_error.Row], keys: Iterable[Key], d: int, **columns: str
+) -> list[Record]:
+    """What the noise level adds for each network, and its median error by difficulty.
+
+    Args:
+        rows: Those of `normalized_error.measure`.
+        keys: The networks: those without rows have a record without a value.
+        d: Entries of a patch.
+        **columns: `dataset` and `model` of the records.
+    """
+    records = []
+    for arm, level in keys:
+        found = [r for r in rows if (r["arm"], r["trained"]) == (arm, level)]
+        place = {"experiment": Options.NAME, "arm": arm, "trained": level, "unit": "dB"} | columns
+        excess = normalized_error.excess(found, d) if found else None
+        records.append(Record(metric=EXCESS, value=excess, **place))
+        records += [
+            Record(metric="median_normalized_error", value=error,
+                   settings={"median_difficulty": delta, "patches": number}, **place)
+            for delta, error, number in normalized_error.medians(found, d)
+        ]  # fmt: skip
+    return records
+
+
+def summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words."""
-    high, low = max(options.levels_255), min(options.levels_255)
+    (high, low), _ = corners = _corners(options)
+    covered = [r for r in records if r.metric == COVERAGE]
+    means = mean_over(
+        [r for r in covered if r["flat_share"] is None], by=["arm", "trained", "level"]
+    )
     lines = [
         f"Percent of the difficulty at {low:g} that training at {high:g} covers, and the converse:"
     ]
-    for name, of_levels in drawn.items():
-        there, back = (
-            100 * analysis.coverage(of_levels[test], of_levels[train])
-            for train, test in ((high, low), (low, high))
-        )
-        lines.append(f"  {name:<12} {there:4.0f} {back:4.0f}")
-    published = _published.coverage()
-    if options.patch == 70 and (high, low) in published:
-        there, back = published[int(high), int(low)], published[int(low), int(high)]
+    for arm in dict.fromkeys(arm for arm, *_ in means):
+        there, back = (means[arm, (train,), test] for train, test in corners)
+        lines.append(f"  {arm:<12} {there:4.0f} {back:4.0f}")
+    known = published.coverage()
+    if options.patch == 70 and (high, low) in known:
+        there, back = (known[corner] for corner in corners)
         lines.append(f"  {'published':<12} {there:4.0f} {back:4.0f}")
-    if flat := next((c["result"] for c in cells if c["result"].endswith("patches flat")), None):
-        lines.append(f"Nearest to the published table: {flat.rpartition(', ')[2]}")
-    lines.append(f"Tables, figures and records are in {options.workdir}/")
+    if shares := {r["flat_share"] for r in covered if r.published is not None} - {None}:
+        lines.append(f"Nearest to the published table: {100 * max(shares):g} % of the patches flat")
+    lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

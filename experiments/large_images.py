@@ -16,14 +16,15 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from experiments import _cli
+from experiments.harness import Results, results_folder, run
 from wne_jax._internal.files import write_atomically
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import Record, write_records
+from wne_jax.evaluation.tables import View, markdown
 from wne_jax.images.units import from_unit
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.statistics.blocks import release_pages
@@ -32,9 +33,15 @@ COMPARED = 2.0
 """Megapixels up to which the whole image is denoised at once, too."""
 
 
-@dataclass(frozen=True)
-class Options:
+VIEWS = (View(rows=("megapixels", "tile"), columns=("metric", "unit"), tables=("experiment",)),)
+"""The table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Results):
     """Options of the command line."""
+
+    NAME = "large_images"
 
     megapixels: tuple[float, ...] = (1, 16, 64)
     """Sizes of the square images."""
@@ -46,8 +53,6 @@ class Options:
     """Noise in the images, where 255 is full scale."""
     seed: int = 0
     """Seed of the noise."""
-    workdir: Path = Path("runs/large-images")
-    """Folder for everything that is written; the images are removed again."""
 
 
 def load(weights: Path | None) -> Denoiser:
@@ -72,7 +77,7 @@ def write_image(path: Path, megapixels: float, *, sigma_255: float, seed: int) -
         release_pages(image)
 
 
-def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) -> dict[str, Any]:
+def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) -> list[Record]:
     """Denoise `folder/in.npy` to `folder/out.npy`; the peak is that of this process."""
     denoise = load(weights)
     image = np.load(folder / "in.npy", mmap_mode="r")
@@ -89,17 +94,21 @@ def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) ->
         denoise(image, tile=tile, out=out, progress=progress)
         out.flush()
         seconds = time.perf_counter() - start
-    record = {
-        "megapixels": megapixels,
-        "tile": tile,
-        "seconds": seconds,
-        "seconds_per_megapixel": seconds / (image.size / 1e6),
-        "peak_mb": peak_megabytes(),
-        "before_mb": before,
+    found = {
+        ("seconds", "s"): seconds,
+        ("seconds_per_megapixel", "s"): seconds / (image.size / 1e6),
+        ("peak_memory", "MB"): peak_megabytes(),
+        ("memory_before", "MB"): before,
     }
-    return record | {
-        "difference": difference(denoise, image, tile) if megapixels <= COMPARED else ""
-    }
+    if megapixels <= COMPARED:
+        found["tiled_against_whole", None] = difference(denoise, image, tile)
+    return [
+        Record(
+            experiment=Options.NAME, metric=metric, unit=unit, value=value,
+            settings={"megapixels": megapixels, "tile": tile},
+        )
+        for (metric, unit), value in found.items()
+    ]  # fmt: skip
 
 
 def difference(denoise: Denoiser, image: np.ndarray, tile: int) -> float:
@@ -122,35 +131,29 @@ def peak_megabytes() -> float:
 
 
 def main(options: Options) -> None:
-    """Measure every size under every tile, then write large_images.csv and table.md."""
+    """Measure every size under every tile, then write the records and table.md."""
     if min(options.megapixels, default=0) <= 0 or not options.tiles:
         raise ValueError("megapixels and tiles must each be one positive number at least")
-    load(options.weights)  # a mistake must not claim the folder
-    source = _cli.claim(options.workdir, options, resume=False)
+    load(options.weights)  # a mistake is refused before anything is written
     records = []
-    with tempfile.TemporaryDirectory(dir=options.workdir) as name:
-        folder = Path(name)
-        for megapixels in options.megapixels:
-            path = folder / "in.npy"
-            write_image(path, megapixels, sigma_255=options.sigma_255, seed=options.seed)
-            for tile in options.tiles:
-                spawn = multiprocessing.get_context("spawn")
-                with ProcessPoolExecutor(1, spawn) as fresh:
-                    task = fresh.submit(measure, folder, megapixels, tile, options.weights)
-                    records.append(task.result())
-    results.write_csv(records, options.workdir / "large_images.csv")
-    body = [
-        [f"{r['megapixels']:g}", str(r["tile"]), f"{r['seconds']:.1f}",
-         f"{r['seconds_per_megapixel']:.2f}", f"{r['peak_mb']:.0f}",
-         f"{r['difference']:.1e}" if r["difference"] != "" else ""]
-        for r in records
-    ]  # fmt: skip
-    header = ["megapixels", "tile", "seconds", "seconds a megapixel", "peak memory, MB",
-              "tiled against whole, of the range"]  # fmt: skip
-    table = results.markdown_table(header, body)
-    write_atomically(options.workdir / "table.md", f"{table}\n\n{results.footer(source)}\n")
-    print(f"\n{table}\n\nRecords are in {options.workdir}/")
+    with results_folder(options) as results:
+        with tempfile.TemporaryDirectory(dir=results.path) as name:
+            folder = Path(name)
+            for megapixels in options.megapixels:
+                path = folder / "in.npy"
+                write_image(path, megapixels, sigma_255=options.sigma_255, seed=options.seed)
+                for tile in options.tiles:
+                    spawn = multiprocessing.get_context("spawn")
+                    with ProcessPoolExecutor(1, spawn) as fresh:
+                        task = fresh.submit(measure, folder, megapixels, tile, options.weights)
+                        records += task.result()
+        write_records(records, results.path / "records.csv")
+        (view,) = VIEWS
+        (pivoted,) = view.pivot(records).values()
+        table = markdown(pivoted, corner="megapixels, tile")
+        write_atomically(results.path / "table.md", f"{table}\n\n{footer(results.source)}\n")
+    print(f"\n{table}\n\nRecords are in {options.folder}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

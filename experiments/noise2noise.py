@@ -1,29 +1,43 @@
 """Networks that were trained from noisy pairs alone, used again and again while the noise falls.
 
 All arms see two noisy copies of each crop, at sigma 10, and never a clean one. (a) One pass at other levels,
-beside networks trained from clean images, where --runs has them. (b) Residual-stopped denoising: many small
-steps from sigma 10 until the residual is at 1/255 (Saied & Fleuret 2026, Table 11). (c) Inpainting from 10 %
-of the pixels (Table 12), and problems without a published counterpart. Both iterations are
+beside networks trained from clean images, where --networks has them. (b) Residual-stopped denoising: many
+small steps from sigma 10 until the residual is at 1/255 (Saied & Fleuret 2026, Table 11). (c) Inpainting from
+10 % of the pixels (Table 12), and problems without a published counterpart. Both iterations are
 `wne_jax.inference.solvers.iterate`, with the published constants; the published network is a SwinIR.
 
     python -m experiments.noise2noise
-    WNE_DATA=... python -m experiments.noise2noise --preset small --runs experiments/results/trained
+    WNE_DATA=... python -m experiments.noise2noise --preset small --networks experiments/results/networks
     WNE_DATA=... python -m experiments.noise2noise --preset paper --backbone swinir --arms n2n n2n-wne
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 
-from experiments import _cli, _comparison, _published, _runs, _sweeps, _trajectories
-from experiments._arms import Arm, Size
-from experiments._restoration import (
+from experiments.harness import (
+    Arm,
+    Compared,
+    Folder,
+    Size,
+    Wanted,
+    central,
+    earlier_records,
+    find_or_train,
+    notes,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from experiments.parts import trajectories
+from experiments.parts.restoration import (
     PROBLEMS,
     STOP_DENOISING,
     STOP_RESTORATION,
@@ -33,16 +47,28 @@ from experiments._restoration import (
     kept_steps,
     solve,
 )
+from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import psnr_sweep
+from wne_jax.evaluation.records import INPUT, NOT_RUN, Record, mean_over
+from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.tables import View
 
-SIGMA_255 = 10.0
-"""Level of training, and of the noisy images of (b)."""
+TASK = "denoising"
+"""The task of (b); those of (c) are problems."""
 
 PUBLISHED: dict[str, str] = {"n2n": "baseline", "n2n-wne": "wne"}
 """Rows of the published tables, by our arms."""
+
+VIEWS = (
+    View(
+        rows=("arm",), tables=("metric", "unit", "dataset", "trained"), only={"task": (None,)},
+    ),
+    View(
+        rows=("arm",), columns=("result",), tables=("task", "dataset", "images", "size"),
+        only={"metric": ("psnr", "ssim", "steps")},
+    ),
+)  # fmt: skip
 
 
 class Extent(NamedTuple):
@@ -54,7 +80,7 @@ class Extent(NamedTuple):
     def of(self, images: Sequence[NamedImage]) -> list[NamedImage]:
         """The images."""
         chosen = images[: self.images]
-        return [i if self.crop is None else _sweeps.central(i, self.crop) for i in chosen]
+        return [i if self.crop is None else central(i, self.crop) for i in chosen]
 
 
 EXTENTS: dict[Size, dict[str, Extent]] = {
@@ -64,29 +90,39 @@ EXTENTS: dict[Size, dict[str, Extent]] = {
 }
 
 
-@dataclass(frozen=True)
-class Options(_sweeps.Sweep):
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
     """Options of the command line."""
 
-    arms: tuple[Arm, ...] = ("n2n", "n2n-wne", "n2n-wne-capped")
-    """What is trained and compared."""
+    NAME = "noise2noise"
+
+    arms: tuple[Arm, ...] = ("n2n", "n2n-wne", "n2n-wne-wiener-cap")
+    train_sigmas_255: tuple[Level, ...] = ((10.0,),)
     supervised: tuple[Arm, ...] = ("baseline", "wne")
-    """Arms that were trained from clean images; they are shown if --runs has them, and never trained here."""
-    backbone: Literal["dncnn", "swinir"] = "dncnn"
-    """The network inside."""
+    """Arms that were trained from clean images; they are shown if --networks has them, never trained here."""
     problems: tuple[Problem, ...] = ("inpainting", "lowpass")
     """What is known of the images to restore: pixels, all but a square, low frequencies, block means."""
     max_steps: int = 1000
     """Steps after which a restoration ends anyway."""
     denoising_steps: int = 200
     """Steps after which residual-stopped denoising ends anyway."""
-    workdir: Path | None = None
-    """Folder for everything that is written; by default runs/noise2noise, for SwinIR with -swinir added."""
 
     @property
-    def folder(self) -> Path:
-        """The folder."""
-        return self.workdir or _sweeps.folder_of("noise2noise", self.backbone)
+    def name(self) -> str:
+        """The name of the default folder."""
+        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{self.backbone}"
+
+    @property
+    def level(self) -> float:
+        """The level of training, and of the noisy images of (b)."""
+        if len(self.trained) > 1:
+            raise ValueError(f"--train-sigmas-255: this experiment has one level, not {self.at}")
+        return self.trained[0]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All iterations."""
+        return (TASK, *self.problems)
 
     def extent(self, task: str) -> Extent:
         """What of a test set an iteration goes through; "denoising" or a problem."""
@@ -95,214 +131,226 @@ class Options(_sweeps.Sweep):
 
     def steps_of(self, task: str) -> int:
         """After how many steps an iteration ends."""
-        return self.denoising_steps if task == "denoising" else self.max_steps
+        return self.denoising_steps if task == TASK else self.max_steps
 
 
-Outcomes = dict[str, dict[str, list[Outcome]]]
-"""By task ("denoising", or a problem) and model."""
+Outcomes = Mapping[str, Mapping[str, Sequence[Outcome]]]
+"""By task and arm."""
+
+Functions = Mapping[str, Callable[[Array], Array]]
 
 
-def iterate_all(
-    options: Options,
-    functions: Mapping[str, Callable[[Array], Array]],
-    images: Sequence[NamedImage],
-) -> Outcomes:
-    """Every task with every model."""
+def wanted(options: Options, arms: Sequence[Arm]) -> Wanted[Arm]:
+    """The networks of some arms."""
+    return {
+        arm: (arm, options.config(arm, options.trained, backbone=options.backbone)) for arm in arms
+    }
+
+
+def place(options: Options, dataset: str) -> dict[str, Any]:
+    """The columns that all records of a test set share."""
+    return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
+            "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
+
+
+def iterate_all(options: Options, functions: Functions, images: Sequence[NamedImage]) -> Outcomes:
+    """Every task with every network."""
     key, found = jax.random.key(options.seed + 1), {}
-    for task in ("denoising", *options.problems):
+    for task in options.tasks:
         views, steps = options.extent(task).of(images), options.steps_of(task)
         found[task] = {
-            model: denoise_until(f, views, key, sigma_255=SIGMA_255, max_steps=steps)
-            if task == "denoising"
+            arm: denoise_until(f, views, key, sigma_255=options.level, max_steps=steps)
+            if task == TASK
             else solve(task, f, views, key, max_steps=steps)
-            for model, f in functions.items()
+            for arm, f in functions.items()
         }
     return found
 
 
-_COLUMNS = {
-    "denoising": {
-        "one pass": "one_pass",
-        "best": "best",
-        "final": "final",
-        "steps to best": "steps_to_best",
-        "steps": "steps",
-    },
-    "restoration": {"one pass": "one_pass", "final": "final", "SSIM": "ssim", "steps": "steps"},
-}
-"""Columns of the tables, and what they are in the records."""
+class Result(NamedTuple):
+    """A column of the tables of iterations, as the setting `result`."""
+
+    name: str
+    metric: str
+    unit: str | None
+    field: str
 
 
-def compare(options: Options, found: Outcomes, name: str) -> list[_comparison.Cell]:
-    """The cells of the iterations on one test set, a table for each task."""
-    cells = []
-    for task in ("denoising", *options.problems):
-        published = {
-            "denoising": _published.RESIDUAL_STOPPED,
-            "inpainting": _published.INPAINTING,
-        }.get(task, {})
-        of_set = published if name == "Set12" else {}
-        for arm in options.arms:
-            records = [outcome.record for outcome in found.get(task, {}).get(arm, ())]
-            row = of_set.get(PUBLISHED.get(arm, ""), {})
-            for column, field in _COLUMNS.get(task, _COLUMNS["restoration"]).items():
-                ours = float(np.mean([r[field] for r in records])) if records else None
-                cells.append(
-                    _comparison.cell(
-                        _title(options, task, name), arm, column, ours, row.get(column)
-                    )
-                )
-    return cells
+RESULTS = (
+    Result("one pass", "psnr", "dB", "one_pass"),
+    Result("best", "psnr", "dB", "best"),
+    Result("final", "psnr", "dB", "final"),
+    Result("SSIM", "ssim", None, "ssim"),
+    Result("steps to best", "steps", None, "steps_to_best"),
+    Result("steps", "steps", None, "steps"),
+)
 
 
-def _title(options: Options, task: str, name: str) -> str:
-    """What a table shows, and of how much."""
+def results_of(task: str) -> tuple[Result, ...]:
+    """The columns of a task's table."""
+    left_out = ("SSIM",) if task == TASK else ("best", "steps to best")
+    return tuple(result for result in RESULTS if result.name not in left_out)
+
+
+def settings(options: Options, task: str) -> dict[str, Any]:
+    """What of a test set a task goes through."""
     number, crop = options.extent(task)
-    images = "all images" if number is None else f"{number} images"
-    size = "whole" if crop is None else f"at most {crop}x{crop} each"
-    where = f"{name}, {images}, {size}; at most {options.steps_of(task)} steps"
-    if task == "denoising":
-        result = f"Table 11 (of a SwinIR): residual-stopped denoising from sigma {SIGMA_255:g}"
-        return f"{result}, PSNR (dB); {where}"
-    table = "Table 12 (of a SwinIR): " if task == "inpainting" else ""
-    return f"{table}{task} ({PROBLEMS[task]}), PSNR (dB); {where}"
+    size = "whole" if crop is None else f"at most {crop}x{crop}"
+    return {"task": task, "images": "all" if number is None else str(number), "size": size}
 
 
-def draw(options: Options, found: Outcomes, name: str, source: dict[str, Any]) -> None:
+def cells(options: Options, dataset: str) -> list[Record]:
+    """The places of the tables of one test set, with what is published there."""
+    level = options.shown(options.trained)
+    curve = published.curve(f"{options.backbone}_sigma{options.at}", dataset)
+    arms = (*options.arms, *options.supervised)
+    found = published.cells(curve, arms, level, metric="psnr", unit="dB", **place(options, dataset))
+    tables = {TASK: published.RESIDUAL_STOPPED, "inpainting": published.INPAINTING}
+    for task in options.tasks:
+        for arm in options.arms:
+            row = tables.get(task, {}).get(PUBLISHED.get(arm, ""), {})
+            theirs = row if dataset == "Set12" else {}
+            found += [
+                Record(
+                    metric=result.metric, unit=result.unit, arm=arm, published=theirs.get(result.name),
+                    settings=settings(options, task) | {"result": result.name},
+                    **place(options, dataset),
+                )
+                for result in results_of(task)
+            ]  # fmt: skip
+    return found
+
+
+def records_of(options: Options, found: Outcomes, dataset: str) -> Iterator[Record]:
+    """What became of every image, and its history at the kept steps and the last."""
+    for task, by_arm in found.items():
+        kept = kept_steps(options.steps_of(task))
+        for arm, outcomes in by_arm.items():
+            for outcome in outcomes:
+                columns = place(options, dataset) | {"arm": arm, "image": outcome.record["image"]}
+                for result in RESULTS if task == TASK else results_of(task):
+                    yield Record(
+                        metric=result.metric, unit=result.unit, value=outcome.record[result.field],
+                        settings=settings(options, task) | {"result": result.name}, **columns,
+                    )  # fmt: skip
+                yield Record(
+                    metric="converged", value=outcome.record["converged"],
+                    settings=settings(options, task), **columns,
+                )  # fmt: skip
+                for t in sorted(
+                    {t for t in kept if t < len(outcome.psnr)} | {len(outcome.psnr) - 1}
+                ):
+                    at = {"task": task, "step": t}
+                    level, psnr = 255 * outcome.sigma[t], outcome.psnr[t]
+                    yield Record(
+                        metric="residual_level", unit="1/255", value=level, settings=at, **columns
+                    )
+                    yield Record(
+                        metric="psnr_at_step", unit="dB", value=psnr, settings=at, **columns
+                    )
+
+
+def draw(options: Options, found: Outcomes, dataset: str, out: Folder) -> None:
     """Curves, and the trajectories of the first image as a panel and as an animation."""
-    for task, by_model in found.items():
-        title = f"{task}, {name}, {options.backbone} trained from noisy pairs at {SIGMA_255:g}"
-        stop = STOP_DENOISING if task == "denoising" else STOP_RESTORATION
-        figure = _trajectories.curves(by_model, stop_255=255 * stop, title=title)
-        plotting.save(figure, options.folder / f"{task}-{name}.png", source)
-        of_image = {model: outcomes[0] for model, outcomes in by_model.items()}
+    for task, by_arm in found.items():
+        title = f"{task}, {dataset}, {options.backbone} trained from noisy pairs at {options.at}"
+        stop = STOP_DENOISING if task == TASK else STOP_RESTORATION
+        figure = trajectories.curves(by_arm, stop_255=255 * stop, title=title)
+        plotting.save(figure, out.path / f"{task}-{dataset}.png", out.source)
+        of_image = {arm: outcomes[0] for arm, outcomes in by_arm.items()}
         image = next(iter(of_image.values())).record["image"]
-        path = options.folder / f"trajectories-{task}-{name}.png"
-        plotting.save(
-            _trajectories.panel(of_image, title=f"{title}: image {image}"), path, source, dpi=120
-        )
-        if task != "denoising":
-            _trajectories.animation(of_image, path.with_suffix(".gif"))
+        path = out.path / f"trajectories-{task}-{dataset}.png"
+        panel = trajectories.panel(of_image, title=f"{title}: image {image}")
+        plotting.save(panel, path, out.source, dpi=120)
+        if task != TASK:
+            trajectories.animation(of_image, path.with_suffix(".gif"))
 
 
-def sweep(
-    options: Options,
-    functions: Mapping[str, Callable[[Array], Array]],
-    images: Sequence[NamedImage],
-    name: str,
-    source: dict[str, Any],
-) -> tuple[list[dict[str, Any]], list[_comparison.Cell]]:
-    """One pass over all levels: the records and the cells of one test set, and a figure."""
-    records, key = [], jax.random.key(options.seed + 1)
-    if functions:
-        records = psnr_sweep(
-            functions, images, options.levels(SIGMA_255), key, repeats=options.sizes.repeats
-        )
-        title = f"{name}, {options.backbone} trained at {SIGMA_255:g}, one pass"
-        figure = plotting.sweep_curves(records, train_sigma_255=(SIGMA_255,), title=title)
-        plotting.save(figure, options.folder / f"psnr-{name}.png", source)
-    cells = _sweeps.level_cells(
-        f"One pass: PSNR (dB), {name}, trained at {SIGMA_255:g}",
-        records,
-        "psnr",
-        arms=(*options.arms, *options.supervised),
-        levels=options.shown(SIGMA_255),
-        published=_sweeps.published_curve(f"{options.backbone}_sigma{SIGMA_255:g}", name),
-    )
-    return [{"set": name} | record for record in records], cells
+def draw_sweep(options: Options, records: Sequence[Record], dataset: str, out: Folder) -> None:
+    """Quality over the levels after one pass."""
+    swept = [
+        r for r in records if r.dataset == dataset and r["task"] is None and r.value is not None
+    ]
+    if swept:
+        title = f"{dataset}, {options.backbone} trained at {options.at}, one pass"
+        figure = plotting.quality_curves(swept, trained=options.trained, title=title)
+        plotting.save(figure, out.path / f"psnr-{dataset}.png", out.source)
 
 
 def main(options: Options) -> None:
     """Train what is missing, sweep, iterate, compare, draw."""
     if min(options.max_steps, options.denoising_steps) < 1:
         raise ValueError("max_steps and denoising_steps must be 1 or more")
-    sets = options.sets()
-    wanted, others = (
-        {arm: (arm, options.config(arm, SIGMA_255, backbone=options.backbone)) for arm in arms}
-        for arms in (options.arms, options.supervised)
-    )
-    supervised = _runs.networks(dataclasses.replace(options, train=False), others)
-    denoisers, source = _sweeps.trained(options, wanted, options.folder)
-    _comparison.clear(
-        options.folder, "psnr.csv", "iterations.csv", "trajectories.csv", "psnr-*.png", "trajectories-*.*",
-        *(f"{task}-*.png" for task in ("denoising", *PROBLEMS)),
-    )  # fmt: skip
+    earlier, sets = earlier_records(options), options.sets()
+    runs, others = wanted(options, options.arms), wanted(options, options.supervised)
+    done = {r.arm for r in earlier}
+    denoisers = find_or_train(options, without(runs, done), also=without(others, done))
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-    with_others = functions | {arm: denoiser.function for arm, denoiser in supervised.items()}
-
-    records: dict[str, list[dict[str, Any]]] = {"psnr": [], "iterations": [], "trajectories": []}
-    cells: list[_comparison.Cell] = []
-    passes: list[_comparison.Cell] = []
-    tables: dict[str, str] = {}
-    for name, images in sets.items():
-        swept, of_levels = sweep(options, with_others, images, name, source)
-        found = iterate_all(options, functions, images) if functions else {}
-        draw(options, found, name, source)
-        records["psnr"] += swept
-        records["iterations"] += _records(found, name)
-        records["trajectories"] += _curves(options, found, name)
-        of_tasks = compare(options, found, name)
-        with_ssim = [cell for cell in of_tasks if "denoising" not in cell["result"]]
-        tables |= _comparison.tables([*of_levels, *(c for c in of_tasks if c not in with_ssim)])
-        tables |= _comparison.tables(with_ssim, form=".3f")
-        cells += [*of_levels, *of_tasks]
-        passes += of_levels
-    for file, rows in records.items():
-        if rows:
-            results.write_csv(rows, options.folder / f"{file}.csv")
-    _comparison.write(cells, options.folder)
-    title = "Trained from noisy pairs at one level: one pass at others, and iterations"
-    configs = {arm: config for arm, (_, config) in (wanted | others).items()}
-    shown = {
-        arm: config for arm, config in configs.items() if arm not in others or arm in supervised
-    }
-    _sweeps.write_table(options.folder, title, tables | _sweeps.notes(passes), shown, source)
-    print("\n" + _summary(options, records["iterations"]))
+    iterating = {arm: f for arm, f in functions.items() if arm in runs}
+    places, measured, key = [], [], jax.random.key(options.seed + 1)
+    with results_folder(options) as out:
+        for dataset, images in sets.items():
+            places += cells(options, dataset)
+            if functions:
+                measured += sweep(
+                    functions, images, options.levels(options.trained), key, repeats=options.draws,
+                    **place(options, dataset),
+                )  # fmt: skip
+            found = iterate_all(options, iterating, images) if iterating else {}
+            if iterating.keys() == runs.keys() or not earlier:  # else there is an earlier figure
+                draw(options, found, dataset, out)
+            measured += records_of(options, found, dataset)
+        records = together(places, earlier, measured)
+        out.write(records)
+        for dataset in sets:
+            draw_sweep(options, records, dataset, out)
+        title = "Trained from noisy pairs at one level: one pass at others, and iterations"
+        there = {r.arm for r in records if r.value is not None}
+        configs = {
+            arm: config for arm, (_, config) in (runs | others).items() if arm in there | set(runs)
+        }
+        write_table(out, title, sections(options, records) | notes(places), configs)
+    print("\n" + _summary(options, records))
 
 
-def _records(found: Outcomes, name: str) -> list[dict[str, Any]]:
-    return [
-        {"set": name, "task": task, "model": model} | outcome.record
-        for task, by_model in found.items()
-        for model, outcomes in by_model.items()
-        for outcome in outcomes
-    ]
+def sections(options: Options, records: Sequence[Record]) -> dict[str, str]:
+    """The tables by their titles, those of problems with what is known."""
+    levels = options.shown(options.trained)
+    one_pass, iterations = VIEWS
+    swept = [r for r in records if r.arm != INPUT and r.level in levels]
+    tables = {f"One pass: {name}": text for name, text in tables_of(swept, one_pass).items()}
+    words = {TASK: "Table 11 (of a SwinIR): residual-stopped denoising", **PROBLEMS}
+    words["inpainting"] = f"Table 12 (of a SwinIR): inpainting, {PROBLEMS['inpainting']}"
+    for task in options.tasks:
+        shown = {result.name for result in results_of(task)}
+        of_task = [r for r in records if r["task"] == task and r["result"] in shown]
+        for name, text in tables_of(of_task, iterations).items():
+            tables[f"{name}; at most {options.steps_of(task)} steps"] = f"{words[task]}.\n\n{text}"
+    return tables
 
 
-def _curves(options: Options, found: Outcomes, name: str) -> list[dict[str, Any]]:
-    """Level and PSNR of every image, at the kept steps and the last."""
-    return [
-        {"set": name, "task": task, "model": model, "image": outcome.record["image"], "step": t}
-        | {"sigma_255": 255 * float(outcome.sigma[t]), "psnr": float(outcome.psnr[t])}
-        for task, by_model in found.items()
-        for model, outcomes in by_model.items()
-        for outcome in outcomes
-        for t in sorted({*kept_steps(options.steps_of(task)), len(outcome.psnr) - 1})
-        if t < len(outcome.psnr)
-    ]
-
-
-def _summary(options: Options, solved: Sequence[Mapping[str, Any]]) -> str:
+def _summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words."""
     lines = []
-    for task in ("denoising", *options.problems):
+    means = mean_over(records, by=["task", "arm", "metric", "result"])
+    for task in options.tasks:
         lines.append(f"{task}, mean PSNR (dB):")
         for arm in options.arms:
-            rows = [r for r in solved if r["task"] == task and r["model"] == arm]
-            if not rows:
-                lines.append(f"  {arm}: {_comparison.NOT_RUN}")
+            if (task, arm, "psnr", "final") not in means:
+                lines.append(f"  {arm}: {NOT_RUN}")
                 continue
-            one, final, steps = (
-                np.mean([r[f] for r in rows]) for f in ("one_pass", "final", "steps")
-            )
-            ended = sum(r["converged"] for r in rows)
+            one, final = (means[task, arm, "psnr", result] for result in ("one pass", "final"))
+            ended = [
+                r.value for r in records if (r.metric, r["task"], r.arm) == ("converged", task, arm)
+            ]
             lines.append(
-                f"  {arm}: one pass {one:.2f}, in the end {final:.2f} after {steps:.0f} steps; "
-                f"{ended} of {len(rows)} reached the level to stop at"
+                f"  {arm}: one pass {one:.2f}, in the end {final:.2f} after "
+                f"{means[task, arm, 'steps', 'steps']:.0f} steps; "
+                f"{sum(ended):.0f} of {len(ended)} reached the level to stop at"
             )
     lines.append(f"Tables, figures and records are in {options.folder}/")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

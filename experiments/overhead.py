@@ -5,24 +5,24 @@ Tables 2, 5 and 6: the wrapper costs nothing, the equivariant architecture 1.5 t
 
     python -m experiments.overhead
     python -m experiments.overhead --preset paper       # the paper's sizes: an accelerator
-    python -m experiments.overhead --stage report       # tables and figure anew, from overhead.csv
+    python -m experiments.overhead --stage report       # tables and figure anew, from the records
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments import _cli, _comparison, _published, _timing
+from experiments.harness import Folder, Measured, published, results_folder, run, timing
 from wne_jax._internal.compiler import jit
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import NOT_RUN, Record, read_records, split_by, write_records
+from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.training import (
     ModelConfig,
     TrainConfig,
@@ -34,14 +34,26 @@ from wne_jax.training import (
 
 Backbone = Literal["fdncnn", "swinir"]
 
+ORDINARY = "ordinary"
+"""The contender that the others are compared with."""
+
+RATIO = "time_ratio"
+
+VIEWS = (
+    View(
+        rows=("model", "arm"), columns=("device", "task"), tables=("metric",),
+        only={"metric": (RATIO,), "quantile": (0.5,)},
+    ),
+)  # fmt: skip
+
 CONTENDERS: dict[Backbone, dict[str, dict[str, Any]]] = {
     "fdncnn": {
-        "ordinary": {},
+        ORDINARY: {},
         "WNE (mean_std)": {"wrapper": "wne"},
         "WNE (haar_mad)": {"wrapper": "wne", "statistics": "haar_mad"},
         "NE-arch": {"options": {"mode": "normalization-equivariant"}},
     },
-    "swinir": {"ordinary": {}, "WNE (mean_std)": {"wrapper": "wne"}},
+    "swinir": {ORDINARY: {}, "WNE (mean_std)": {"wrapper": "wne"}},
 }
 """What is timed, by its changes in `ModelConfig`; every contender is compared with its ordinary backbone."""
 
@@ -60,8 +72,8 @@ class Sizes:
     size: int
 
     @property
-    def columns(self) -> dict[str, int]:
-        """The sizes as they stand in records; the depth of SwinIR is its number of Swin blocks."""
+    def settings(self) -> dict[str, int]:
+        """The sizes as settings of records; the depth of SwinIR is its number of Swin blocks."""
         options = self.options
         depth = options["depth"] if "depth" in options else options["groups"] * options["blocks"]
         features = options["features"]
@@ -80,9 +92,11 @@ PRESETS: dict[Literal["tiny", "paper"], dict[Backbone, Sizes]] = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(Measured):
     """Options of the command line."""
+
+    NAME = "overhead"
 
     preset: Literal["tiny", "paper"] = "tiny"
     """FDnCNN of 8 layers x 48 on 8 x 64 x 64 and SwinIR of 4 blocks x 24 on 4 x 32 x 32, or the paper's: 20 x
@@ -99,10 +113,6 @@ class Options:
     """Side of the images, in place of the preset's."""
     rounds: int = 15
     """How often each function is timed."""
-    stage: Literal["all", "report"] = "all"
-    """Time and report, or report what overhead.csv holds."""
-    workdir: Path = Path("runs/overhead")
-    """Folder for everything that is written."""
 
 
 def sizes_of(options: Options, backbone: Backbone) -> Sizes:
@@ -131,139 +141,108 @@ def make_functions(
     }
 
 
-def measure(options: Options) -> list[dict[str, Any]]:
-    """Time the contenders of every backbone in turns; one record for each ratio."""
-    return [r for backbone in options.backbones for r in _measure(options, backbone)]
-
-
-def _measure(options: Options, backbone: Backbone) -> list[dict[str, Any]]:
-    sizes = sizes_of(options, backbone)
-    functions = {
-        name: make_functions(backbone, contender, sizes)
-        for name, contender in CONTENDERS[backbone].items()
-    }
-    records = []
-    for task in tqdm(("training", "inference"), desc=f"overhead, {NAMES[backbone]}"):
-        of_task = {name: made[task] for name, made in functions.items()}
-        seconds = _timing.interleaved(of_task, rounds=options.rounds)
-        reference = seconds.pop("ordinary")
-        for name, values in seconds.items():
-            milliseconds = {
-                "milliseconds": 1e3 * float(np.median(values)),
-                "reference_milliseconds": 1e3 * float(np.median(reference)),
-            }
-            records.append(
-                {"backbone": backbone, "variant": name, "task": task}
-                | _timing.ratio(values, reference)
-                | milliseconds
-                | sizes.columns
-            )
-    return records
-
-
-def comparison(records: list[dict[str, Any]], device: str) -> list[_comparison.Cell]:
-    """Our ratios beside the published ones.
-
-    Args:
-        records: Those of `measure`.
-        device: What they were timed on: "CPU", "GPU" or "TPU".
-    """
-    ours = {
-        (r["backbone"], r["variant"], f"{device} {r['task']}"): round(r["ratio"], 4)
-        for r in records
-    }
-    cells = []
-    for backbone, contenders in CONTENDERS.items():
-        for variant in contenders:
-            published = _published.OVERHEAD.get((backbone, ARMS.get(variant, "")), {})
-            measured = [column for b, v, column in ours if (b, v) == (backbone, variant)]
-            cells += [
-                _comparison.cell(
-                    f"Tables 2, 5, 6: time over the ordinary {NAMES[backbone]}", variant, column,
-                    ours.get((backbone, variant, column)), published.get(column),
+def measure(options: Options) -> Iterator[Record]:
+    """Time the contenders of every backbone in turns."""
+    device = jax.default_backend().upper()
+    for backbone in options.backbones:
+        sizes = sizes_of(options, backbone)
+        functions = {
+            name: make_functions(backbone, contender, sizes)
+            for name, contender in CONTENDERS[backbone].items()
+        }
+        for task in tqdm(("training", "inference"), desc=f"overhead, {NAMES[backbone]}"):
+            of_task = {name: made[task] for name, made in functions.items()}
+            seconds = timing.interleaved(of_task, rounds=options.rounds)
+            settings = {"task": task, "device": device} | sizes.settings
+            for name, values in seconds.items():
+                place = {"experiment": Options.NAME, "model": backbone, "arm": name}
+                yield Record(
+                    metric="seconds", unit="s", value=np.median(values), settings=settings, **place
                 )
-                for column in dict.fromkeys([*published, *measured])
-            ]  # fmt: skip
-    return cells
+                if name != ORDINARY:
+                    ratios = timing.ratio_quantiles(values, seconds[ORDINARY])
+                    for quantile, ratio in ratios.items():
+                        at = settings | {"quantile": quantile}
+                        yield Record(metric=RATIO, value=ratio, settings=at, **place)
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def published_ratios() -> Iterator[Record]:
+    """Tables 2, 5 and 6."""
+    for backbone, contenders in CONTENDERS.items():
+        for name in contenders:
+            found = published.OVERHEAD.get((backbone, ARMS.get(name, "")), {})
+            for column, ratio in found.items():
+                device, task = column.split()
+                yield Record(
+                    experiment=Options.NAME, metric=RATIO, model=backbone, arm=name, published=ratio,
+                    settings={"task": task, "device": device, "quantile": 0.5},
+                )  # fmt: skip
+
+
+def table(records: Sequence[Record]) -> str:
     """Our ratios and times, and the published ratios: a row for each contender and task."""
-    found = {(r["backbone"], r["variant"], r["task"]): r for r in records}
+    found = split_by(records, ["model", "arm", "task", "metric"])
     body = []
     for backbone, contenders in CONTENDERS.items():
         for task in ("training", "inference"):
-            for variant in (name for name in contenders if name != "ordinary"):
-                place = (NAMES[backbone], variant, task)
-                ratios = _published.OVERHEAD.get((backbone, ARMS.get(variant, "")), {})
-                published = [
-                    f"{ratios[f'{device} {task}']:.2f}" if ratios else ""
-                    for device in ("CPU", "GPU")
-                ]
-                body.append([*place, *_columns(found.get((backbone, variant, task))), *published])
+            (ordinary,) = found.get((backbone, ORDINARY, task, "seconds"), [None])
+            for name in (name for name in contenders if name != ORDINARY):
+                ratios = found.get((backbone, name, task, RATIO), [])
+                (own,) = found.get((backbone, name, task, "seconds"), [None])
+                theirs = {r["device"]: f"{r.published:.2f}" for r in ratios if r.published}
+                body.append([
+                    NAMES[backbone], name, task, *_columns(ratios, own, ordinary),
+                    theirs.get("CPU", ""), theirs.get("GPU", ""),
+                ])  # fmt: skip
     header = ["backbone", "variant", "task", "ratio (median)", "quartiles", "ms", "ordinary, ms",
               "published, CPU", "published, GPU"]  # fmt: skip
-    return results.markdown_table(header, body)
+    return markdown_table(header, body)
 
 
-def _columns(r: dict[str, Any] | None) -> list[str]:
-    """Ratio, quartiles and times of a record."""
-    if r is None:
-        return [_comparison.NOT_RUN, "", "", ""]
-    return [
-        f"{r['ratio']:.3f}", f"{r['ratio_q1']:.3f} to {r['ratio_q3']:.3f}",
-        f"{r['milliseconds']:.1f}", f"{r['reference_milliseconds']:.1f}",
-    ]  # fmt: skip
+def _columns(ratios: Sequence[Record], own: Record | None, ordinary: Record | None) -> list[str]:
+    """Ratio, quartiles and times."""
+    if own is None or ordinary is None:
+        return [NOT_RUN, "", "", ""]
+    of = {r["quantile"]: r.value for r in ratios if r.value is not None}
+    times = [f"{1e3 * record.value:.1f}" for record in (own, ordinary)]
+    return [f"{of[0.5]:.3f}", f"{of[0.25]:.3f} to {of[0.75]:.3f}", *times]
 
 
-def report(options: Options, records: list[dict[str, Any]], source: dict[str, Any]) -> None:
-    """Write overhead.md, comparison.csv and overhead.png."""
-    device = source["device"].partition(":")[0].upper()
-    _comparison.write(comparison(records, device), options.workdir)
-    ours = {r["backbone"]: _sizes_in_words(r) for r in records}
+def report(records: list[Record], folder: Folder) -> None:
+    """Write table.md and overhead.png."""
+    measured = [r for r in records if r.value is not None]
+    ours = {r.model: _sizes_in_words(r.model, r.settings) for r in measured}
+    theirs = [_sizes_in_words(name, sizes.settings) for name, sizes in PRESETS["paper"].items()]
     note = (
         f"Here: {'; '.join(ours.values())}. Published: Saied & Fleuret (2026), Tables 2, 5 and 6: "
-        + "; ".join(
-            _sizes_in_words({"backbone": backbone} | sizes.columns)
-            for backbone, sizes in PRESETS["paper"].items()
-        )
-        + "."
+        f"{'; '.join(theirs)}."
     )
     shown = table(records)
-    text = f"{shown}\n\n{note}\n\n{results.footer(source)}\n"
-    write_atomically(options.workdir / "overhead.md", text)
-    labelled = [
-        r | {"label": f"{NAMES[r['backbone']]}, {r['variant']}, {r['task']}"} for r in records
-    ]
+    write_atomically(folder.path / "table.md", f"{shown}\n\n{note}\n\n{footer(folder.source)}\n")
+    device = measured[0]["device"]
     figure = plotting.ratio_bars(
-        labelled, group="label", value="ratio", low="ratio_q1", high="ratio_q3",
+        [r for r in measured if r.metric == RATIO],
+        rows=["model", "arm", "task"],
         title=f"Time over the ordinary network, on {device}",
-    )  # fmt: skip
-    plotting.save(figure, options.workdir / "overhead.png", source)
-    print(f"\n{shown}\n\nRecords and figure are in {options.workdir}/")
+    )
+    plotting.save(figure, folder.path / "overhead.png", folder.source)
+    print(f"\n{shown}\n\nRecords and figure are in {folder.workdir}/")
 
 
-def _sizes_in_words(r: dict[str, Any]) -> str:
-    """Network and batch of a record."""
-    network = f"{NAMES[r['backbone']]} {r['depth']} x {r['features']}"
-    return f"{network} on {r['batch']} x {r['size']} x {r['size']}"
+def _sizes_in_words(backbone: str, sizes: dict[str, int]) -> str:
+    """Network and batch."""
+    network = f"{NAMES[backbone]} {sizes['depth']} x {sizes['features']}"
+    return f"{network} on {sizes['batch']} x {sizes['size']} x {sizes['size']}"
 
 
 def main(options: Options) -> None:
     """Measure, or read what was measured; report."""
-    config, csv = options.workdir / "config.json", options.workdir / "overhead.csv"
-    if options.stage == "report":
-        report(options, results.read_csv(csv), json.loads(config.read_text()))
-        return
-    if config.exists():
-        raise FileExistsError(
-            f"{options.workdir} holds results already: --workdir names another folder"
-        )
-    records = measure(options)
-    source = _cli.claim(options.workdir, options, resume=False)
-    results.write_csv(records, csv)
-    report(options, records, source)
+    with results_folder(options) as folder:
+        path = folder.path / "records.csv"
+        if options.stage != "report":
+            write_records([*measure(options), *published_ratios()], path)
+        report(read_records(path), folder)
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -12,9 +12,8 @@ WNE_DATA, too.
     python -m experiments.sidd --data sidd:SIDD_Medium_Srgb --blocks SIDD --preset paper    # an accelerator
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -22,38 +21,50 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments import _cli, _comparison, _published, _runs, _sweeps
-from experiments._arms import ARMS, Arm
-from experiments._sidd_blocks import Blocks, load_blocks
+from experiments.harness import (
+    ARMS,
+    Arm,
+    Networks,
+    Wanted,
+    earlier_records,
+    find_or_train,
+    published,
+    results_folder,
+    run,
+    tables_of,
+    together,
+    without,
+    write_table,
+)
+from experiments.parts.sidd_blocks import Blocks, load_blocks
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
-from wne_jax.evaluation import records as results
-from wne_jax.evaluation.sweep import PSNR_AND_SSIM, Denoise, Record
+from wne_jax.evaluation.records import INPUT, NOT_RUN, Record, mean_over
+from wne_jax.evaluation.sweep import MEASURES, Denoise
+from wne_jax.evaluation.tables import View
 from wne_jax.images.units import to_unit
-from wne_jax.training import TrainConfig, is_lead
 
-INPUT = "noisy input"
+VIEWS = (View(rows=("model", "arm"), columns=("metric", "unit"), tables=("dataset",)),)
+
+MEASURED = ("psnr", "ssim")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(_runs.Runs):
+class Options(Networks):
     """Options of the command line."""
 
+    NAME = "sidd"
+
     data: str = "sidd:SIDD_Medium_Srgb"
-    """Training pairs: sidd:DIR, Small or Medium as published, or pairs:NOISY:CLEAN."""
     blocks: str = "SIDD"
     """Folder of the two files of validation blocks."""
     backbone: Literal["swinir", "dncnn"] = "swinir"
-    """The network inside every arm; the published one is SwinIR."""
     arms: tuple[Arm, ...] = ("baseline", "wne")
-    """What to train and compare."""
-    batch: int = 8
+    blocks_at_once: int = 8
     """Blocks that go through a network together."""
-    workdir: Path = Path("runs/sidd")
-    """Folder for everything that is written."""
 
 
-def wanted(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
+def wanted(options: Options) -> Wanted[Arm]:
     """The networks, by arm.
 
     Raises:
@@ -70,31 +81,38 @@ def wanted(options: Options) -> dict[str, tuple[Arm, TrainConfig]]:
     return {arm: (arm, options.config(arm, 0.0, **changes)) for arm in options.arms}
 
 
-def evaluate(functions: Mapping[str, Denoise], blocks: Blocks, *, batch: int) -> list[Record]:
-    """PSNR and SSIM of every block.
+def evaluate(
+    functions: Mapping[str, Denoise], blocks: Blocks, *, at_once: int, model: str
+) -> list[Record]:
+    """PSNR and SSIM of every block, of the noisy input as it is and of estimates clipped to [0, 1].
 
     Args:
-        functions: Models by name, f32[B, H, W, 3] -> f32[B, H, W, 3].
+        functions: Networks by arm, f32[B, H, W, 3] -> f32[B, H, W, 3].
         blocks: Noisy and clean blocks.
-        batch: Blocks that go through a model together.
+        at_once: Blocks that go through a network together.
+        model: The backbone.
 
     Returns:
-        Records with `image` ("SCENE-BLOCK", from 1) and `model`, and with `input_psnr`, `psnr`, `input_ssim`
-        and `ssim` of the noisy block and of the estimate, clipped to [0, 1].
+        Records whose image is "SCENE-BLOCK", from 1.
     """
-    measures = {name: jax.jit(measure) for name, measure in PSNR_AND_SSIM.items()}
+    measures = [(MEASURES[name], jax.jit(MEASURES[name].function)) for name in MEASURED]
     records = []
-    for names, noisy, clean in _batches(blocks, batch):
-        before = {f"input_{name}": np.asarray(f(noisy, clean)) for name, f in measures.items()}
-        for model, denoise in functions.items():
-            estimate = jnp.clip(denoise(noisy), 0, 1)
-            after = {name: np.asarray(f(estimate, clean)) for name, f in measures.items()}
-            records += [
-                {"image": image, "model": model}
-                | {name: float(values[i]) for name, values in (before | after).items()}
-                for i, image in enumerate(names)
-            ]
+    for names, noisy, clean in _batches(blocks, at_once):
+        estimates = {INPUT: noisy}
+        estimates |= {arm: jnp.clip(denoise(noisy), 0, 1) for arm, denoise in functions.items()}
+        records += [
+            Record(value=value, metric=measure.metric, unit=measure.unit, image=image, arm=arm,
+                   **place(model))
+            for arm, estimate in estimates.items()
+            for measure, of in measures
+            for image, value in zip(names, np.asarray(of(estimate, clean)))
+        ]  # fmt: skip
     return records
+
+
+def place(model: str) -> dict[str, str]:
+    """The columns that all records share."""
+    return {"experiment": Options.NAME, "dataset": "SIDD", "model": model}
 
 
 def _batches(blocks: Blocks, batch: int) -> Iterator[tuple[list[str], jax.Array, jax.Array]]:
@@ -108,49 +126,42 @@ def _batches(blocks: Blocks, batch: int) -> Iterator[tuple[list[str], jax.Array,
             yield [f"{scene + 1:02d}-{i + 1:02d}" for i in range(start, last)], noisy, clean
 
 
-def cells(
-    options: Options, records: Sequence[Record], measure: Literal["psnr", "ssim"]
-) -> list[_comparison.Cell]:
-    """The means of input and arms, beside the published ones."""
-    title = "Table 10: PSNR (dB), SIDD" if measure == "psnr" else "Table 10: SSIM, SIDD"
-    ours = results.mean_over(records, measure, by=["model"])
-    if records:
-        ours[(INPUT,)] = float(np.mean([record[f"input_{measure}"] for record in records]))
-    theirs = _published.SIDD if options.backbone == "swinir" else {}
-    published = {arm: pair[measure == "ssim"] for arm, pair in theirs.items()}
+def cells(options: Options) -> list[Record]:
+    """The places of the table, with what is published there."""
+    theirs = published.SIDD if options.backbone == "swinir" else {}
     return [
-        _comparison.cell(title, row, options.backbone, ours.get((row,)), published.get(row))
-        for row in (INPUT, *options.arms)
-    ]
+        Record(metric=metric, unit=MEASURES[metric].unit, arm=arm, published=figure,
+               **place(options.backbone))
+        for arm in (INPUT, *options.arms)
+        for metric, figure in zip(MEASURED, theirs.get(arm, (None, None)))
+    ]  # fmt: skip
 
 
 def main(options: Options) -> None:
     """Train what is missing, evaluate, report."""
-    if options.batch < 1:
-        raise ValueError(f"batch must be 1 or more, not {options.batch}")
-    configs = wanted(options)
+    if options.blocks_at_once < 1:
+        raise ValueError(f"blocks_at_once must be 1 or more, not {options.blocks_at_once}")
+    earlier, runs = earlier_records(options), wanted(options)
     blocks = load_blocks(options.blocks)
-    denoisers, source = _sweeps.trained(options, configs, options.workdir)
-    if not is_lead():
-        return
-    _comparison.clear(options.workdir, "blocks.csv")
+    denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
-    records = evaluate(functions, blocks, batch=options.batch) if functions else []
-    if records:
-        results.write_csv(records, options.workdir / "blocks.csv")
-    psnr, ssim = (cells(options, records, measure) for measure in ("psnr", "ssim"))
-    _comparison.write([*psnr, *ssim], options.workdir)
-    tables = _comparison.tables(psnr) | _comparison.tables(ssim, form=".4f")
-    trained = {arm: config for arm, (_, config) in configs.items()}
-    title = f"SIDD, {np.prod(blocks.noisy.shape[:2])} validation blocks"
-    _sweeps.write_table(options.workdir, title, tables, trained, source)
-    for one, other in zip(psnr, ssim):
-        values = (
-            "not run" if one["ours"] == "" else f"{one['ours']:.2f} dB, SSIM {other['ours']:.4f}"
-        )
-        print(f"{one['row']}: {values}")
-    print(f"Table and records are in {options.workdir}/")
+    with results_folder(options) as out:
+        measured: list[Record] = []
+        if functions:
+            measured = evaluate(
+                functions, blocks, at_once=options.blocks_at_once, model=options.backbone
+            )
+        records = together(cells(options), earlier, measured)
+        out.write(records)
+        title = f"SIDD, {np.prod(blocks.noisy.shape[:2])} validation blocks"
+        (view,) = VIEWS
+        write_table(out, title, tables_of(records, view), dict(runs.values()))
+    means = mean_over(records, by=["arm", "metric"])
+    for arm in (INPUT, *options.arms):
+        psnr, ssim = (means.get((arm, metric)) for metric in MEASURED)
+        print(f"{arm}: {NOT_RUN if psnr is None else f'{psnr:.2f} dB, SSIM {ssim:.4f}'}")
+    print(f"Table and records are in {options.folder}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -15,10 +15,9 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -27,14 +26,23 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from experiments import _cli, _timing
-from experiments._peak import peak_flops
-from experiments._throughput_report import goals, make_figure, make_table, peaks_line
+from experiments.harness import Folder, Measured, results_folder, run, timing
+from experiments.parts.peak import peak_flops
+from experiments.parts.throughput_tables import (
+    goals,
+    make_figure,
+    make_table,
+    peaks_line,
+    to_records,
+    to_rows,
+)
 from wne_jax._internal.compiler import jit
 from wne_jax._internal.files import write_atomically
 from wne_jax.data.corpus import Corpus
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import read_records, write_records
+from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.training import (
     ModelConfig,
     OptimizerConfig,
@@ -51,6 +59,13 @@ from wne_jax.training.step import MATMUL_PRECISION, make_update
 
 Model = Literal["dncnn", "fdncnn", "ne-arch", "swinir", "restormer"]
 Call = Callable[[], Any]
+
+VIEWS = (
+    View(
+        rows=("model", "arm"), columns=("task", "precision"), tables=("metric", "unit"),
+        only={"metric": ("time_ratio", "rate", "share_of_peak"), "quantile": (0.5, None)},
+    ),
+)  # fmt: skip
 
 GROUPS: tuple[tuple[Model, ...], ...] = (
     ("dncnn",), ("fdncnn", "ne-arch"), ("swinir",), ("restormer",),
@@ -110,9 +125,11 @@ PRESETS: dict[str, dict[str, Case]] = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(Measured):
     """Options of the command line."""
+
+    NAME = "throughput"
 
     preset: Literal["tiny", "paper"] = "tiny"
     """Networks that a CPU trains in a fraction of a second, or the papers' own."""
@@ -126,8 +143,6 @@ class Options:
     """Whether PyTorch is timed too, where it is installed and has JAX's device."""
     torch_compile: bool = False
     """Whether torch.compile is timed on a CPU too, where to compile takes minutes; elsewhere it always is."""
-    workdir: Path = Path("runs/throughput")
-    """Folder for everything that is written."""
 
 
 def make_config(case: Case, precision: Precision) -> TrainConfig:
@@ -257,7 +272,7 @@ def torch_functions(
     """The same task in PyTorch, for "torch eager" and "torch compile"."""
     import torch
 
-    from experiments import _torch_models
+    from experiments.parts import torch_models
 
     def repeat(step: Call) -> None:
         for _ in range(calls):
@@ -265,10 +280,10 @@ def torch_functions(
         if device == "cuda":
             torch.cuda.synchronize()
 
-    network = _torch_models.build(case.backbone, case.options, size=case.size)
+    network = torch_models.build(case.backbone, case.options, size=case.size)
     functions = {}
     for variant in variants:
-        step = _torch_models.make_function(
+        step = torch_models.make_function(
             copy.deepcopy(network), clean, task=task, precision=precision,
             compiled=variant == "torch compile", device=device,
         )  # fmt: skip
@@ -294,14 +309,14 @@ def contenders(
         functions = pipeline_functions(config, state, corpus, calls=calls)
         return {variant: (call, None) for variant, call in functions.items()}
     made: dict[str, tuple[Call, float | None]] = {}
-    for variant, run in (("jax", config), ("jax wrapped", wrapped(config))):
+    for variant, training in (("jax", config), ("jax wrapped", wrapped(config))):
         if task == "inference":
             noisy = jax.jit(partial(draw_batch, config))(corpus, state.step).noisy
-            made[variant] = inference_call(run, state.variables(), noisy, calls=calls)
+            made[variant] = inference_call(training, state.variables(), noisy, calls=calls)
             continue
         compute = Compute(parallel="single", corpus="device", folded=calls)
-        flops = count_flops(jax.jit(make_train_step(run)).lower(state, corpus))
-        made[variant] = training_call(run, state, corpus, compute, calls=calls), flops
+        flops = count_flops(jax.jit(make_train_step(training)).lower(state, corpus))
+        made[variant] = training_call(training, state, corpus, compute, calls=calls), flops
     return made
 
 
@@ -327,9 +342,16 @@ def compiles(options: Options, device: str) -> bool:
     return options.torch_compile or device != "cpu"
 
 
-def measure(options: Options, precisions: Sequence[Precision]) -> list[dict[str, Any]]:
-    """Time everything; one record a model, variant, precision and task."""
-    device = find_torch(options)
+def measure(
+    options: Options, precisions: Sequence[Precision], *, device: str | None
+) -> list[dict[str, Any]]:
+    """Time everything; one row a model, variant, precision and task.
+
+    Args:
+        options: The options.
+        precisions: The precisions.
+        device: PyTorch's device, if it is timed.
+    """
     calls = 1 if jax.default_backend() == "cpu" else 10  # launches overlap there, as in a real run
     peaks = {precision: peak_flops(precision) for precision in precisions}
     groups = [[m for m in group if m in options.models] for group in GROUPS]
@@ -339,7 +361,7 @@ def measure(options: Options, precisions: Sequence[Precision]) -> list[dict[str,
         model: create_state(make_config(PRESETS[options.preset][model], "float32"))
         for model in options.models
     }
-    records = []
+    rows = []
     for group, task in tqdm(tasks, desc="throughput"):
         if task == "input pipeline" and calls > 1:
             calls = 100  # many more than the batches that wait ready
@@ -354,18 +376,18 @@ def measure(options: Options, precisions: Sequence[Precision]) -> list[dict[str,
             flops = ours["jax"][1]
             made |= {(model, variant, precision): (call, flops) for variant, call in theirs.items()}
         functions = {name: call for name, (call, _) in made.items()}
-        timed = _timing.interleaved(functions, rounds=options.rounds)
+        timed = timing.interleaved(functions, rounds=options.rounds)
         seconds = {name: values / calls for name, values in timed.items()}
         for (model, variant, precision), (_, flops) in made.items():
             key = {"model": model, "variant": variant, "precision": precision, "task": task}
             reference = seconds.get((model, REFERENCES.get(variant), precision))
             one = seconds[model, variant, precision]
-            records.append(key | _record(cases[model], task, one, flops, peaks[precision])
+            rows.append(key | _row(cases[model], task, one, flops, peaks[precision])
                            | _comparison(variant, one, reference))  # fmt: skip
-    return records
+    return rows
 
 
-def _record(
+def _row(
     case: Case, task: str, seconds: np.ndarray, flops: float | None, peak: tuple[float, str]
 ) -> dict[str, Any]:
     """Seconds of a call, and what follows from them."""
@@ -385,17 +407,18 @@ def _comparison(variant: str, seconds: np.ndarray, reference: np.ndarray | None)
     """Time over the reference's, round by round; empty where there is none."""
     if reference is None:
         return {"ratio_to": None, "ratio": None, "ratio_q1": None, "ratio_q3": None}
-    return {"ratio_to": REFERENCES[variant]} | _timing.ratio(seconds, reference)
+    low, middle, high = timing.ratio_quantiles(seconds, reference).values()
+    return {"ratio_to": REFERENCES[variant], "ratio": middle, "ratio_q1": low, "ratio_q3": high}
 
 
 def main(options: Options) -> None:
-    """Measure, then write throughput.csv, throughput.md and throughput.png."""
-    if (options.workdir / "config.json").exists():
-        raise FileExistsError(
-            f"{options.workdir} holds results already: --workdir names another folder"
-        )
+    """Measure, or read what was measured; report."""
+    if options.stage == "report":
+        with results_folder(options) as folder:
+            report(to_rows(read_records(folder.path / "records.csv")), folder)
+        return
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room as well
-    on_cpu, on_gpu = (jax.default_backend() == name for name in ("cpu", "gpu"))
+    on_cpu, device = jax.default_backend() == "cpu", find_torch(options)
     precisions = options.precisions or (("float32",) if on_cpu else get_args(Precision))
     load = os.getloadavg()[0]
     if on_cpu and load > BUSY:
@@ -403,31 +426,38 @@ def main(options: Options) -> None:
             f"the machine is busy (load {load:.1f}): times mean little, PyTorch's on a CPU least of all",
             stacklevel=2,
         )
-    records = measure(options, precisions)
-    has_torch = any(r["variant"].startswith("torch") for r in records)
-    torch_version = metadata.version("torch") if has_torch else "left out"
-    config = asdict(options) | {"precisions": precisions, "torch_version": torch_version}
-    source = _cli.claim(options.workdir, config, resume=False)
-    results.write_csv(records, options.workdir / "throughput.csv")
-    judged = goals(records, on_gpu=on_gpu)
-    verdicts = results.markdown_table(list(judged[0]), [list(row.values()) for row in judged])
+    found = {
+        "torch_version": "left out" if device is None else metadata.version("torch"),
+        "load": load,
+    }
+    with results_folder(options, **found) as folder:
+        rows = measure(options, precisions, device=device)
+        records = [record for row in rows for record in to_records(row)]
+        write_records(records, folder.path / "records.csv")
+        report(rows, folder)
+
+
+def report(rows: list[dict[str, Any]], folder: Folder) -> None:
+    """Write table.md and throughput.png."""
+    source, config = folder.source, folder.source["config"]
+    judged = goals(rows, on_gpu=source["device"].startswith(("gpu", "cuda")))
+    verdicts = markdown_table(list(judged[0]), [list(row.values()) for row in judged])
     sizes = "; ".join(
         f"{model} {case.options} on {case.batch} x {case.size} x {case.size}"
-        for model, case in PRESETS[options.preset].items()
-        if model in options.models
+        for model, case in PRESETS[config["preset"]].items()
+        if model in config["models"]
     )
-    table = make_table(records)
-    report = f"{table}\n\n## Goals\n\n{verdicts}\n"
+    shown = f"{make_table(rows)}\n\n## Goals\n\n{verdicts}\n"
     notes = (
-        f"Peaks: {peaks_line(records)}. PyTorch: {torch_version}. Load at the start: {load:.1f}. "
-        f"Sizes: {sizes}."
+        f"Peaks: {peaks_line(rows)}. PyTorch: {config['torch_version']}. "
+        f"Load at the start: {config['load']:.1f}. Sizes: {sizes}."
     )
-    text = f"{report}\n{notes}\n\n{results.footer(source)}\n"
-    write_atomically(options.workdir / "throughput.md", text)
-    figure = make_figure(records, f"Throughput, {source['device']}")
-    plotting.save(figure, options.workdir / "throughput.png", source)
-    print(f"\n{report}\nRecords and figure are in {options.workdir}/")
+    text = f"{shown}\n{notes}\n\n{footer(source)}\n"
+    write_atomically(folder.path / "table.md", text)
+    figure = make_figure(rows, f"Throughput, {source['device']}")
+    plotting.save(figure, folder.path / "throughput.png", source)
+    print(f"\n{shown}\nRecords and figure are in {folder.workdir}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

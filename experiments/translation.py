@@ -24,11 +24,15 @@ from jax import Array
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from experiments import _cli
-from experiments._translation_report import report
+from experiments.harness import Data, Folder, Measured, results_folder, run, set_name
+from experiments.parts import translation_tables
+from experiments.parts.translation_tables import KEPT, METRIC, ZEROED
+from wne_jax._internal.files import write_atomically
 from wne_jax.data import NamedImage, iterate_images, kind_of
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.records import INPUT, Record, read_records, write_records
+from wne_jax.evaluation.tables import View
 from wne_jax.images.units import to_unit
 from wne_jax.layers import PRESETS, Normalization
 from wne_jax.layers.normalization import statistics_over
@@ -39,6 +43,13 @@ from wne_jax.symmetry.actions import Action, Shift, Translation
 from wne_jax.symmetry.equivariance import cosine_error
 from wne_jax.weights import load_model
 
+VIEWS = (
+    View(
+        rows=("arm", "mode"), columns=("transformation",), tables=("metric", "nyquist_bins"),
+        only={"metric": (METRIC,)},
+    ),
+)  # fmt: skip
+
 CUTOFF = np.sqrt(2) / 4
 """Of the band-limited maps of Figure 1, in cycles a pixel."""
 
@@ -48,9 +59,11 @@ SPECTRUM_BINS = 20
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class Options(_cli.Data):
+@dataclass(frozen=True, kw_only=True)
+class Options(Data, Measured):
     """Options of the command line."""
+
+    NAME = "translation"
 
     data: str = "embedded"
     """Images: embedded, folder:PATH, tfds:imagenette, tfds:imagenet2012, ..."""
@@ -62,8 +75,6 @@ class Options(_cli.Data):
     """What layers and errors are computed in; the feature maps are float32."""
     seed: int = 0
     """Seed of the displacements, the affine parameters, and of a random network."""
-    workdir: Path = Path("runs/translation")
-    """Folder for everything that is written."""
 
 
 class Maps(NamedTuple):
@@ -79,7 +90,7 @@ class Case(NamedTuple):
     """One layer as it is measured."""
 
     layer: str
-    mode: str
+    mode: str | None
     module: Normalization
     init: str
     variables: dict[str, Any]
@@ -170,10 +181,11 @@ def cases(maps: Maps, key: Array, dtype: np.dtype) -> Iterator[Case]:
     """
     running = {"batch_stats": {"mean": maps.mean, "var": maps.variance}}
     for number, (name, preset) in enumerate(PRESETS.items()):
-        modes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"": ({"momentum": None}, {})}
+        modes: dict[str | None, tuple[dict[str, Any], dict[str, Any]]]
+        modes = {None: ({"momentum": None}, {})}
         if name == "BatchNorm":
             evaluation = ({"use_running_average": True}, running)
-            modes = {"training": modes[""], "evaluation": evaluation}
+            modes = {"training": modes[None], "evaluation": evaluation}
         for mode, (options, averages) in modes.items():
             layer = preset(param_dtype=dtype, **options)
             shapes = jax.eval_shape(layer.init, key, maps.x).get("params", {})
@@ -201,9 +213,7 @@ def errors(
     }
 
 
-def measure(
-    options: Options, images: list[NamedImage], maps: Maps, key: Array
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def measure(options: Options, images: list[NamedImage], maps: Maps, key: Array) -> Iterator[Record]:
     """Records of one feature map: as it is, and with its Nyquist bins zeroed first."""
     dtype = jnp.dtype(options.precision)
     x = jnp.asarray(maps.x, dtype)
@@ -215,26 +225,20 @@ def measure(
         "shift": Shift(*shift),
         "translation": Translation(*distance.astype(dtype)),
     }
-    raw, clean = [], []
-    for case in cases(maps, key_affine, dtype):
-        for records, y in ((raw, x), (clean, without_nyquist(x))):
-            for transformation, values in errors(case.module, case.variables, y, actions).items():
-                records += [
-                    {
-                        "image": image.name,
-                        "feature_map": maps.name,
-                        "layer": case.layer,
-                        "init": case.init,
-                        "mode": case.mode,
-                        "transformation": transformation,
-                        "error": _short(value),
-                    }
-                    for image, value in zip(images, values)
-                ]
-    return raw, clean
+    place = {"feature_map": maps.name, "size": f"{x.shape[1]} x {x.shape[2]}"}
+    inputs = {KEPT: x, ZEROED: without_nyquist(x)}
+    for case, (bins, y) in itertools.product(cases(maps, key_affine, dtype), inputs.items()):
+        settings = place | {"init": case.init, "mode": case.mode, "nyquist_bins": bins}
+        for transformation, values in errors(case.module, case.variables, y, actions).items():
+            for image, value in zip(images, values):
+                yield Record(
+                    experiment=Options.NAME, metric=METRIC, dataset=set_name(options.data),
+                    image=image.name, arm=case.layer, value=_short(value),
+                    settings=settings | {"transformation": transformation},
+                )  # fmt: skip
 
 
-def spectra(options: Options, maps: Maps, key: Array) -> Iterator[dict[str, Any]]:
+def spectra(options: Options, maps: Maps, key: Array) -> Iterator[Record]:
     """Radial power spectral density of a band-limited map, and of what every layer makes of it.
 
     Affine parameters are Gaussian. The input is divided by its own deviation, to be comparable.
@@ -242,7 +246,7 @@ def spectra(options: Options, maps: Maps, key: Array) -> Iterator[dict[str, Any]
     dtype = jnp.dtype(options.precision)
     below = CUTOFF * (1 - 1e-6)  # the frequency itself counts as beyond in the spectrum
     x = low_pass(jnp.asarray(maps.x, dtype), below)
-    outputs = {"input": x / jnp.std(x)} | {
+    outputs = {INPUT: x / jnp.std(x)} | {
         case.layer: case.module.apply(case.variables, x)
         for case in cases(maps, key, dtype)
         if case.init == "gaussian" and case.mode != "evaluation"
@@ -250,9 +254,10 @@ def spectra(options: Options, maps: Maps, key: Array) -> Iterator[dict[str, Any]
     for layer, output in outputs.items():
         frequency, power = radial_power(output, bins=SPECTRUM_BINS)
         for f, p in zip(np.asarray(frequency), np.asarray(power)):
-            yield {
-                "layer": layer, "feature_map": maps.name, "frequency": _short(f), "power": _short(p),
-            }  # fmt: skip
+            yield Record(
+                experiment=Options.NAME, metric="power", dataset=set_name(options.data), arm=layer,
+                value=_short(p), settings={"feature_map": maps.name, "frequency": _short(f)},
+            )  # fmt: skip
 
 
 def _short(value: ArrayLike) -> float:
@@ -261,37 +266,44 @@ def _short(value: ArrayLike) -> float:
 
 
 def main(options: Options) -> None:
-    """Measure, map by map, and report."""
+    """Measure, map by map, or read what was measured; report."""
+    if options.stage == "report":
+        with results_folder(options) as folder:
+            report(read_records(folder.path / "records.csv"), folder)
+        return
     images = network_images(options)
     if len(images) < 2:
         raise ValueError(
             f"there must be 2 images or more, for a standard error; of {options.data} there are {len(images)}"
         )
     model, variables = load_network(options)
-    source = _cli.claim(options.workdir, options, resume=False)
-    maps = list(feature_maps(model, variables, images, random=options.weights is None))
-    wide = options.precision == "float64"
-    raw, clean, spectrum = [], [], []
-    with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        for number, one in enumerate(tqdm(maps, desc="feature maps", unit="map")):
-            key = jax.random.fold_in(jax.random.key(options.seed), number)
-            for found, records in zip((raw, clean), measure(options, images, one, key)):
-                found += records
-            if min(one.x.shape[1:3]) >= SPECTRUM_BINS:  # smaller ones leave bins empty
-                spectrum += spectra(options, one, key)
-    results.write_csv(raw, options.workdir / "errors.csv")
-    results.write_csv(clean, options.workdir / "nyquist_free.csv")
-    results.write_csv(spectrum, options.workdir / "spectrum.csv")
+    with results_folder(options, network=network(options, model)) as folder:
+        records = translation_tables.published()
+        maps = list(feature_maps(model, variables, images, random=options.weights is None))
+        wide = options.precision == "float64"
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            for number, one in enumerate(tqdm(maps, desc="feature maps", unit="map")):
+                key = jax.random.fold_in(jax.random.key(options.seed), number)
+                records += measure(options, images, one, key)
+                if min(one.x.shape[1:3]) >= SPECTRUM_BINS:  # smaller ones leave bins empty
+                    records += spectra(options, one, key)
+        write_records(records, folder.path / "records.csv")
+        report(records, folder)
 
-    name = network(options, model)
-    setting = f"{name}; {len(images)} images of {options.data}, 224 x 224; {options.precision}"
-    sizes = {one.name: f"{one.x.shape[1]} x {one.x.shape[2]}" for one in maps}
-    print("\n" + report(options.workdir, setting, sizes, raw, clean, source))
+
+def report(records: list[Record], folder: Folder) -> None:
+    """Write the tables and the figure."""
+    config = folder.source["config"]
+    name, number = config["network"], len({r.image for r in records} - {None})
+    setting = f"{name}; {number} images of {config['data']}, 224 x 224; {config['precision']}"
+    text, shown = translation_tables.tables(records, setting)
+    write_atomically(folder.path / "table.md", f"{text}\n\n{footer(folder.source)}\n")
     title = f"Normalized band-limited maps\n{name}"
+    spectrum = [record for record in records if record.metric == "power"]
     figure = plotting.spectrum_curves(spectrum, cutoff=float(CUTOFF), title=title)
-    plotting.save(figure, options.workdir / "spectrum.png", source)
-    print(f"Network: {name}. Tables, figure and records are in {options.workdir}/")
+    plotting.save(figure, folder.path / "spectrum.png", folder.source)
+    print(f"\n{shown}\nNetwork: {name}. Tables, figure and records are in {folder.workdir}/")
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

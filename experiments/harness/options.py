@@ -48,6 +48,14 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured(Results):
+    """What is measured without networks of ours, once: there is nothing to train or to go on with."""
+
+    stage: Literal["all", "report"] = "all"
+    """Do one part only: report (tables and figures anew, from the records)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Where prepared datasets lie."""
 

@@ -30,7 +30,12 @@ def interleaved(
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def ratio(seconds: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Median and quartiles of the ratio, taken round by round."""
-    low, middle, high = np.quantile(seconds / reference, (0.25, 0.5, 0.75))
-    return {"ratio": float(middle), "ratio_q1": float(low), "ratio_q3": float(high)}
+def ratio_quantiles(seconds: np.ndarray, reference: np.ndarray) -> dict[float, float]:
+    """Median and quartiles of the ratio, taken round by round, by the quantile's level.
+
+    Example:
+        >>> ratio_quantiles(np.array([1.0, 2.0, 3.0]), np.ones(3))
+        {0.25: 1.5, 0.5: 2.0, 0.75: 2.5}
+    """
+    levels = (0.25, 0.5, 0.75)
+    return dict(zip(levels, np.quantile(seconds / reference, levels).tolist()))

@@ -11,7 +11,7 @@ that would make it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import _cli
+from experiments.harness import run
 from experiments.report import counts, page
 from experiments.report.gather import find
 from experiments.report.sections import assign
@@ -49,4 +49,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, Options, __doc__)
+    run(main, Options, __doc__)

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.report.gather import Run
 from experiments.report.sections import Section
-from wne_jax.evaluation.tables import Table, heading
+from wne_jax.evaluation.tables import Table
 
 NEAR = 0.005
 """Differences up to this share of the published figure are called near: 0.15 dB at 30."""
@@ -83,7 +83,7 @@ def count(tables: Iterable[tuple[str, Table]]) -> Counts:
         ... ]
         >>> counts = count([("T", pivot(records, rows=["arm"], columns=["metric"]))])
         >>> counts.compared, counts.absent, counts.ordered, counts.pairs, counts.worst
-        (2, 1, 1, 1, Gap(difference=2.5, place='T; baseline, psnr'))
+        (2, 1, 1, 1, Gap(difference=2.5, place='T; baseline, PSNR'))
     """
     compared = absent = ordered = pairs = 0
     gaps = []
@@ -97,7 +97,10 @@ def count(tables: Iterable[tuple[str, Table]]) -> Counts:
             }
             compared += len(found)
             gaps += [
-                Gap(cell.difference, f"{title}; {heading(row)}, {heading(column)}")
+                Gap(
+                    cell.difference,
+                    f"{title}; {table.row_heading(row)}, {table.column_heading(column)}",
+                )
                 for row, cell in found.items()
                 if cell.unit == "dB"
             ]
@@ -116,26 +119,17 @@ def near(ours: float, published: float) -> bool:
     return abs(ours - published) <= NEAR * abs(published)
 
 
-def tables_of(section: Section, run: Run) -> dict[str, Table]:
-    """The tables of a run, in the views of its section, by their titles."""
-    tables: dict[str, Table] = {}
-    for view in section.views:
-        tables |= view.pivot(run.records)
-    return tables
-
-
-def of_section(section: Section, runs: Iterable[Run]) -> Counts:
-    """What the runs of one section amount to."""
-    return count(item for run in runs for item in tables_of(section, run).items())
+def of_runs(runs: Iterable[Run]) -> Counts:
+    """What some runs amount to."""
+    return count(item for run in runs for item in run.tables.items())
 
 
 def overall(sections: Sections) -> Overall:
     """What all runs amount to."""
     found = [(section, run) for section, runs in sections for run in runs if not run.empty]
-    items = (item for section, run in found for item in tables_of(section, run).items())
     runs = [run for _, run in found]
     return Overall(
-        **vars(count(items)),
+        **vars(of_runs(runs)),
         there=len({section.name for section, _ in found}),
         runs=len(runs),
         figures=sum(len(run.figures) for run in runs),

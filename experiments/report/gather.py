@@ -1,15 +1,19 @@
 """What lies in a folder of experiments: runs with their records and figures, and trained networks."""
 
+import importlib
 import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 
+import experiments
 from wne_jax.evaluation.records import Record, read_records
+from wne_jax.evaluation.tables import Table, View
 from wne_jax.training import TrainConfig, create_state, load_config
 
 _DEPTH = 3  # DIR/precision/float32/baseline
@@ -36,10 +40,30 @@ class Run:
         """The size that it was made with; empty where it has none."""
         return str(self.source["config"].get("preset") or "")
 
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """Its records in the views of its experiment, by the titles of the tables."""
+        tables: dict[str, Table] = {}
+        for view in views_of(self.module):
+            tables |= view.pivot(self.records)
+        return tables
+
     @property
     def empty(self) -> bool:
         """Whether it has left nothing yet."""
         return not (self.records or self.figures)
+
+
+def views_of(name: str) -> tuple[View, ...]:
+    """How an experiment shows its records: the `VIEWS` of its module, or its only `VIEW`.
+
+    Args:
+        name: The module in `experiments`; of another there is no module to ask.
+    """
+    if not (Path(experiments.__file__).parent / f"{name}.py").is_file():
+        return (View(),)
+    module = importlib.import_module(f"experiments.{name}")
+    return getattr(module, "VIEWS", None) or (getattr(module, "VIEW", View()),)
 
 
 @dataclass(frozen=True)

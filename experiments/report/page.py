@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 import jinja2
 from PIL import Image
 
-from experiments import _arms
+from experiments.harness import ARMS, PRESETS, run_config
 from experiments.report import counts
 from experiments.report.counts import Sections
 from experiments.report.gather import Network, Run
 from experiments.report.sections import Section
 from wne_jax.evaluation.records import NOT_RUN
-from wne_jax.evaluation.tables import Cell, Table, heading
+from wne_jax.evaluation.tables import Cell, Table
 
 _WIDE, _LONG = 8, 12
 """Columns that a table may have beside each other, and rows that it may have unfolded."""
@@ -98,7 +98,7 @@ def _section(section: Section, runs: Sequence[Run], *, max_bytes: int) -> dict[s
     shown = [run for run in runs if not run.empty]
     return {
         "section": section,
-        "counts": counts.of_section(section, shown),
+        "counts": counts.of_runs(shown),
         "presets": ", ".join(filter(None, dict.fromkeys(run.preset for run in shown))) or "run",
         "figures": sum(len(run.figures) for run in shown),
         "runs": [
@@ -107,7 +107,7 @@ def _section(section: Section, runs: Sequence[Run], *, max_bytes: int) -> dict[s
                 "source": run.source,
                 "seed": run.source["config"].get("seed"),
                 "budget": budget(section, run),
-                "grids": grids(counts.tables_of(section, run)),
+                "grids": grids(run.tables),
                 "figures": [_figure(section, path, max_bytes=max_bytes) for path in run.figures],
             }
             for run in shown
@@ -131,8 +131,10 @@ def grids(tables: Mapping[str, Table]) -> list[Grid]:
 def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
     """One table; one of many columns goes downwards."""
     names, columns, at = table.rows, table.columns, lambda row, column: (row, column)
+    name, column_name = table.row_heading, table.column_heading
     if len(columns) > max(_WIDE, len(names)):
         names, columns, at = table.columns, table.rows, lambda row, column: (column, row)
+        name, column_name = table.column_heading, table.row_heading
 
     def shown(row: tuple[Any, ...], column: tuple[Any, ...]) -> Shown:
         place = at(row, column)
@@ -143,8 +145,8 @@ def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
     return Grid(
         title,
         "ours (published, difference)" if published else "",
-        tuple(map(heading, columns)),
-        tuple((heading(row), tuple(shown(row, column) for column in columns)) for row in names),
+        tuple(map(column_name, columns)),
+        tuple((name(row), tuple(shown(row, column) for column in columns)) for row in names),
         folded=len(names) > _LONG or (beside and not published),
     )
 
@@ -193,25 +195,25 @@ class Budget(NamedTuple):
 def budget(section: Section, run: Run) -> Budget | None:
     """What the networks of a run were trained with; None where its preset is none of ours."""
     config = run.source["config"]
-    if config.get("preset") not in _arms.PRESETS:
+    if config.get("preset") not in PRESETS:
         return None
-    if not section.trained or config.get("networks") is False:
+    if not section.trained or config.get("errors") is False:
         return Budget(run.preset, f"on {run.source['device']}")
     says = "; ".join(dict.fromkeys(_trainings(run)))
-    published = _arms.PRESETS["paper"].train["steps"] if section.paper else None
+    published = PRESETS["paper"].train["steps"] if section.paper else None
     return Budget(run.preset, says, published)
 
 
 def _trainings(run: Run) -> Iterator[str]:
     """How each network of a run was trained: those that its records name, else its arms."""
     config = run.source["config"]
-    networks = _arms.PRESETS[config["preset"]].networks
+    networks = PRESETS[config["preset"]].networks
     named = {(r.model, r.arm): None for r in run.records if r.value is not None}
-    pairs = [(model, arm) for model, arm in named if model in networks and arm in _arms.ARMS]
-    arms = [arm for arm in config.get("arms") or () if arm in _arms.ARMS] or ["baseline"]
+    pairs = [(model, arm) for model, arm in named if model in networks and arm in ARMS]
+    arms = [arm for arm in config.get("arms") or () if arm in ARMS] or ["baseline"]
     for backbone, arm in pairs or [(config.get("backbone") or "dncnn", arm) for arm in arms]:
         settings = {name: config.get(name) for name in ("data", "steps")}
-        training = _arms.run_config(arm, config["preset"], 25.0, backbone=backbone, **settings)
+        training = run_config(arm, config["preset"], 25.0, backbone=backbone, **settings)
         size = network(networks[training.model.backbone]) or training.model.backbone
         yield (
             f"{size}, {training.steps:,} steps, {training.batch} crops of "

@@ -1,7 +1,7 @@
 """What the report says about each experiment: the paper's tables and figures in order, then ours.
 
 An experiment that is not listed is shown, too: its title is the first line of its module's docstring, and its
-tables are those of `View()`.
+command is that of its run.
 """
 
 import ast
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.report.gather import Run
-from wne_jax.evaluation.tables import View
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Section:
         paper: Its tables and figures in Saied & Fleuret (2026); empty for what is beyond the paper.
         asks: What it asks, and what to look at.
         command: What makes it.
-        views: Its tables.
         trained: Whether its preset says what networks were trained.
     """
 
@@ -32,7 +30,6 @@ class Section:
     paper: str
     asks: str
     command: str
-    views: tuple[View, ...] = (View(),)
     trained: bool = True
 
 

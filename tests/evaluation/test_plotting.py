@@ -204,24 +204,34 @@ def test_panels_show_each_image_from_black_to_white():
 
 
 def test_ratios_stand_where_they_were_measured():
-    rows = [
-        {"label": "wrapper", "ratio": 1.01, "q1": 1.0, "q3": 1.05},
-        {"label": "architecture", "ratio": 1.4, "q1": 1.3, "q3": 1.45},
+    records = [
+        Record(experiment="e", metric="time_ratio", arm=arm, value=ratio, settings={"quantile": q})
+        for arm, ratios in (("wrapper", (1.0, 1.01, 1.05)), ("architecture", (1.3, 1.4, 1.45)))
+        for q, ratio in zip((0.25, 0.5, 0.75), ratios)
     ]
-    figure = plotting.ratio_bars(rows, group="label", value="ratio", low="q1", high="q3")
-    axes = figure.axes[0]
+    axes = plotting.ratio_bars(records, rows=["arm"]).axes[0]
     np.testing.assert_allclose(axes.get_lines()[0].get_xdata(), [1.01, 1.4])
+    (spread,) = axes.containers[0][2]
+    np.testing.assert_allclose(
+        [bar[:, 0] for bar in spread.get_segments()], [[1, 1.05], [1.3, 1.45]]
+    )
     assert [text.get_text() for text in axes.get_yticklabels()] == ["wrapper", "architecture"]
 
 
 def test_spectra_are_averaged_over_maps_and_the_cut_off_is_marked():
-    rows = [
-        {"layer": layer, "feature_map": m, "frequency": f, "power": g * p}
-        for layer, g in (("input", 1.0), ("LayerNorm-C", 10.0))
+    records = [
+        Record(
+            experiment="e",
+            metric="power",
+            arm=arm,
+            value=g * p,
+            settings={"map": m, "frequency": f},
+        )
+        for arm, g in ((INPUT, 1.0), ("LayerNorm-C", 10.0))
         for m, p in (("one", 1.0), ("two", 3.0))
         for f in (0.6, 0.1)
     ]
-    axes = plotting.spectrum_curves(rows, cutoff=0.35, title="maps").figure.axes[0]
+    axes = plotting.spectrum_curves(records, cutoff=0.35, title="maps").figure.axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
     np.testing.assert_allclose(lines["LayerNorm-C"], [[0.1, 20], [0.6, 20]])
     np.testing.assert_allclose(lines["cut-off"][:, 0], 0.35)

@@ -51,10 +51,10 @@ def test_settings_and_several_columns_make_rows_and_columns():
     ]
     table = pivot(rows, rows=["model", "arm", "layer"], columns=["trained"])
     assert markdown(table).splitlines() == [
-        "| | 25 | 0 to 55 |",
+        "| | 0 to 55 | 25 |",
         "|---|---|---|",
-        "| dncnn wne conv | 0.00 | |",
-        "| dncnn wne norm | 1.00 | 2.00 |",
+        "| dncnn wne conv | | 0.00 |",
+        "| dncnn wne norm | 2.00 | 1.00 |",
     ]
 
 
@@ -78,6 +78,10 @@ def test_texts_cannot_break_a_markdown_table():
 def test_columns_of_numbers_ascend_and_others_stay_as_they_come():
     by_level = pivot([psnr("b", x, 1) for x in (50, 5, 10)], rows=["arm"], columns=["level"])
     assert by_level.columns == ((5.0,), (10.0,), (50.0,))
+    by_training = [psnr("b", 5, 1, trained=x) for x in (50, (0, 55), 25)]
+    assert pivot(by_training, rows=["arm"], columns=["trained"]).columns == (
+        ((0.0, 55.0),), ((25.0,),), ((50.0,),),
+    )  # fmt: skip
     by_arm = pivot([psnr(arm, 5, 1) for arm in "bac"], rows=["level"], columns=["arm"])
     assert by_arm.columns == (("b",), ("a",), ("c",))
 

@@ -11,7 +11,7 @@ from experiments import aliasing
 from experiments.aliasing import MODELS, Options, by_tiles, drawn, kind_table, layer_records
 from wne_jax.config import ModelConfig
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import Record, mean_over, read_records
 from wne_jax.inference.denoiser import Denoiser
 
 TINY = ModelConfig("dncnn", {"depth": 3, "features": 4})
@@ -29,14 +29,18 @@ def run(tmp_path_factory):
     return options
 
 
+def records_of(options, metric):
+    return [r for r in read_records(options.workdir / "records.csv") if r.metric == metric]
+
+
 def test_every_step_is_recorded_for_both_paddings_and_both_transformations(run):
-    records = results.read_csv(run.workdir / "layers.csv")
-    assert list(records[0]) == ["model", "padding", "layer", "kind", "transformation", "defect"]
+    records = records_of(run, "layer_defect")
+    assert list(records[0].settings) == ["layer", "kind", "padding", "transformation"]
     steps = ["Conv 3x3", "ReLU", "Conv 3x3", "BatchNorm", "ReLU", "Conv 3x3", "image minus noise"]
     assert [r["kind"] for r in records] == 4 * steps
 
     def lost(padding, transformation):
-        return {r["kind"] for r in records if r["padding"] == padding and r["defect"] > 1e-5
+        return {r["kind"] for r in records if r["padding"] == padding and r.value > 1e-5
                 and r["transformation"].startswith(transformation)}  # fmt: skip
 
     assert lost("circular", "shift") == set()
@@ -46,19 +50,21 @@ def test_every_step_is_recorded_for_both_paddings_and_both_transformations(run):
 
 
 def test_tables_and_figure_say_where_they_come_from(run):
-    text = (run.workdir / "layers.md").read_text()
+    text = (run.workdir / "table.md").read_text()
     assert "| BatchNorm | yes | yes | yes | yes | DnCNN |" in text
     assert "| ReLU | yes | **no** | yes | **no** | DnCNN |" in text
     assert "random, none zero" in text and "below 1e-05" in text
     assert "revision" in text and "seed 0" in text
+    aliasing.main(dataclasses.replace(run, stage="report"))  # from the records alone
+    assert (run.workdir / "table.md").read_text() == text
     with Image.open(run.workdir / "layers.png") as figure:
         assert "seed 0" in figure.info["Description"] and min(figure.size) > 300
 
 
 def test_statistics_of_the_image_keep_translations_and_those_of_tiles_do_not(run):
-    records = results.read_csv(run.workdir / "wrapper.csv")
-    assert list(records[0]) == ["statistics", "image", "pixels", "size", "defect"]
-    means = results.mean_over(records, "defect", by=["statistics", "size"])
+    records = records_of(run, "wrapper_defect")
+    assert list(records[0].settings) == ["pixels", "size"]
+    means = mean_over(records, by=["arm", "size"])
     for size in ("99x99", "96x96, no Nyquist bins"):
         assert means["mean_std", size] < 1e-5 < 0.01 < means["mean_std of 3x3 tiles", size]
     assert means["mean_std", "96x96"] > 1e-5
@@ -90,19 +96,24 @@ def test_functions_between_layers_have_names_and_coarser_maps_are_marked():
 
 
 def test_a_kind_that_commutes_in_some_places_is_counted():
-    place = {"model": "a", "kind": "Conv", "transformation": "shift", "padding": "circular"}
-    table = kind_table([place | {"defect": 1e-7}, place | {"defect": 1e-2, "model": "b"}])
+    settings = {"kind": "Conv", "transformation": "shift", "padding": "circular"}
+    table = kind_table(
+        [
+            Record(experiment="e", metric="layer_defect", model=m, value=v, settings=settings)
+            for m, v in (("a", 1e-7), ("b", 1e-2))
+        ]
+    )
     assert table.endswith("| Conv | 1 of 2 | a; b |")
 
 
 def test_bars_stand_in_network_order_from_the_top(run):
-    records = results.read_csv(run.workdir / "layers.csv")
+    records = records_of(run, "layer_defect")
     figure = plotting.layer_bars(records, threshold=1e-5, title="a title")
     shift, translation = figure.axes
     labels = [text.get_text() for text in shift.get_yticklabels()]
     assert labels[:3] == ["Conv 3x3", "ReLU", "Conv 3x3"] and shift.yaxis_inverted()
     lengths = [bar.get_width() for bars in translation.containers for bar in bars]
-    defects = [r["defect"] for r in records if r["transformation"].startswith("translation")]
+    defects = [r.value for r in records if r["transformation"].startswith("translation")]
     np.testing.assert_allclose(lengths, defects)
 
 
@@ -115,9 +126,8 @@ def test_trained_weights_are_measured_in_place_of_random_ones(run, tmp_path, mon
         run, weights=tmp_path / "own.safetensors", workdir=tmp_path / "run"
     )
     aliasing.main(options)
-    records = results.read_csv(tmp_path / "run" / "layers.csv")
-    assert {r["model"] for r in records} == {"own"}
-    assert "weights: own.safetensors" in (tmp_path / "run" / "layers.md").read_text()
+    assert {r.model for r in records_of(options, "layer_defect")} == {"own"}
+    assert "weights: own.safetensors" in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_a_mistake_claims_no_folder(tmp_path):

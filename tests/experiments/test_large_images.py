@@ -9,7 +9,7 @@ import pytest
 
 from experiments.large_images import write_image
 from wne_jax.config import ModelConfig
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import read_records
 from wne_jax.inference.denoiser import Denoiser
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,14 @@ def test_a_size_is_measured_and_its_images_are_removed(tmp_path, weights):
     sizes = ("--megapixels", 0.04, "--tiles", 64, "--weights", weights)
     done = run(*sizes, "--workdir", workdir)
     assert done.returncode == 0, done.stderr
-    records = results.read_csv(workdir / "large_images.csv")
-    assert [(r["megapixels"], r["tile"]) for r in records] == [(0.04, 64)]
-    assert records[0]["difference"] < 1e-5
-    assert records[0]["peak_mb"] >= records[0]["before_mb"] > 50
+    records = read_records(workdir / "records.csv")
+    assert {(r["megapixels"], r["tile"]) for r in records} == {(0.04, 64)}
+    found = {r.metric: r.value for r in records}
+    assert found["tiled_against_whole"] < 1e-5
+    assert found["peak_memory"] >= found["memory_before"] > 50
     table = (workdir / "table.md").read_text()
-    assert "peak memory" in table and "revision" in table and "seed 0" in table
-    assert {f.name for f in workdir.iterdir()} == {"config.json", "large_images.csv", "table.md"}
+    assert "peak memory (MB)" in table and "revision" in table and "seed 0" in table
+    assert {f.name for f in workdir.iterdir()} == {"config.json", "records.csv", "table.md"}
 
     again = run(*sizes, "--workdir", workdir)
     assert again.returncode == 2 and "holds results already" in again.stderr

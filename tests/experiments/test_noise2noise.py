@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -9,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import _arms, _comparison, _published, _runs
-from experiments._restoration import denoise_until, kept_steps, projector, solve
-from experiments.noise2noise import Options, main
+from experiments.harness import networks, published, sizes
+from experiments.harness.options import Networks
+from experiments.noise2noise import VIEWS, Options, main
+from experiments.parts.restoration import denoise_until, kept_steps, projector, solve
 from wne_jax.data import NamedImage
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import read_records
 from wne_jax.images.reading import write_image
 from wne_jax.inference import solvers
 from wne_jax.inference.denoiser import Denoiser
+from wne_jax.training.config import save_config
 
 TASKS = ("denoising", "inpainting")
 
@@ -41,23 +42,24 @@ def options(tmp_path_factory):
         write_image(root / f"Set12/{seed}.png", photograph((32, 40), seed).pixels)
     small = {"dncnn": {"depth": 3, "features": 4}}
     with pytest.MonkeyPatch.context() as patch:
-        tiny = dataclasses.replace(_arms.PRESETS["tiny"], networks=small)
-        patch.setitem(_arms.PRESETS, "tiny", tiny)
+        tiny = dataclasses.replace(sizes.PRESETS["tiny"], networks=small)
+        patch.setitem(sizes.PRESETS, "tiny", tiny)
+        there = Networks(networks=root / "networks")
         for arm in ("n2n", "n2n-wne", "baseline"):
-            config = _arms.run_config(arm, "tiny", 10.0)
+            config = there.config(arm, 10.0)
             model = config.model.build()
             variables = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 1)))
-            folder = root / "trained" / _runs.name_of(arm, config)
+            folder = networks.folder_of(there, arm, config)
             folder.mkdir(parents=True)
-            (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
-            Denoiser(model, variables, config.model).save(folder / "denoiser.safetensors")
+            save_config(config, folder / "config.json")
+            Denoiser(model, variables, config.model).save(folder / networks.WEIGHTS)
         options = Options(
-            runs=root / "trained", train=False, test=(f"folder:{root / 'Set12'}",),
+            networks=root / "networks", stage="eval", test=(f"folder:{root / 'Set12'}",),
             test_sigmas_255=(10.0, 50.0), problems=TASKS[1:], max_steps=6, denoising_steps=4,
             workdir=root / "run",
         )  # fmt: skip
         main(options)
-    return options
+        yield options
 
 
 @pytest.fixture(scope="module")
@@ -65,49 +67,59 @@ def finished(options):
     return options.workdir
 
 
-def test_every_result_stands_beside_the_published_one_or_says_not_run(finished):
-    cells = {
-        (c["result"].split(";")[0], c["row"], c["column"]): c for c in _comparison.read(finished)
-    }
-    stopped = "Table 11 (of a SwinIR): residual-stopped denoising from sigma 10, PSNR (dB)"
-    for column, published in _published.RESIDUAL_STOPPED["wne"].items():
-        assert cells[stopped, "n2n-wne", column]["published"] == published
-        assert cells[stopped, "n2n-wne-capped", column]["ours"] == ""
-    inpainting = [c for (result, *_), c in cells.items() if "Table 12" in result]
-    published = {c["column"]: c["published"] for c in inpainting if c["row"] == "n2n"}
-    assert published == _published.INPAINTING["baseline"]
+@pytest.fixture(scope="module")
+def records(finished):
+    return read_records(finished / "records.csv")
+
+
+def iterations(records, metric):
+    return [r for r in records if r.metric == metric and r["result"] and r.value is not None]
+
+
+def test_every_result_stands_beside_the_published_one_or_says_not_run(finished, records):
+    tables = VIEWS[1].pivot(records)
+    (stopped,) = (table for title, table in tables.items() if "denoising" in title)
+    for column, figure in published.RESIDUAL_STOPPED["wne"].items():
+        assert stopped.cells[("n2n-wne",), (column,)].published == figure
+        assert stopped.cells[("n2n-wne-wiener-cap",), (column,)].value is None
+    (inpainting,) = (table for title, table in tables.items() if "inpainting" in title)
+    found = {column: inpainting.cells[("n2n",), (column,)].published
+             for (column,) in inpainting.columns}  # fmt: skip
+    assert found == published.INPAINTING["baseline"]
     table = (finished / "table.md").read_text()
-    assert "| wne | not run" in table and "| n2n-wne-capped | not run |" in table
-    assert "2 images, at most 64x64 each; at most 6 steps" in table and "revision" in table
+    assert "| wne | not run" in table and "| n2n-wne-wiener-cap | not run |" in table
+    assert "images 2, size at most 64x64; at most 6 steps" in table and "revision" in table
 
 
-def test_all_arms_start_from_the_same_pixels_and_end_when_told(finished):
-    records = results.read_csv(finished / "iterations.csv")
-    assert {(r["task"], r["model"]) for r in records} == {
+def test_all_arms_start_from_the_same_pixels_and_end_when_told(records):
+    assert {(r["task"], r.arm) for r in iterations(records, "steps")} == {
         (task, arm) for task in TASKS for arm in ("n2n", "n2n-wne")
     }
-    for r in records:
-        assert r["steps_to_best"] <= r["steps"] <= (4 if r["task"] == "denoising" else 6)
-        assert r["final"] <= r["best"]
-    curves = results.read_csv(finished / "trajectories.csv")
+    found = {(r["task"], r.arm, r.image, r["result"]): r.value
+             for metric in ("psnr", "steps") for r in iterations(records, metric)}  # fmt: skip
+    for (task, arm, image, result), value in found.items():
+        if result == "steps":
+            assert value <= (4 if task == "denoising" else 6)
+            if task == "denoising":
+                assert found[task, arm, image, "steps to best"] <= value
+                assert found[task, arm, image, "final"] <= found[task, arm, image, "best"]
+    curves = [r for r in records if r.metric == "psnr_at_step"]
     for task in TASKS:
         for image in ("0", "1"):
-            start = [
-                c["psnr"] for c in curves if (c["task"], c["image"], c["step"]) == (task, image, 0)
-            ]
+            start = [r.value for r in curves if (r["task"], r.image, r["step"]) == (task, image, 0)]
             assert len(start) == 2 and start[0] == start[1]
 
 
-def test_one_pass_of_residual_stopped_denoising_is_that_of_the_sweep(finished):
+def test_one_pass_of_residual_stopped_denoising_is_that_of_the_sweep(records):
     swept = {
-        (r["model"], r["image"]): r["psnr"]
-        for r in results.read_csv(finished / "psnr.csv")
-        if r["sigma_255"] == 10
+        (r.arm, r.image): r.value
+        for r in records
+        if (r.metric, r.level, r["task"]) == ("psnr", 10, None) and r.value is not None
     }
-    assert {model for model, _ in swept} == {"n2n", "n2n-wne", "baseline"}
-    for r in results.read_csv(finished / "iterations.csv"):
-        if r["task"] == "denoising":
-            assert r["one_pass"] == pytest.approx(swept[r["model"], r["image"]], abs=1e-4)
+    assert {arm for arm, _ in swept} == {"input", "n2n", "n2n-wne", "baseline"}
+    for r in iterations(records, "psnr"):
+        if (r["task"], r["result"]) == ("denoising", "one pass"):
+            assert r.value == pytest.approx(swept[r.arm, r.image], abs=1e-4)
 
 
 def test_figures_and_a_small_animation_are_there(finished):
@@ -171,11 +183,13 @@ def test_each_backbone_has_its_folder():
     assert Options(backbone="swinir", workdir=Path("mine")).folder == Path("mine")
 
 
-def test_results_of_networks_that_are_gone_go_too(options, tmp_path):
+def test_results_of_networks_that_are_gone_stay(options, tmp_path):
     shutil.copytree(options.workdir, tmp_path / "run")
-    (tmp_path / "none").mkdir()
-    main(dataclasses.replace(
-        options, resume=True, runs=tmp_path / "none", workdir=tmp_path / "run"
-    ))  # fmt: skip
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "comparison.csv", "table.md"}
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    again = {"resume": True, "networks": tmp_path / "none", "workdir": tmp_path / "run"}
+    main(dataclasses.replace(options, **again))
+    after = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    assert after.keys() == before.keys()
+    for name in before:
+        if name.startswith(("records", "denoising", "inpainting", "trajectories")):
+            assert after[name] == before[name]

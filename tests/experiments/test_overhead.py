@@ -5,9 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments import _comparison
-from experiments.overhead import PRESETS, Options, Sizes, main, sizes_of
-from wne_jax.evaluation import records as results
+from experiments.overhead import (
+    PRESETS,
+    VIEWS,
+    Options,
+    Sizes,
+    main,
+    published_ratios,
+    sizes_of,
+    table,
+)
+from wne_jax.evaluation.records import read_records
+from wne_jax.evaluation.tables import Cell
 from wne_jax.training import ModelConfig
 
 COMMITTED = Path(__file__).parents[2] / "experiments/results/overhead"
@@ -15,38 +24,44 @@ COMMITTED = Path(__file__).parents[2] / "experiments/results/overhead"
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("overhead")
-    for name in ("overhead.csv", "config.json"):
+    workdir = tmp_path_factory.mktemp("runs") / "overhead"
+    workdir.mkdir()
+    for name in ("records.csv", "config.json"):
         shutil.copy(COMMITTED / name, workdir)
     main(Options(stage="report", workdir=workdir))
     return workdir
 
 
 def test_the_committed_report_is_that_of_the_committed_measurement(again):
-    for name in ("overhead.md", "comparison.csv"):
+    for name in ("table.md", "records.csv"):
         assert (again / name).read_text() == (COMMITTED / name).read_text()
     assert (again / "overhead.png").stat().st_size > 10_000
 
 
 def test_ratios_stand_beside_those_published_for_the_same_device(again):
-    cells = {(c["result"][-6:], c["row"], c["column"]): c for c in _comparison.read(again)}
+    records = read_records(again / "records.csv")
+    (found,) = VIEWS[0].pivot(records).values()
     (measured,) = (
-        r["ratio"]
-        for r in results.read_csv(again / "overhead.csv")
-        if (r["variant"], r["task"]) == ("NE-arch", "inference")
+        r.value
+        for r in records
+        if (r.arm, r["task"], r["quantile"]) == ("NE-arch", "inference", 0.5) and r.value
     )
-    cell = cells["FDnCNN", "NE-arch", "CPU inference"]
-    assert cell["ours"] == pytest.approx(measured, abs=1e-4) and cell["published"] == 1.90
-    assert cells["FDnCNN", "NE-arch", "GPU inference"]["published"] == 1.69
-    assert cells["FDnCNN", "NE-arch", "GPU inference"]["ours"] == ""
-    assert cells["FDnCNN", "WNE (haar_mad)", "CPU training"]["published"] == ""
-    table = (again / "overhead.md").read_text()
-    assert f"| NE-arch | inference | {measured:.3f} |" in table and "| 1.90 | 1.69 |" in table
+    cells = found.cells
+    assert cells[("fdncnn", "NE-arch"), ("CPU", "inference")] == Cell(measured, 1.90)
+    assert cells[("fdncnn", "NE-arch"), ("GPU", "inference")] == Cell(None, 1.69)
+    assert cells[("fdncnn", "WNE (haar_mad)"), ("CPU", "training")].published is None
+    text = (again / "table.md").read_text()
+    assert f"| NE-arch | inference | {measured:.3f} |" in text and "| 1.90 | 1.69 |" in text
+
+
+def test_a_backbone_that_was_not_timed_says_so():
+    rows = [line for line in table(list(published_ratios())).splitlines() if "SwinIR" in line]
+    assert len(rows) == 2 and all("not run" in row and "| 1.00 |" in row for row in rows)
 
 
 def test_the_papers_sizes_are_those_of_its_preset():
     sizes = PRESETS["paper"]
-    assert sizes["fdncnn"].columns == {"depth": 20, "features": 64, "batch": 16, "size": 128}
+    assert sizes["fdncnn"].settings == {"depth": 20, "features": 64, "batch": 16, "size": 128}
     light = ModelConfig("swinir", {}).build()
     assert ModelConfig("swinir", dict(sizes["swinir"].options)).build() == light
     assert (sizes["swinir"].batch, sizes["swinir"].size) == (32, 64)

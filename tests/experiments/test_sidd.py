@@ -1,5 +1,7 @@
 """SIDD on a made-up copy: two scenes to train on, and twice three blocks to test on."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,9 @@ from PIL import Image
 from scipy import io
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from experiments import _comparison
-from experiments._sidd_blocks import CLEAN, NOISY, Blocks, load_blocks
+from experiments.parts.sidd_blocks import CLEAN, NOISY, Blocks, load_blocks
 from experiments.sidd import Options, cells, evaluate, main
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import INPUT, read_records
 
 SHAPE = (2, 3, 16, 12, 3)
 
@@ -40,7 +41,7 @@ def place(tmp_path_factory):
 def run(place):
     options = Options(
         data=f"sidd:{place}", blocks=str(place), backbone="dncnn", arms=("wne",), steps=1,
-        runs=place / "trained", workdir=place / "run", batch=2,
+        networks=place / "networks", workdir=place / "run", blocks_at_once=2,
     )  # fmt: skip
     with jax.numpy_dtype_promotion("standard"):
         main(options)
@@ -48,55 +49,66 @@ def run(place):
 
 
 def test_networks_train_on_the_pairs_and_every_block_is_scored(run):
-    assert (run.runs / "dncnn-wne-0-colour/denoiser.safetensors").is_file()
-    records = results.read_csv(run.workdir / "blocks.csv")
+    assert (run.networks / "tiny/dncnn-wne-0-colour/denoiser.safetensors").is_file()
+    records = [r for r in read_records(run.workdir / "records.csv") if r.value is not None]
     names = ["01-01", "01-02", "01-03", "02-01", "02-02", "02-03"]
-    assert [r["image"] for r in records] == names and {r["model"] for r in records} == {"wne"}
+    for arm in (INPUT, "wne"):
+        for metric in ("psnr", "ssim"):
+            assert [r.image for r in records if (r.arm, r.metric) == (arm, metric)] == names
+    assert len(records) == 4 * len(names)
     table = (run.workdir / "table.md").read_text()
     assert "6 validation blocks" in table and "1 steps" in table and "revision" in table
 
 
 def test_input_and_estimate_of_every_block_are_scored_as_scikit_image_does():
     # Batches of two: the last of a scene is filled up.
-    records = evaluate({"darker": lambda y: 0.8 * y + 0.01}, made_up(), batch=2)
-    assert len(records) == 6
-    for record in records:
-        scene, block = (int(part) - 1 for part in record["image"].split("-"))
+    records = evaluate({"darker": lambda y: 0.8 * y + 0.01}, made_up(), at_once=2, model="none")
+    found = {(r.image, r.arm, r.metric): r.value for r in records}
+    assert len(found) == len(records) == 2 * 2 * 6
+    for name in {r.image for r in records}:
+        scene, block = (int(part) - 1 for part in name.split("-"))
         noisy, clean = (x[scene, block] / 255 for x in made_up())
-        for before, image in (("input_", noisy), ("", 0.8 * noisy + 0.01)):
+        for arm, image in ((INPUT, noisy), ("darker", 0.8 * noisy + 0.01)):
             psnr = peak_signal_noise_ratio(clean, image, data_range=1)
             ssim = structural_similarity(
                 clean, image, data_range=1, gaussian_weights=True, sigma=1.5,
                 use_sample_covariance=False, channel_axis=-1,
             )  # fmt: skip
-            np.testing.assert_allclose(record[f"{before}psnr"], psnr, rtol=1e-5)
-            np.testing.assert_allclose(record[f"{before}ssim"], ssim, atol=1e-5)
+            np.testing.assert_allclose(found[name, arm, "psnr"], psnr, rtol=1e-5)
+            np.testing.assert_allclose(found[name, arm, "ssim"], ssim, atol=1e-5)
 
 
-def test_the_estimate_alone_is_clipped():
+def test_the_estimate_is_clipped():
     low = {"low": lambda y: 0 * y - 3, "black": lambda y: 0 * y}
-    records = evaluate(low, made_up(), batch=3)
-    scores = {m: [r["psnr"] for r in records if r["model"] == m] for m in low}
+    records = evaluate(low, made_up(), at_once=3, model="none")
+    scores = {arm: [r.value for r in records if (r.arm, r.metric) == (arm, "psnr")] for arm in low}
     assert scores["low"] == scores["black"] and len(scores["low"]) == 6
 
 
 def test_the_published_figures_stand_beside_swinir_alone():
     shown = {
-        backbone: {c["row"]: c["published"] for c in cells(Options(backbone=backbone), [], "ssim")}
+        backbone: {
+            c.arm: c.published for c in cells(Options(backbone=backbone)) if c.metric == "ssim"
+        }
         for backbone in ("swinir", "dncnn")
     }
-    assert shown["swinir"] == {"noisy input": "", "baseline": 0.9150, "wne": 0.9156}
-    assert set(shown["dncnn"].values()) == {""}
+    assert shown["swinir"] == {INPUT: None, "baseline": 0.9150, "wne": 0.9156}
+    assert set(shown["dncnn"].values()) == {None}
 
 
 def test_arms_that_are_not_trained_are_rows_that_say_so(run, place):
     options = Options(
         data=run.data, blocks=run.blocks, backbone="dncnn", arms=("baseline",), steps=1,
-        runs=run.runs, train=False, workdir=place / "nothing",
+        networks=run.networks, stage="eval", workdir=place / "nothing",
     )  # fmt: skip
-    main(options)
-    assert all(c["ours"] == "" for c in _comparison.read(options.workdir))
-    assert "| baseline | not run |" in (options.workdir / "table.md").read_text()
+    with pytest.raises(FileNotFoundError, match="holds none of dncnn-baseline-0-colour"):
+        main(options)
+    both = dataclasses.replace(options, arms=("baseline", "wne"))
+    with jax.numpy_dtype_promotion("standard"):
+        main(both)
+    records = read_records(both.workdir / "records.csv")
+    assert all(r.value is None for r in records if r.arm == "baseline")
+    assert "| dncnn baseline | not run | not run |" in (both.workdir / "table.md").read_text()
 
 
 def test_matlabs_hdf5_has_its_axes_backwards(tmp_path):

@@ -1,15 +1,17 @@
 """The throughput experiment: its records, its goals, and that it runs without PyTorch."""
 
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import pytest
 from PIL import Image
 
-from experiments import _peak, throughput
-from experiments._throughput_report import goals
-from wne_jax.evaluation import records as results
+from experiments import throughput
+from experiments.parts import peak
+from experiments.parts.throughput_tables import goals, to_records, to_rows
+from wne_jax.evaluation.records import read_records, write_records
 
 STACK = {"depth": 3, "features": 4}
 CASES = {
@@ -90,14 +92,30 @@ def test_operations_that_nobody_counts_are_left_empty():
         assert throughput.count_flops(Lowered(costs)) is None
 
 
+def test_measurements_survive_the_disk(tmp_path):
+    empty = {"ratio_to": None, "ratio": None, "ratio_q1": None, "ratio_q3": None}
+    place = {"precision": "float32", "task": "training", "batch": 8, "size": 64}
+    rows = [
+        {"model": "dncnn", "variant": variant, **place, "seconds": 0.5, "seconds_q1": 0.25,
+         "seconds_q3": 1.0, "rate": 16.0, "unit": "patches/s", "flops": flops,
+         "share_of_peak": flops and flops / 1e3, "peak_flops": 2e3, "peak_from": "matmul"} | ratio
+        for variant, flops, ratio in (
+            ("jax", 1e3, {"ratio_to": "torch eager", "ratio": 1.5, "ratio_q1": 1.25, "ratio_q3": 2.0}),
+            ("torch eager", None, empty),
+        )
+    ]  # fmt: skip
+    write_records([r for row in rows for r in to_records(row)], tmp_path / "records.csv")
+    assert to_rows(read_records(tmp_path / "records.csv")) == rows
+
+
 def test_a_slice_of_a_known_device_is_measured(monkeypatch):
     class Device:
         device_kind, platform = "NVIDIA H200", "cpu"
 
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
-    assert _peak.peak_flops("bfloat16") == (989.4e12, "published")
+    assert peak.peak_flops("bfloat16") == (989.4e12, "published")
     Device.device_kind += " MIG 1g.18gb"
-    value, origin = _peak.peak_flops("float32")
+    value, origin = peak.peak_flops("float32")
     assert origin == "matmul" and 1e9 < value < 1e14
 
 
@@ -117,7 +135,7 @@ def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
     options = throughput.Options(models=models, rounds=2, workdir=workdir)
     with pytest.warns(UserWarning, match="PyTorch is not installed: its rows are left out"):
         throughput.main(options)
-    records = results.read_csv(workdir / "throughput.csv")
+    records = to_rows(read_records(workdir / "records.csv"))
     both = {(m, v, t) for m in models for v in ("jax", "jax wrapped")
             for t in ("training", "inference")}  # fmt: skip
     places = {"constant batch", "device corpus", "host corpus"}
@@ -127,14 +145,16 @@ def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
     for r in records:
         work = 2 if r["unit"] == "patches/s" else 2 * 16 * 16 / 1e6
         assert r["rate"] * r["seconds"] == pytest.approx(work)
-        assert (r["ratio_to"] == "") == (r["variant"] in ("jax", "constant batch"))
-        if r["flops"] != "":
+        assert (r["ratio_to"] is None) == (r["variant"] in ("jax", "constant batch"))
+        if r["flops"] is not None:
             share = r["flops"] / r["seconds"] / r["peak_flops"]
             assert r["share_of_peak"] == pytest.approx(share) and 0 < share < 1
-    text = (workdir / "throughput.md").read_text()
+    text = (workdir / "table.md").read_text()
     assert "| NE-arch over FDnCNN" in text and "measured)" in text and "revision" in text
     assert "not measured here" in capsys.readouterr().out
     with Image.open(workdir / "throughput.png") as figure:
         assert min(figure.size) > 300
+    throughput.main(replace(options, stage="report"))  # from the records alone
+    assert (workdir / "table.md").read_text() == text
     with pytest.raises(FileExistsError, match="holds results already"):
         throughput.main(options)

@@ -8,7 +8,7 @@ import pytest
 from wne_jax.weights import convert
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
-opponents = pytest.importorskip("experiments._torch_models")
+opponents = pytest.importorskip("experiments.parts.torch_models")
 pytestmark = pytest.mark.torch
 
 torch.set_num_threads(1)  # its threads wait for one another where test workers share the cores

@@ -1,13 +1,15 @@
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import translation
-from experiments._translation_report import PUBLISHED
+from experiments.parts.translation_tables import PUBLISHED
 from experiments.translation import Maps, Options, main
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import INPUT, read_records
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 
@@ -26,46 +28,70 @@ def small_maps(monkeypatch):
     monkeypatch.setattr(translation, "load_network", lambda _: (translation.ResNet(), {}))
 
 
+def select(records, **wanted):
+    return [r for r in records if all(r[k] == v for k, v in wanted.items())]
+
+
 def test_the_experiment_finds_what_the_theorem_says(tmp_path, small_maps, capsys):
     main(Options(images=2, workdir=tmp_path / "run"))
     assert "Theorem and measurement agree on all of them" in capsys.readouterr().out
-    records = results.read_csv(tmp_path / "run/errors.csv")
-    columns = ["image", "feature_map", "layer", "init", "mode", "transformation", "error"]
-    assert list(records[0]) == columns
+    records = read_records(tmp_path / "run/records.csv")
+    errors = [r for r in select(records, metric="cosine_error") if r.value is not None]
+    kept = select(errors, nyquist_bins="kept")
     # images, maps, layers (BatchNorm in two modes), initializations, transformations
-    assert len(records) == 2 * 2 * 6 * 2 * 2
-    assert {r["image"] for r in records} == {"astronaut", "camera"}
+    assert len(kept) == len(errors) / 2 == 2 * 2 * 6 * 2 * 2
+    assert {r.image for r in errors} == {"astronaut", "camera"}
 
-    def largest(name, **wanted):
-        rows = results.read_csv(tmp_path / "run" / f"{name}.csv")
-        return max(r["error"] for r in rows if all(r[k] == v for k, v in wanted.items()))
+    def largest(**wanted):
+        return max(r.value for r in select(errors, **wanted))
 
-    moved = {"layer": "InstanceNorm", "transformation": "translation"}
-    assert largest("nyquist_free", **moved) < 1e-12
-    assert largest("errors", **moved, feature_map="layer1_0/norm1") < 1e-12  # of odd size
-    assert largest("errors", **moved, feature_map="norm1") > 1e-10  # of even size
-    spectrum = results.read_csv(tmp_path / "run/spectrum.csv")
-    beyond = dict.fromkeys(("input", *PUBLISHED), 0.0)
-    for row in spectrum:
-        if row["frequency"] > translation.CUTOFF:
-            beyond[row["layer"]] = max(beyond[row["layer"]], row["power"])
+    moved = {"arm": "InstanceNorm", "transformation": "translation"}
+    assert largest(**moved, nyquist_bins="zeroed") < 1e-12
+    assert (
+        largest(**moved, nyquist_bins="kept", feature_map="layer1_0/norm1") < 1e-12
+    )  # of odd size
+    assert largest(**moved, nyquist_bins="kept", feature_map="norm1") > 1e-10  # of even size
+    beyond = dict.fromkeys((INPUT, *(layer for layer, _ in PUBLISHED)), 0.0)
+    for record in select(records, metric="power"):
+        if record["frequency"] > translation.CUTOFF:
+            beyond[record.arm] = max(beyond[record.arm], record.value)
     assert min(beyond["LayerNorm-C"], beyond["LayerNorm-CHW"]) > 1e-4
     assert all(
         p < 1e-11 for name, p in beyond.items() if name not in ("LayerNorm-C", "LayerNorm-CHW")
     )
-    by_accident = {"layer": "LayerNorm-CHW", "transformation": "shift"}
-    assert largest("errors", **by_accident, init="default") < 1e-12
-    assert largest("errors", **by_accident, init="gaussian") > 0.1
+    by_accident = {"arm": "LayerNorm-CHW", "transformation": "shift"}
+    assert largest(**by_accident, init="default") < 1e-12
+    assert largest(**by_accident, init="gaussian") > 0.1
 
 
 def test_its_outputs_say_that_the_weights_are_random(tmp_path, small_maps, capsys):
-    main(Options(images=2, workdir=tmp_path / "run"))
-    tables = (tmp_path / "run/tables.md").read_text()
+    options = Options(images=2, workdir=tmp_path / "run")
+    main(options)
+    tables = (tmp_path / "run/table.md").read_text()
     assert "RANDOM weights" in tables and "RANDOM weights" in capsys.readouterr().out
-    assert all(f"{figure:.2e}" in tables for pair in PUBLISHED.values() for figure in pair)
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["weights"] is None
     with Image.open(tmp_path / "run/spectrum.png") as figure:
         assert min(figure.size) > 300
+    # The report alone makes the same tables.
+    main(dataclasses.replace(options, stage="report"))
+    assert (tmp_path / "run/table.md").read_text() == tables
+
+
+def test_published_figures_stand_by_layer_and_by_mode(tmp_path, small_maps):
+    main(Options(images=2, workdir=tmp_path / "run"))
+    tables = (tmp_path / "run/table.md").read_text()
+    by_layer = {
+        "BatchNorm": (9.23e-09, 1.28e-06),  # as published: the mean of both modes
+        "InstanceNorm": (9.58e-09, 7.13e-06),
+        "LayerNorm-CHW": (4.97e-01, 4.97e-01),
+        "LayerNorm-C": (4.66e-09, 2.44e-03),
+        "LayerNorm-AF": (9.17e-09, 8.08e-07),
+        "training": (9.51e-09, 2.55e-06),
+        "evaluation": (8.95e-09, 9.69e-09),
+    }
+    for name, (shift, moved) in by_layer.items():
+        (row,) = re.findall(rf"^\| {name} \| .* ± .* \| {shift:.2e} \|.*$", tables, re.M)
+        assert f"| {moved:.2e} |" in row
 
 
 def test_images_are_resized_as_pillow_does_it():

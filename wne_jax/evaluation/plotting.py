@@ -10,8 +10,8 @@ import numpy as np
 from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation.provenance import footer
-from wne_jax.evaluation.records import INPUT, Record, mean_over
-from wne_jax.evaluation.tables import METRICS
+from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
+from wne_jax.evaluation.tables import METRICS, heading
 
 with extra("plot", "figures"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -272,31 +272,29 @@ def image_panel(
     return figure
 
 
-def ratio_bars(
-    records: Sequence[Record], *, group: str, value: str, low: str, high: str, title: str = ""
-) -> Figure:
+def ratio_bars(records: Sequence[Record], *, rows: Sequence[str], title: str = "") -> Figure:
     """Ratios as points with their spread, a line at 1.
 
     Args:
-        records: One for each ratio.
-        group: Column of the labels.
-        value: Column of the medians.
-        low: Column of the lower ends of the spread.
-        high: Column of the upper ends.
+        records: Quantiles of ratios: three records each, whose setting `quantile` is 0.25, 0.5 and 0.75.
+        rows: The columns or settings that name a ratio.
         title: Title of the figure.
     """
-    figure, axes = _figure(6.4, 0.45 * len(records) + 1.3)
-    middle = np.array([record[value] for record in records])
-    spread = np.abs(np.array([[r[low] for r in records], [r[high] for r in records]]) - middle)
-    places = np.arange(len(records))[::-1]
+    ratios = {
+        heading(key): mean_over(of, by=["quantile"]) for key, of in split_by(records, rows).items()
+    }
+    figure, axes = _figure(6.4, 0.45 * len(ratios) + 1.3)
+    low, middle, high = (np.array([of[(q,)] for of in ratios.values()]) for q in (0.25, 0.5, 0.75))
+    spread = np.stack([middle - low, high - middle])
+    places = np.arange(len(ratios))[::-1]
     axes.errorbar(middle, places, xerr=spread, fmt="o", color=COLOURS[1], capsize=3)
     axes.axvline(1, color="0.6", lw=1, ls="--")
     for x, y in zip(middle, places):
         axes.annotate(
             f"{x:.2f}", (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
         )
-    axes.set_yticks(places, [record[group] for record in records])
-    axes.set_ylim(-0.6, len(records) - 0.4)
+    axes.set_yticks(places, list(ratios))
+    axes.set_ylim(-0.6, len(ratios) - 0.4)
     axes.set(xlabel="time ratio (median, quartiles)", title=title)
     return figure
 
@@ -305,15 +303,16 @@ def spectrum_curves(records: Sequence[Record], *, cutoff: float, title: str = ""
     """Radial power spectra, a curve a layer, as in Figure 1 of Scanvic et al. (2025).
 
     Args:
-        records: With `layer`, `frequency` (cycles a pixel) and `power`; those of several maps are averaged.
+        records: Of the metric "power", an arm a layer, with the setting `frequency` in cycles a pixel; those
+            of several maps are averaged.
         cutoff: Where the maps' band ended before the layers, in cycles a pixel.
         title: Title of the figure.
     """
     figure, axes = _figure(6.4, 4.4)
-    means = mean_over(records, "power", by=["layer", "frequency"])
-    for colour, layer in zip(_cycle(), dict.fromkeys(record["layer"] for record in records)):
+    means = mean_over(records, by=["arm", "frequency"])
+    for colour, layer in zip(_cycle(), dict.fromkeys(arm for arm, _ in means)):
         points = sorted((f, p) for (name, f), p in means.items() if name == layer)
-        style = "--" if layer == "input" else "-"
+        style = "--" if layer == INPUT else "-"
         axes.plot(*zip(*points), style, color=colour, label=layer, lw=1.6)
     axes.axvline(cutoff, color="0.6", lw=1, ls=":", label="cut-off")
     axes.set_yscale("log")
@@ -331,7 +330,7 @@ def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") 
     """What every step of a network loses, from the image at the top to the result: a panel a model.
 
     Args:
-        records: Of one step each, in network order: `model`, `kind`, `transformation`, `padding`, `defect`.
+        records: Of one step each, in network order, with the settings `kind`, `transformation`, `padding`.
         threshold: Defects below are rounding: that side is shaded, and their bars are pale.
         title: Title of the figure.
     """
@@ -399,7 +398,7 @@ def _bars_downwards(
     for i, padding in enumerate(paddings):
         shown = [record for record in records if record["padding"] == padding]
         places = np.arange(len(shown)) + (i - (len(paddings) - 1) / 2) * height
-        values = np.array([record["defect"] for record in shown])
+        values = np.array([record.value for record in shown])
         bars = axes.barh(places, np.maximum(values, 1e-8), height, color=COLOURS[2 - i])
         for bar, value in zip(bars, values):
             bar.set_alpha(0.3 if value < threshold else 1)

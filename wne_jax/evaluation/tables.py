@@ -34,11 +34,23 @@ class Table:
         rows: What the rows are, in order of appearance: a tuple of the values of some columns each.
         columns: What the columns are, likewise; numbers ascend.
         cells: By row and column, those that there are.
+        row_parts: The columns or settings that the rows hold.
+        column_parts: Those that the columns hold.
     """
 
     rows: tuple[tuple[Any, ...], ...]
     columns: tuple[tuple[Any, ...], ...]
     cells: Mapping[tuple[tuple[Any, ...], tuple[Any, ...]], Cell]
+    row_parts: tuple[str, ...] = ()
+    column_parts: tuple[str, ...] = ()
+
+    def row_heading(self, row: tuple[Any, ...]) -> str:
+        """What a row is called."""
+        return heading(row, self.row_parts)
+
+    def column_heading(self, column: tuple[Any, ...]) -> str:
+        """What a column is called."""
+        return heading(column, self.column_parts)
 
     @cached_property
     def forms(self) -> dict[tuple[Any, ...], str]:
@@ -77,12 +89,17 @@ def pivot(records: Iterable[Record], *, rows: Sequence[str], columns: Sequence[s
         tuple(dict.fromkeys(row for row, _ in places.values())),
         _ascending(tuple(dict.fromkeys(column for _, column in places.values()))),
         cells,
+        tuple(rows),
+        tuple(columns),
     )
 
 
 def _ascending(keys: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any, ...], ...]:
-    """Keys in the order of their numbers, or as they are if they hold anything else."""
-    numbers = all(isinstance(part, int | float) for key in keys for part in key)
+    """Keys in the order of their numbers, or as they are if they hold anything else.
+
+    Training levels are tuples of numbers.
+    """
+    numbers = all(isinstance(part, int | float | tuple) for key in keys for part in key)
     return tuple(sorted(keys)) if numbers else keys
 
 
@@ -120,8 +137,7 @@ class View(NamedTuple):
         found = {name: label(value) for name, value in zip(self.tables, key) if label(value)}
         unit = found.pop("unit", "")
         if "metric" in found:
-            name = METRICS.get(found["metric"], found["metric"].replace("_", " "))
-            found["metric"] = f"{name} ({unit})" if unit else name
+            found["metric"] = heading((found["metric"], unit), ("metric", "unit"))
         if "trained" in found:
             found["trained"] = f"trained at {found['trained']}"
         known = ("metric", "dataset", "degradation", "trained", "model", "arm")
@@ -170,14 +186,27 @@ def label(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def heading(place: Sequence[Any]) -> str:
+def heading(place: Sequence[Any], parts: Sequence[str] = ()) -> str:
     """What a table calls a row or a column that stands for several columns of the records.
+
+    Args:
+        place: Their values.
+        parts: Their names, by which metrics and units are told from the rest.
 
     Example:
         >>> heading(("dncnn", "wne", None, (25.0,)))
         'dncnn wne 25'
+        >>> heading(("peak_memory", "MB"), ("metric", "unit"))
+        'peak memory (MB)'
     """
-    return " ".join(filter(None, map(label, place)))
+    names = [*parts, *[""] * (len(place) - len(parts))]
+    return " ".join(filter(None, map(_named, place, names)))
+
+
+def _named(value: Any, part: str) -> str:
+    if part == "metric":
+        return METRICS.get(value, value.replace("_", " "))
+    return f"({value})" if part == "unit" and value else label(value)
 
 
 def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
@@ -196,8 +225,11 @@ def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
         cell = table.cells.get((row, column))
         return "" if cell is None else _text(cell, form or table.forms[column], bold=published)
 
-    body = [[heading(row), *(text(row, column) for column in table.columns)] for row in table.rows]
-    return markdown_table([corner, *map(heading, table.columns)], body)
+    body = [
+        [table.row_heading(row), *(text(row, column) for column in table.columns)]
+        for row in table.rows
+    ]
+    return markdown_table([corner, *map(table.column_heading, table.columns)], body)
 
 
 def _text(cell: Cell, form: str, *, bold: bool) -> str:

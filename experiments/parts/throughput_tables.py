@@ -1,23 +1,74 @@
-"""What the records of `experiments.throughput` say: goals reached or missed, a table, a figure."""
+"""What the records of `experiments.throughput` say: goals reached or missed, a table, a figure.
 
-from collections.abc import Mapping, Sequence
+A measurement is a row here, with all numbers of one model, variant, precision and task. On disk it is a
+record for each number. `to_records` and `to_rows` are inverses.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation import records as results
+from wne_jax.evaluation.records import Record, split_by
+from wne_jax.evaluation.tables import markdown_table
 
 BAR = 0.2
 """Width of a bar of the figure, where a precision takes 1."""
+
+
+_QUANTILES = {"_q1": 0.25, "": 0.5, "_q3": 0.75}
+
+
+def to_records(row: Mapping[str, Any]) -> Iterator[Record]:
+    """A record for each number of a measurement; what was not compared or counted has none."""
+    settings = {name: row[name] for name in ("precision", "task", "batch", "size")}
+    numbers = [("rate", row["unit"], row["rate"], {})]
+    for end, quantile in _QUANTILES.items():
+        at = {"quantile": quantile}
+        numbers.append(("seconds", "s", row[f"seconds{end}"], at))
+        if row["ratio"] is not None:
+            numbers.append(
+                ("time_ratio", None, row[f"ratio{end}"], at | {"reference": row["ratio_to"]})
+            )
+    if row["flops"] is not None:
+        numbers.append(("operations", None, row["flops"], {}))
+        numbers.append(("share_of_peak", None, row["share_of_peak"], {}))
+    numbers.append(("peak", "1/s", row["peak_flops"], {"origin": row["peak_from"]}))
+    for metric, unit, value, more in numbers:
+        yield Record(experiment="throughput", metric=metric, unit=unit, value=value, model=row["model"],
+                     arm=row["variant"], settings=settings | more)  # fmt: skip
+
+
+def to_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """The measurements, from their records."""
+    key = ("model", "arm", "precision", "task", "batch", "size")
+    rows = []
+    for place, of in split_by(records, key).items():
+        found = {(r.metric, r["quantile"]): r for r in of}
+
+        def value(metric: str, quantile: float | None = None) -> float | None:
+            record = found.get((metric, quantile))  # noqa: B023
+            return None if record is None else record.value
+
+        ratio, peak = found.get(("time_ratio", 0.5)), found["peak", None]
+        row = dict(zip(("model", "variant", *key[2:]), place))
+        row |= {f"seconds{end}": value("seconds", q) for end, q in _QUANTILES.items()}
+        row |= {f"ratio{end}": value("time_ratio", q) for end, q in _QUANTILES.items()}
+        rows.append(row | {
+            "rate": value("rate"), "unit": found["rate", None].unit, "flops": value("operations"),
+            "share_of_peak": value("share_of_peak"), "peak_flops": peak.value,
+            "peak_from": peak["origin"], "ratio_to": None if ratio is None else ratio["reference"],
+        })  # fmt: skip
+    return rows
 
 
 def goals(records: Sequence[Mapping[str, Any]], *, on_gpu: bool) -> list[dict[str, str]]:
     """What was aimed at, the worst case of each, and whether it was reached.
 
     Args:
-        records: Of `measure`.
+        records: The measurements, as rows.
         on_gpu: Whether they are of a GPU, which some goals are for.
     """
     key = ("model", "variant", "precision", "task")
@@ -87,7 +138,7 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
         ]
         for r in records
     ]  # fmt: skip
-    return results.markdown_table(header, body)
+    return markdown_table(header, body)
 
 
 def make_figure(records: Sequence[Mapping[str, Any]], title: str) -> Figure:

@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
-from experiments import _published
+from experiments.harness import published
 from wne_jax.data import NamedImage
+from wne_jax.evaluation.records import Record
 from wne_jax.images import degradations as noise
 from wne_jax.images.units import to_unit
 from wne_jax.statistics import STATISTICS
@@ -118,30 +118,52 @@ def with_flat(drawn: Drawn, flat: Drawn, share: float) -> Drawn:
     }  # fmt: skip
 
 
-def table(drawn: Mapping[float, np.ndarray]) -> list[dict[str, Any]]:
-    """Coverage in percent of every test level by every training level, and the interval of the latter."""
-    records = []
-    for train, seen in drawn.items():
-        low, high = analysis.central_interval(seen)
-        for test, met in drawn.items():
-            records.append({
-                "train_sigma_255": train,
-                "test_sigma_255": test,
-                "coverage": 100 * analysis.coverage(met, seen),
-                "low": low,
-                "high": high,
-                "samples": len(seen),
-            })  # fmt: skip
-    return records
+def coverages(
+    drawn: Mapping[float, np.ndarray],
+    *,
+    dataset: str,
+    arm: str,
+    metric: str = "coverage",
+    flat_share: float | None = None,
+    published: Mapping[tuple[float, float], float] | None = None,
+) -> list[Record]:
+    """Coverage in percent of every test level by every training level.
+
+    Args:
+        drawn: Difficulties by level.
+        dataset: Where the patches come from.
+        arm: The statistic.
+        metric: What the records are called.
+        flat_share: Share of flat patches among them.
+        published: Published coverages by training and test level.
+    """
+    share = {} if flat_share is None else {"flat_share": flat_share}
+    return [
+        Record(
+            experiment="difficulty", metric=metric, unit="%", dataset=dataset, degradation="gaussian",
+            level=test, trained=train, arm=arm, value=100 * analysis.coverage(met, seen),
+            published=(published or {}).get((train, test)), settings={"samples": len(seen)} | share,
+        )
+        for train, seen in drawn.items()
+        for test, met in drawn.items()
+    ]  # fmt: skip
 
 
-def at(records: Iterable[Mapping[str, Any]], train: float, test: float) -> float:
+def intervals(drawn: Mapping[float, np.ndarray], *, dataset: str, arm: str) -> list[Record]:
+    """The ends of the central 95 % interval of every level."""
+    return [
+        Record(
+            experiment="difficulty", metric=f"interval_{end}", dataset=dataset, degradation="gaussian",
+            level=level, arm=arm, value=value,
+        )
+        for level, seen in drawn.items()
+        for end, value in zip(("low", "high"), analysis.central_interval(seen))
+    ]  # fmt: skip
+
+
+def at(records: Iterable[Record], train: float, test: float) -> float:
     """The coverage of a pair of levels."""
-    return next(
-        r["coverage"]
-        for r in records
-        if (r["train_sigma_255"], r["test_sigma_255"]) == (train, test)
-    )
+    return next(r.value for r in records if (r.trained, r.level) == ((train,), test))
 
 
 def published_contrasts(d: int) -> list[tuple[float, float]]:
@@ -157,7 +179,7 @@ def published_contrasts(d: int) -> list[tuple[float, float]]:
     Returns:
         Standard deviations in 8-bit units, and shares.
     """
-    covered, ends = _published.coverage(), _published.difficulty_intervals()
+    covered, ends = published.coverage(), published.difficulty_intervals()
     lowest, highest = min(ends), max(ends)
     points = []
     for test in sorted(ends):

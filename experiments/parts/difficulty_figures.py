@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from experiments import _normalized_error
-from experiments._coverage import Drawn
+from experiments.parts import normalized_error
+from experiments.parts.coverage import Drawn
 from wne_jax.evaluation.plotting import COLOURS
+from wne_jax.evaluation.tables import label
 from wne_jax.symmetry import analysis
 
-Records = Sequence[Mapping[str, Any]]
+Rows = Sequence[normalized_error.Row]
 
 
 def histograms(drawn: Mapping[str, Drawn], d: int, *, title: str) -> Figure:
@@ -90,39 +91,39 @@ def flat_patches(
     return figure
 
 
-def errors(records: Records, d: int, *, at: float, title: str) -> Figure:
-    """Normalized error over difficulty, a row a model: of all training levels, and of one by test level.
+def errors(rows: Rows, d: int, *, at: tuple[float, ...], title: str) -> Figure:
+    """Normalized error over difficulty, a row an arm: of all training levels, and of one by test level.
 
     Args:
-        records: Of `_normalized_error.measure`.
+        rows: Those of `normalized_error.measure`.
         d: Entries of a patch.
         at: The training level of the right column, in 8-bit units.
         title: Title of the figure.
     """
-    models = list(dict.fromkeys(record["model"] for record in records))
-    figure = Figure(figsize=(9.4, 2.9 * len(models) + 0.9), layout="constrained")
-    grid = figure.subplots(len(models), 2, squeeze=False, sharex=True, sharey=True)
-    trained = sorted({record["train_sigma_255"] for record in records})
-    tested = sorted({record["sigma_255"] for record in records})
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    figure = Figure(figsize=(9.4, 2.9 * len(arms) + 0.9), layout="constrained")
+    grid = figure.subplots(len(arms), 2, squeeze=False, sharex=True, sharey=True)
+    trained = sorted({row["trained"] for row in rows})
+    tested = sorted({row["level"] for row in rows})
     shades = _shades(len(tested))
-    for (left, right), model in zip(grid, models):
+    for (left, right), arm in zip(grid, arms):
         for colour, level in zip(COLOURS[1:], trained):
-            chosen = [r for r in records if (r["model"], r["train_sigma_255"]) == (model, level)]
+            chosen = [r for r in rows if (r["arm"], r["trained"]) == (arm, level)]
             if chosen:
-                left.plot(*_medians(chosen, d), "o-", ms=4, color=colour, label=f"{level:g}")
+                left.plot(*_medians(chosen, d), "o-", ms=4, color=colour, label=label(level))
         for shade, level in zip(shades, tested):
-            place = (model, at, level)
+            place = (arm, at, level)
             points = [
                 (r["difficulty"], r["error"])
-                for r in records
-                if (r["model"], r["train_sigma_255"], r["sigma_255"]) == place
+                for r in rows
+                if (r["arm"], r["trained"], r["level"]) == place
             ]
             if points:
                 right.plot(*zip(*points), ".", ms=4, alpha=0.7, color=shade, label=f"{level:g}")
-        left.set_ylabel(f"{model}\nnormalized error Q (dB)")
+        left.set_ylabel(f"{arm}\nnormalized error Q (dB)")
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
-    for axes, text in zip(grid[0], ("medians, trained at", f"trained at {at:g}, tested at")):
+    for axes, text in zip(grid[0], ("medians, trained at", f"trained at {label(at)}, tested at")):
         axes.legend(title=text, loc="lower left", frameon=False, fontsize=8, ncols=2)
     for axes in grid[-1]:
         axes.set_xlabel("difficulty")
@@ -130,13 +131,10 @@ def errors(records: Records, d: int, *, at: float, title: str) -> Figure:
     return figure
 
 
-def _medians(records: Records, d: int) -> tuple[np.ndarray, np.ndarray]:
+def _medians(rows: Rows, d: int) -> tuple[list[float], list[float]]:
     """Median difficulty and error of the intervals that hold enough patches."""
-    values = np.array([(record["difficulty"], record["error"]) for record in records])
-    places = _normalized_error.bins_of(records, d)
-    full = [place for place in np.unique(places) if np.sum(places == place) >= 10]
-    points = np.array([np.median(values[places == place], axis=0) for place in full])
-    return points.reshape(-1, 2).T
+    found = [(x, y) for x, y, number in normalized_error.medians(rows, d) if number >= 10]
+    return [x for x, _ in found], [y for _, y in found]
 
 
 def _shades(number: int) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from experiments._restoration import Outcome
+from experiments.parts.restoration import Outcome
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation import plotting
 

@@ -16,18 +16,22 @@ BINS = 16
 """Intervals of equal width that the difficulty is divided into."""
 
 
+Row = Mapping[str, Any]
+"""A patch: `arm`, `trained`, `level`, `difficulty`, `scale`, `error` and `psnr`."""
+
+
 def measure(
-    networks: Mapping[tuple[str, float], Denoise],
+    networks: Mapping[tuple[str, tuple[float, ...]], Denoise],
     clean: np.ndarray,
     levels: Iterable[float],
     key: jax.Array,
-) -> list[dict[str, Any]]:
-    """Difficulty, scale, normalized error (dB) and PSNR (dB) of every patch, level and network.
+) -> list[Row]:
+    """Difficulty, scale, normalized error (dB) and PSNR (dB) of every patch, level and network: a row each.
 
     Coordinates are those of mean and standard deviation, for every network; estimates are not clipped.
 
     Args:
-        networks: Functions by model and training level.
+        networks: Functions by arm and training levels.
         clean: Patches f32[N, H, W, C] in unit range.
         levels: Noise levels in 8-bit units.
         key: Random key; all networks see the same noise.
@@ -37,23 +41,23 @@ def measure(
     for i, level in enumerate(levels):
         noisy = noise.gaussian(jax.random.fold_in(key, i), jnp.asarray(clean), level / 255)
         delta, scale = difficulty(noisy, clean), scale_of(noisy).ravel()
-        for (model, trained), f in networks.items():
+        for (arm, trained), f in networks.items():
             error = analysis.normalized_error(f, noisy, clean)
             psnr = analysis.psnr_from_error(error, scale, clean[0].size)
             measured = {"difficulty": delta, "scale": scale, "error": error, "psnr": psnr}
             columns = (np.asarray(c, float).round(6).tolist() for c in measured.values())
-            place = {"model": model, "train_sigma_255": trained, "sigma_255": level}
+            place = {"arm": arm, "trained": trained, "level": level}
             records += [place | dict(zip(measured, values)) for values in zip(*columns)]
     return records
 
 
-def bins_of(records: Sequence[Mapping[str, Any]], d: int) -> np.ndarray:
+def bins_of(records: Sequence[Row], d: int) -> np.ndarray:
     """The interval that the difficulty of each record falls into: there are `BINS` from 0 to sqrt(d)."""
     delta = np.array([record["difficulty"] for record in records])
     return np.minimum((BINS * delta / np.sqrt(d)).astype(int), BINS - 1)
 
 
-def excess(records: Sequence[Mapping[str, Any]], d: int) -> float:
+def excess(records: Sequence[Row], d: int) -> float:
     """What the noise level adds to what the difficulty says about the error, in dB.
 
     From the error of every instance the median of its interval of difficulty is taken away; what is left
@@ -61,8 +65,16 @@ def excess(records: Sequence[Mapping[str, Any]], d: int) -> float:
     one difficulty fare alike whatever the noise level is.
     """
     error = np.array([record["error"] for record in records])
-    level = np.array([record["sigma_255"] for record in records])
+    level = np.array([record["level"] for record in records])
     places = bins_of(records, d)
     for place in np.unique(places):
         error[places == place] -= np.median(error[places == place])
     return float(np.sqrt(np.mean([error[level == s].mean() ** 2 for s in np.unique(level)])))
+
+
+def medians(records: Sequence[Row], d: int) -> list[tuple[float, float, int]]:
+    """Median difficulty and error, and the number, of the patches in every interval that holds some."""
+    values = np.reshape([(row["difficulty"], row["error"]) for row in records], (-1, 2))
+    places = bins_of(records, d)
+    groups = [values[places == place] for place in np.unique(places)]
+    return [(*map(float, np.median(of, axis=0)), len(of)) for of in groups]
