@@ -67,13 +67,14 @@ def normalize(
     Raises:
         ValueError: NaN or infinite valid entries, or deviations whose squares overflow (in eager code); a
             bad shape, axes or mask.
-        TypeError: Complex data, or a mask that is not boolean.
+        TypeError: Complex data, a mask that is not boolean, or a statistic that is no function.
 
     Example:
         >>> z, stats = normalize(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
         >>> print(stats.location, jnp.square(stats.scale))
         [[4.]] [[5.]]
     """
+    require_statistic(statistics)
     y, axes, where = prepare(y, axes, where)
     if not _finite(y):
         raise ValueError(
@@ -87,6 +88,19 @@ def normalize(
         )
     z = in_coordinates(y, stats)
     return z if where is None else jnp.where(where, z, 0), stats
+
+
+def require_statistic(statistic: Any) -> None:
+    """Reject what is no statistic: a name, say.
+
+    Raises:
+        TypeError: It is not callable.
+    """
+    if not callable(statistic):
+        raise TypeError(
+            f"statistics must be a function such as wne_jax.statistics.mean_std, not {statistic!r}: "
+            "wne_jax.statistics.STATISTICS[name] has that of a name"
+        )
 
 
 def in_coordinates(y: Array, stats: Statistics) -> Array:
@@ -264,6 +278,7 @@ def wrap(
         >>> bool(jnp.all(f(8 * y + 1)[1] == 64 * variance))
         True
     """
+    require_statistic(statistics)
     with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
     layout = Layout(tuple(batch_axes), channel_axis)
     if layout != Layout():

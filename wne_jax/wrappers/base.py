@@ -1,8 +1,11 @@
 """What modules around a backbone have in common."""
 
+import re
 from typing import Any
 
+import jax
 from flax import linen as nn
+from flax import nnx
 
 from wne_jax import protocol
 from wne_jax.protocol import Symmetry, TakesSigma
@@ -43,7 +46,44 @@ class Wrapper(Forwards, nn.Module):
         """Adopt the backbone's scope in place of one of our own."""
         assert self.scope is not None
         self.scope.reservations.pop(str(self.backbone.name), None)  # free for what lies inside
-        nn.share_scope(self, self.backbone)
+        if self._has_a_name() and not jax.tree.leaves(self.backbone.variables):
+            nn.share_scope(self.backbone, self)  # one that has variables is in use, and keeps them
+        else:
+            nn.share_scope(self, self.backbone)
+
+    def _has_a_name(self) -> bool:
+        """Whether the module was named, itself or as the outermost of several, and not numbered by Linen."""
+        numbered = re.fullmatch(rf"{type(self).__name__}_\d+", str(self.name))
+        assert self.scope is not None
+        return self.name is not None and (numbered is None or self.scope.name != self.name)
+
+
+def require_module(wrapper: str, backbone: object, module: type) -> None:
+    """Reject a backbone that is no module of the wrapper's library, and say what to use.
+
+    Args:
+        wrapper: Name of the wrapper.
+        backbone: What it was given.
+        module: The class of modules that it wraps, of Linen or of NNX.
+
+    Raises:
+        TypeError: The backbone is a class, a module of the other library, a function, or no model at all.
+    """
+    if isinstance(backbone, module):
+        return
+    name = getattr(backbone, "__name__", type(backbone).__name__)
+    if isinstance(backbone, type):
+        use = f"pass an instance, {wrapper}({name}(...))"
+    elif isinstance(backbone, nnx.Module):
+        use = f"it is an NNX module: use NNXWNE({name}(...))"
+    elif isinstance(backbone, nn.Module):
+        use = f"it is a Linen module: use WNE({name}(...)), or wrap(...) around one with its variables bound"
+    elif callable(backbone):
+        use = "it is a function: use wrap"
+    else:
+        use = "use one of them"
+    library = "Linen" if module is nn.Module else "NNX"
+    raise TypeError(f"{wrapper} wraps a {library} module, not {name}: {use}")
 
 
 def refuse_nesting(backbone: object) -> None:

@@ -9,14 +9,15 @@ collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of 
 from collections.abc import Sequence
 from typing import Any
 
+from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax import protocol
 from wne_jax.outputs import Output
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
-from wne_jax.transforms import Anchor, Prediction, wrap
-from wne_jax.wrappers.base import Wrapper, refuse_nesting
+from wne_jax.transforms import Anchor, Prediction, require_statistic, wrap
+from wne_jax.wrappers.base import Wrapper, refuse_nesting, require_module
 
 
 class WNE(Wrapper):
@@ -44,6 +45,7 @@ class WNE(Wrapper):
 
     Raises:
         ValueError: The backbone is wrapped already.
+        TypeError: It is no Linen module, or the statistic is no function.
 
     References:
         Saied & Fleuret, "Normalization Equivariance for Arbitrary Backbones", 2026.
@@ -75,8 +77,10 @@ class WNE(Wrapper):
     normalizes = True
 
     def __post_init__(self):
-        """Refuse a backbone that is wrapped already."""
+        """Refuse a backbone that is wrapped already, or no Linen module."""
         refuse_nesting(self.backbone)
+        require_module(type(self).__name__, self.backbone, nn.Module)
+        require_statistic(self.statistics)
         super().__post_init__()
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from flax import linen as nn
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
@@ -10,8 +11,8 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import mean_std, symmetry_of, takes_noise
-from wne_jax.transforms import wrap
-from wne_jax.wrappers.base import Forwards, refuse_nesting
+from wne_jax.transforms import require_statistic, wrap
+from wne_jax.wrappers.base import Forwards, refuse_nesting, require_module
 
 
 class NNXWNE(Forwards, nnx.Module):
@@ -33,6 +34,9 @@ class NNXWNE(Forwards, nnx.Module):
 
     def __init__(self, backbone: Callable[..., Array], **options: Any):
         refuse_nesting(backbone)
+        if not (callable(backbone) and not isinstance(backbone, type | nn.Module)):
+            require_module("NNXWNE", backbone, nnx.Module)
+        require_statistic(options.get("statistics", mean_std))
         self.backbone = backbone
         defaults: dict[str, Any] = {
             "multiple": protocol.multiple(backbone),
