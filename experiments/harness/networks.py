@@ -16,7 +16,7 @@ from experiments.harness.options import Networks
 from wne_jax.data.corpus import Corpus
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import TrainConfig, finished, fit, is_lead, load_config, load_corpus
-from wne_jax.training.config import differences
+from wne_jax.training.config import BOOKKEEPING, differences
 
 WEIGHTS = "denoiser.safetensors"
 
@@ -124,7 +124,7 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
     path = folder / "config.json"
     if not path.is_file():
         return False
-    if changed := differences(load_config(path), config):
+    if changed := sorted(set(differences(load_config(path), config)) - BOOKKEEPING):
         raise ValueError(
             f"{folder} holds a network with other values of {', '.join(changed)}: "
             "--networks names another folder"

@@ -37,13 +37,16 @@ CONFIG = TrainConfig(
 )
 
 
+def corpus():
+    rng = np.random.default_rng(0)
+    return build_corpus([rng.integers(0, 256, (20, 24, 1)).astype(np.uint8)])
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     with jax.numpy_dtype_promotion("standard"):
         workdir = tmp_path_factory.mktemp("packaging") / "run"
-        rng = np.random.default_rng(0)
-        corpus = build_corpus([rng.integers(0, 256, (20, 24, 1)).astype(np.uint8)])
-        return fit(CONFIG, workdir, corpus=corpus, progress=False), workdir
+        return fit(CONFIG, workdir, corpus=corpus(), progress=False), workdir
 
 
 @pytest.fixture
@@ -66,8 +69,7 @@ def test_a_finished_run_leaves_its_averaged_weights(done):
 def test_a_resumed_run_writes_the_file_that_is_missing(run):
     before = load_model(run / DENOISER_FILE)
     (run / DENOISER_FILE).unlink()
-    (run / "corpus.json").unlink()
-    fit(CONFIG, run, resume=True, progress=False)
+    fit(CONFIG, run, resume=True, corpus=corpus(), progress=False)
     chex.assert_trees_all_equal(load_model(run / DENOISER_FILE)[1], before[1])
 
 

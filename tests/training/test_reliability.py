@@ -16,8 +16,17 @@ import numpy as np
 import pytest
 
 from wne_jax.data import build_corpus
-from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, create_state, fit
+from wne_jax.training import (
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    create_state,
+    fit,
+    load_config,
+    save_config,
+)
 from wne_jax.training.checkpoints import Checkpoints, load_run
+from wne_jax.training.claim import Identity, locked
 from wne_jax.weights import WeightsError, save
 
 pytestmark = [
@@ -41,7 +50,9 @@ CONFIG = TrainConfig(
 KILLED_WHEN_ALL_BUT_THE_RENAMING_IS_DONE = """
 import os, signal, sys
 from pathlib import Path
+import numpy as np
 from orbax.checkpoint.path import atomicity
+from wne_jax.data import build_corpus
 from wne_jax.training import fit, load_config
 
 finalize = atomicity.AtomicRenameTemporaryPath.finalize
@@ -52,13 +63,17 @@ async def killed(self, *arguments, **options):
     return await finalize(self, *arguments, **options)
 
 atomicity.AtomicRenameTemporaryPath.finalize = killed
-fit(load_config(Path(sys.argv[1], "config.json")), sys.argv[1], resume=True, progress=False)
+images = build_corpus(list(np.load(sys.argv[2])))
+config = load_config(Path(sys.argv[1], "config.json"))
+fit(config, sys.argv[1], resume=True, corpus=images, progress=False)
 """
 
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 1)).astype(np.uint8)
+
+
 def corpus():
-    rng = np.random.default_rng(0)
-    return build_corpus([rng.integers(0, 256, (20, 24, 1)).astype(np.uint8) for _ in range(3)])
+    return build_corpus(list(IMAGES))
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +150,18 @@ def test_without_an_intact_checkpoint_nothing_is_touched(run):
     assert steps_saved(run) == ["2", "4", "6"]
 
 
-def test_killed_within_the_writing_of_a_checkpoint(run, finished):
+def test_killed_within_the_writing_of_a_checkpoint(run, finished, tmp_path):
     for step in ("4", "6"):
         shutil.rmtree(run / "checkpoints" / step)
-    (run / "corpus.json").unlink()  # the child trains on the embedded images
+    np.save(tmp_path / "images.npy", IMAGES)
     child = subprocess.run(
-        [sys.executable, "-c", KILLED_WHEN_ALL_BUT_THE_RENAMING_IS_DONE, run],
+        [
+            sys.executable,
+            "-c",
+            KILLED_WHEN_ALL_BUT_THE_RENAMING_IS_DONE,
+            run,
+            tmp_path / "images.npy",
+        ],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         timeout=120,
@@ -149,7 +170,7 @@ def test_killed_within_the_writing_of_a_checkpoint(run, finished):
     assert any(name.startswith("4.") for name in steps_saved(run))
     with Checkpoints(run, keep=3, create=False) as checkpoints:
         assert checkpoints.latest == 2
-    (run / "corpus.json").unlink()
+    assert (run / "lock").exists()  # and holds nobody up
     chex.assert_trees_all_equal(resume(run), finished[0])
     assert steps_saved(run) == ["2", "4", "6"]
 
@@ -183,6 +204,87 @@ def test_another_configuration_is_refused_on_resuming(run):
     changed = dataclasses.replace(CONFIG, precision="bfloat16", accumulate=2)
     with pytest.raises(ValueError, match="other values of accumulate, precision"):
         fit(changed, run, resume=True, corpus=corpus(), progress=False)
+
+
+@pytest.mark.parametrize("gone", ["config.json", "corpus.json"])
+def test_checkpoints_of_another_run_do_not_pass_for_this_one(run, finished, gone):
+    (run / gone).unlink()
+    before = {path.name: path.stat() for path in run.iterdir()}
+    other = dataclasses.replace(CONFIG, seed=1, sigma_255=(50,))
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        fit(other, run, corpus=corpus(), progress=False)
+    with pytest.raises(ValueError, match="other values of seed, sigma_255"):
+        fit(other, run, resume=True, corpus=corpus(), progress=False)
+    with pytest.raises(ValueError, match="other images: 3 of 1,440 elements then, 1 of 480 now"):
+        resume(run, corpus=build_corpus(list(IMAGES[:1])))
+    for step in steps_saved(run):  # as before checkpoints had an identity
+        (run / "checkpoints" / step / "_CHECKPOINT_METADATA").rename(run / f"{step}.metadata")
+    with pytest.raises(ValueError, match=f"but no {gone}, so that nothing says whose"):
+        resume(run)
+    assert {path.name for path in run.iterdir()} - before.keys() == {
+        f"{step}.metadata" for step in steps_saved(run)
+    }
+    for step in steps_saved(run):
+        (run / f"{step}.metadata").rename(run / "checkpoints" / step / "_CHECKPOINT_METADATA")
+    chex.assert_trees_all_equal(resume(run), finished[0])  # the checkpoint says that it is its own
+    assert (run / gone).is_file()
+
+
+def test_a_configuration_beside_checkpoints_of_another_model_is_refused(run):
+    model = ModelConfig(options=CONFIG.model.options, wrapper="scale")  # the same parameters
+    save_config(dataclasses.replace(CONFIG, model=model), run / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json names another model"):
+        load_run(run)
+
+
+def test_what_changes_no_result_may_change(run, finished, tmp_path):
+    """Rhythm of log and checkpoints, the place of the images, and more steps at a constant rate."""
+    longer = dataclasses.replace(
+        CONFIG, steps=9, save_every=5, log_every=4, keep=1, data="folder:moved"
+    )
+    whole = fit(longer, tmp_path / "whole", corpus=corpus(), progress=False)
+    resumed = fit(longer, run, resume=True, corpus=corpus(), progress=False)
+    chex.assert_trees_all_equal(resumed, whole)
+    assert steps_saved(run) == ["9"] and load_config(run / "config.json") == longer
+    with pytest.raises(ValueError, match="is at step 9 already, beyond 6"):
+        resume(run)
+
+
+def test_a_longer_cosine_is_another_run(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, optimizer=OptimizerConfig(schedule="cosine"))
+    fit(config, tmp_path / "run", corpus=corpus(), progress=False)
+    with pytest.raises(ValueError, match=r"steps = 1, where its cosine .* new folder, with --init"):
+        fit(
+            dataclasses.replace(config, steps=9),
+            tmp_path / "run",
+            resume=True,
+            corpus=corpus(),
+            progress=False,
+        )
+
+
+def test_two_trainings_do_not_share_a_folder(run, finished):
+    with locked(run):
+        assert (run / "lock").exists()
+        with pytest.raises(FileExistsError, match=f"being trained by process {os.getpid()} on "):
+            resume(run)
+    assert not (run / "lock").exists()
+    chex.assert_trees_all_equal(resume(run), finished[0])
+    assert not (run / "lock").exists()
+
+
+@pytest.mark.parametrize("name", ["corpus.json", "config.json"])
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[" * 100_000, b"[]", b"{", b'{"images": "x"}', b""]
+)
+def test_damaged_files_are_named(tmp_path, name, text):
+    identity = Identity.of(CONFIG, corpus())
+    identity.write(tmp_path)
+    assert identity.check_files(tmp_path) == []
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(ValueError, match=rf"{name}") as error:
+        identity.check_files(tmp_path)
+    assert len(str(error.value)) < 1000
 
 
 def test_training_starts_from_weights_of_a_file_or_of_a_run(run, finished, tmp_path):

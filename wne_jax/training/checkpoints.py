@@ -10,7 +10,8 @@ import jax
 
 from wne_jax._internal.extras import extra
 from wne_jax.config import ModelConfig
-from wne_jax.training.config import TrainConfig, load_config
+from wne_jax.training.claim import Identity
+from wne_jax.training.config import TrainConfig, load_config, parse_config
 from wne_jax.training.processes import any_process, is_lead, wait_for_all
 from wne_jax.training.step import TrainState, create_state
 
@@ -27,11 +28,14 @@ class Checkpoints:
     Args:
         workdir: The run's folder; checkpoints are kept in its folder `checkpoints`.
         keep: How many of the last are kept.
+        identity: The run, to be kept in what is saved.
         create: Make the folder if it is absent; a reader does not.
     """
 
-    def __init__(self, workdir: Path, *, keep: int, create: bool = True):
-        self._writes = create
+    def __init__(
+        self, workdir: Path, *, keep: int, identity: Identity | None = None, create: bool = True
+    ):
+        self._writes, self._identity = create, identity
         processes = ocp.options.MultiprocessingOptions()
         if not create and jax.process_count() > 1:
             me = jax.process_index()
@@ -63,6 +67,18 @@ class Checkpoints:
         """The step of the last whole checkpoint, or None."""
         return self._manager.latest_step()
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints, whole ones and damaged ones."""
+        return sorted(self._manager.all_steps())
+
+    def identity(self, step: int) -> dict[str, Any] | None:
+        """The values of the identity that a checkpoint was saved with; None if it has none."""
+        try:
+            return (self._manager.metadata(step).custom_metadata or {}).get("run")
+        except Exception:  # of a damaged one, Orbax raises many kinds
+            return None
+
     def save(self, state: TrainState) -> None:
         """Begin to write a state, unless its step is written already.
 
@@ -73,7 +89,11 @@ class Checkpoints:
         if step == self.latest:
             return
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                custom_metadata=self._identity and {"run": self._identity.values()},
+            )
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise self._unwritten(error) from error
 
@@ -119,7 +139,7 @@ class Checkpoints:
         if self.latest is None:
             raise FileNotFoundError(f"{self._manager.directory} holds no checkpoint")
         damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(self.steps):
             try:
                 state, reason = self.restore(config, step=step, sharding=sharding), None
             except ValueError as error:
@@ -152,8 +172,8 @@ class Checkpoints:
     def _unwritten(self, error: Exception) -> OSError:
         last = "there is none before it"
         self._manager.reload()
-        if steps := self._manager.all_steps():
-            last = f"that of step {max(steps)} is intact"
+        if self.steps:
+            last = f"that of step {self.steps[-1]} is intact"
         return OSError(
             f"a checkpoint in {self._manager.directory} cannot be written: {_reason(error)}; {last}"
         )
@@ -171,6 +191,11 @@ def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any], int]:
     config = load_config(path / "config.json")
     with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
         state = checkpoints.restore_intact(config)
+        kept = checkpoints.identity(int(state.step))
+    if kept and parse_config(kept["config"], path).model != config.model:
+        raise ValueError(
+            f"{path / 'config.json'} names another model than the checkpoints beside it were saved with"
+        )
     return config.model, state.variables(), int(state.step)
 
 

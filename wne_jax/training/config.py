@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from wne_jax._internal.files import write_atomically
+from wne_jax._internal.files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from wne_jax.config import ModelConfig
@@ -161,15 +161,32 @@ def load_config(path: Path) -> TrainConfig:
     Raises:
         ValueError: Not JSON, keys that this version does not know, or values out of their range.
     """
+    return parse_config(read_json(path), path)
+
+
+def parse_config(values: Mapping[str, Any], source: object = "this") -> TrainConfig:
+    """A configuration from what JSON held.
+
+    Args:
+        values: Those of `dataclasses.asdict`.
+        source: What is named in messages.
+
+    Raises:
+        ValueError: Keys that this version does not know, or values out of their range.
+    """
     from wne_jax.config import ModelConfig, from_values
 
     try:
-        values = dict(json.loads(path.read_text()))
-        model = from_values(ModelConfig, values.pop("model", {}))
-        optimizer = from_values(OptimizerConfig, values.pop("optimizer", {}))
+        values = dict(values)
+        model = from_values(ModelConfig, dict(values.pop("model", {})))
+        optimizer = from_values(OptimizerConfig, dict(values.pop("optimizer", {})))
         return from_values(TrainConfig, values | {"model": model, "optimizer": optimizer})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a training configuration: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{source} is not a training configuration: {error}") from error
+
+
+BOOKKEEPING = frozenset({"log_every", "save_every", "keep"})
+"""Keys that change nothing of what is computed."""
 
 
 def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
@@ -182,6 +199,26 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
     """
     first, second = (flatten(dataclasses.asdict(config)) for config in (one, other))
     return sorted(k for k in first | second if first.get(k) != second.get(k))
+
+
+def conflicts(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """The dotted keys in which a run differs from its beginning, and must not.
+
+    It may be logged and saved more or less often, read the same images elsewhere (whether they are the same
+    is checked by themselves), and go on for another number of steps where the learning rate does not depend
+    on it.
+
+    Example:
+        >>> constant = TrainConfig(steps=9, optimizer=OptimizerConfig(schedule="constant"))
+        >>> conflicts(constant, dataclasses.replace(constant, steps=99, keep=1, data="folder:moved"))
+        []
+        >>> conflicts(TrainConfig(steps=9), TrainConfig(steps=99, seed=1))
+        ['seed', 'steps']
+    """
+    free = BOOKKEEPING | {"data"}
+    if now.optimizer.schedule != "cosine":
+        free |= {"steps"}
+    return [key for key in differences(before, now) if key not in free]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The loop around the step: start or resume, log, save, and stop well."""
 
-import dataclasses
-import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,17 +10,18 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from wne_jax._internal.extras import extra
-from wne_jax._internal.files import write_atomically
 from wne_jax.data import iterate_images, kind_of, parse_mixture
-from wne_jax.data.corpus import Corpus, build_corpus, fingerprint
+from wne_jax.data.corpus import Corpus, build_corpus
 from wne_jax.training.checkpoints import Checkpoints
+from wne_jax.training.claim import CONFIG, Identity, locked
 from wne_jax.training.compute import Compute, Progress, Runner
-from wne_jax.training.config import TrainConfig, differences, load_config, save_config
+from wne_jax.training.config import TrainConfig
 from wne_jax.training.log import Log
 from wne_jax.training.packaging import leave_denoiser, trained_variables
 from wne_jax.training.processes import assert_same, hash_of, is_lead, largest, wait_for_all
 from wne_jax.training.step import TrainState, create_state
 from wne_jax.training.stopping import Interrupted, Stop, stopped_by_signals
+from wne_jax.weights import DENOISER_FILE
 from wne_jax.weights.conversion import check_variables
 
 with extra("train", "training runs"):
@@ -83,7 +82,8 @@ def fit(
 
     A resumed run equals an uninterrupted one bit for bit on one device, since the batch of a step is a
     function of (corpus, seed, step). It may go on with other devices, or another number of processes, on a
-    file system that they share.
+    file system that they share; with the same images from elsewhere, another rhythm of log and checkpoints,
+    and more steps where the learning rate does not depend on their number.
 
     Args:
         config: The run.
@@ -99,9 +99,10 @@ def fit(
         The last state.
 
     Raises:
-        FileExistsError: The folder holds a run and `resume` is not set.
+        FileExistsError: The folder holds a run and `resume` is not set, or another process trains into it.
         ValueError: The folder holds a run of another configuration (its keys are named) or of other images,
-            or the images or devices do not fit the configuration.
+            or checkpoints of which nothing says whose they are; or the images or devices do not fit the
+            configuration.
         OSError: A checkpoint cannot be written; the one before is intact.
         Diverged: The loss stopped being finite; the last checkpoint is from before.
         Interrupted: Ctrl-C or SIGTERM came; the step is finished and its state saved. Another Ctrl-C ends
@@ -113,9 +114,17 @@ def fit(
     runner = Runner(config, corpus, compute)  # refuses unknown names
     if variables is None and not _has_checkpoints(workdir):
         variables = _initial_variables(config)  # refused here, before the folder is claimed
-    _claim(workdir, config, corpus, compute, variables, resume=resume)
-    with stopped_by_signals() as stop:
-        state = _train(config, workdir, runner, variables, stop, progress=progress and lead)
+    identity = Identity.of(config, corpus)
+    assert_same(identity.images["fingerprint"], "images")
+    assert_same(f"{config} {compute}", "options")
+    assert_same(_initial_hash(variables), "weights")
+    with locked(workdir), stopped_by_signals() as stop:
+        left = [workdir / CONFIG, workdir / DENOISER_FILE]
+        if not resume and (any(path.exists() for path in left) or _has_checkpoints(workdir)):
+            raise FileExistsError(
+                f"{workdir} holds a run already: resume it, or choose another folder"
+            )
+        state = _train(identity, workdir, runner, variables, stop, progress=progress and lead)
         if lead:
             leave_denoiser(workdir, config.model, state.variables(), step=config.steps)
         if code := largest(stop.code):  # the run is whole; what would come after it is not wanted
@@ -124,7 +133,7 @@ def fit(
 
 
 def _train(
-    config: TrainConfig,
+    identity: Identity,
     workdir: Path,
     runner: Runner,
     variables: Any,
@@ -133,12 +142,13 @@ def _train(
     progress: bool,
 ) -> TrainState:
     """From the last checkpoint, or the first state, to the end."""
-    lead = is_lead()
-    with Checkpoints(workdir, keep=config.keep) as checkpoints:
-        if checkpoints.latest is None:
-            state = create_state(config, variables)
-        else:
-            state = checkpoints.restore_intact(config, sharding=runner.sharding)
+    config, lead = identity.config, is_lead()
+    missing = identity.check_files(workdir)
+    with Checkpoints(workdir, keep=config.keep, identity=identity) as checkpoints:
+        state = _start(identity, workdir, checkpoints, missing, runner, variables)
+        wait_for_all("the folder is checked")
+        if lead:
+            identity.write(workdir)
         start = int(state.step)
         if start >= config.steps:
             return state
@@ -156,6 +166,38 @@ def _train(
                 bar.write(str(runner))
             log = stack.enter_context(Log(workdir, start=start)) if lead else None
             return _run(config, runner, state, start, checkpoints, log, bar, stop)
+
+
+def _start(
+    identity: Identity,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    missing: list[str],
+    runner: Runner,
+    variables: Any,
+) -> TrainState:
+    """The state of the last checkpoint of this run, or the first state.
+
+    Raises:
+        ValueError: The checkpoints are another run's, or nothing says whose, or they are further.
+    """
+    if checkpoints.latest is None and not (
+        CONFIG in missing and (workdir / DENOISER_FILE).exists()
+    ):
+        return create_state(identity.config, variables)
+    known = {step: checkpoints.identity(step) for step in checkpoints.steps}
+    for step, values in known.items():
+        if values is not None:
+            identity.check_values(values, workdir, step)
+    if missing and not any(known.values()):
+        raise ValueError(
+            f"{workdir} holds a trained state, but no {' and no '.join(missing)}, so that nothing says "
+            "whose it is: put it back, or choose another folder"
+        )
+    state = checkpoints.restore_intact(identity.config, sharding=runner.sharding)
+    if (done := int(state.step)) > identity.config.steps:
+        raise ValueError(f"{workdir} is at step {done} already, beyond {identity.config.steps}")
+    return state
 
 
 def _run(
@@ -257,38 +299,6 @@ def _has_checkpoints(workdir: Path) -> bool:
     return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
-def _claim(
-    workdir: Path,
-    config: TrainConfig,
-    corpus: Corpus,
-    compute: Compute,
-    variables: Any,
-    *,
-    resume: bool,
-) -> None:
-    """Write configuration and fingerprint into the folder, or check those that are there."""
-    path, images = workdir / "config.json", workdir / "corpus.json"
-    digest = fingerprint(corpus)
-    found = {"images": len(corpus), "elements": int(corpus.pixels.size), "fingerprint": digest}
-    assert_same(digest, "images")
-    assert_same(f"{dataclasses.asdict(config)} {compute}", "options")
-    leaves = jax.tree.leaves(variables)
-    assert_same("".join(hash_of(np.asarray(leaf).tobytes()) for leaf in leaves), "weights")
-    if path.exists():
-        if not resume:
-            raise FileExistsError(
-                f"{workdir} holds a run already: resume it, or choose another folder"
-            )
-        if changed := differences(load_config(path), config):
-            raise ValueError(f"{workdir} was started with other values of {', '.join(changed)}")
-        if images.exists() and (before := json.loads(images.read_text())) != found:
-            raise ValueError(
-                f"{workdir} was started with other images: {before['images']} of "
-                f"{before['elements']:,} elements then, {found['images']} of {found['elements']:,} now"
-            )
-    wait_for_all("the folder is checked")
-    if is_lead():
-        workdir.mkdir(parents=True, exist_ok=True)
-        save_config(config, path)
-        write_atomically(images, json.dumps(found, indent=2) + "\n")
-    wait_for_all("the folder is claimed")
+def _initial_hash(variables: Any) -> str:
+    """What the weights that a run starts from are known by among its processes."""
+    return "".join(hash_of(np.asarray(leaf).tobytes()) for leaf in jax.tree.leaves(variables))

@@ -6,7 +6,7 @@ from typing import Any
 
 from wne_jax.config import ModelConfig
 from wne_jax.training.checkpoints import Checkpoints, load_run
-from wne_jax.training.config import TrainConfig, differences, load_config
+from wne_jax.training.config import BOOKKEEPING, TrainConfig, differences, load_config
 from wne_jax.weights import DENOISER_FILE, load_model, read_metadata, save
 
 
@@ -71,7 +71,7 @@ def finished(workdir: str | Path, config: TrainConfig) -> bool:
     """
     workdir = Path(workdir)
     path = workdir / "config.json"
-    if not path.is_file() or differences(load_config(path), config):
+    if not path.is_file() or set(differences(load_config(path), config)) - BOOKKEEPING:
         return False
     if (workdir / DENOISER_FILE).is_file():
         # Files of earlier versions do not say the step; they were written at the last one.
