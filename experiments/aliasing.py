@@ -183,7 +183,7 @@ def describe(step: LayerDefect, config: ModelConfig, variables: Any, height: int
         kind = "sort_pool"
     elif kind == "ReLU" and config.options.get("activation") == "filtered-relu":
         kind = "filtered ReLU"
-    if step.layer == "result" and config.wrapper != "none":
+    if step.layer == "result" and config.wrapper is not None:
         kind += ", denormalization"
     if kind == step.kind:  # a layer
         here = variables["params"]

@@ -26,7 +26,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.evaluation.sweep import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
@@ -36,8 +36,7 @@ CONFIG = TrainConfig(
     model=ModelConfig(
         backbone="dncnn",
         options={"depth": 8, "features": 48},
-        wrapper="wne",
-        statistics="haar_mad",
+        wrapper=WrapperConfig("wne", "haar_mad"),
     ),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
     data="folder:BSD400",

@@ -27,6 +27,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
+from wne_jax.config import OneLevel, WrapperConfig
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, split_by
@@ -58,12 +59,12 @@ class Options(Images, Levels, Seed, Results):
 def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
     """The models, by what each changes in the configuration that the weights came with."""
     level = trained_sigma_255 / 255
-    anchored = {"wrapper": "wne", "anchor": ANCHOR}
+    anchored = {"wrapper": WrapperConfig(anchor=tuple(ANCHOR))}
     return {
-        "unwrapped": {"wrapper": "none"},
+        "unwrapped": {"wrapper": None},
         "mean_std": anchored,
-        "haar_mad": anchored | {"statistics": "haar_mad", "anchor": (ANCHOR.location, level)},
-        "one_level": anchored | {"trained_sigma_255": trained_sigma_255},
+        "haar_mad": {"wrapper": WrapperConfig("wne", "haar_mad", anchor=(ANCHOR.location, level))},
+        "one_level": anchored | {"inside": OneLevel(trained_sigma_255)},
     }
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from experiments.harness import Folder, Measured, published, results_folder, run, timing
 from wne_jax._internal.compiler import jit
 from wne_jax._internal.files import write_atomically
+from wne_jax.config import WrapperConfig
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.provenance import footer
 from wne_jax.evaluation.records import NOT_RUN, Record, read_records, split_by, write_records
@@ -50,7 +51,7 @@ CONTENDERS: dict[Backbone, dict[str, dict[str, Any]]] = {
     "fdncnn": {
         ORDINARY: {},
         "WNE (mean_std)": {"wrapper": "wne"},
-        "WNE (haar_mad)": {"wrapper": "wne", "statistics": "haar_mad"},
+        "WNE (haar_mad)": {"wrapper": WrapperConfig("wne", "haar_mad")},
         "NE-arch": {"options": {"mode": "normalization-equivariant"}},
     },
     "swinir": {ORDINARY: {}, "WNE (mean_std)": {"wrapper": "wne"}},

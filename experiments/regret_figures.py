@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.harness import Arm
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, Rescaled, SmoothBase
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, mean_over
 from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.evaluation.tables import label
 from wne_jax.layers import gaussian_blur
-from wne_jax.statistics import STATISTICS, fixed
+from wne_jax.statistics import fixed
 from wne_jax.transforms import normalize
 from wne_jax.wrappers.rescaled import blend, multi_scale
 
@@ -108,13 +108,16 @@ def patches(image: jax.Array) -> jax.Array:
 
 def _seen(config: ModelConfig, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Standard deviation of the clean image in the backbone's coordinates, and what noise is divided by."""
-    z, stats = normalize(y, statistics=STATISTICS[config.statistics])
+    model: Any = config.build()
+    z, stats = normalize(y, statistics=model.statistics)
     target, _ = normalize(x, statistics=fixed(stats))
-    factor = {"blend": blend, "multi_scale": multi_scale}.get(config.rescale)
+    factor = {"blend": blend, "multi_scale": multi_scale}.get(
+        config.inside.by if isinstance(config.inside, Rescaled) else ""
+    )
     k = jnp.ones_like(stats.scale) if factor is None else factor(z)
     target = target / k
-    if config.detail is not None:
-        target = target - gaussian_blur(target, config.detail)
+    if isinstance(config.inside, SmoothBase):
+        target = target - gaussian_blur(target, config.inside.sigma_px)
     return jnp.std(target, axis=(1, 2, 3)), 1 / (stats.scale * k)[:, 0, 0, 0]
 
 

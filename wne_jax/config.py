@@ -1,94 +1,171 @@
-"""What a model is, in plain values: a backbone, its options, and the wrapper around it."""
+"""What a model is, in plain values: a backbone, its options, the wrapper around it, and what is inside.
+
+A configuration is compared, written as JSON and read again; `build` makes the module. What is possible is
+said by the modules: a configuration is checked by building it, and asks no rule of its own.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from flax import linen as nn
 
-from wne_jax import models, protocol
-from wne_jax._internal.names import Wrapper
-from wne_jax.statistics import STATISTICS
+from wne_jax import models, protocol, statistics
+from wne_jax._internal.importing import is_import_path
 from wne_jax.transforms import Anchor
+from wne_jax.wrappers import one_level, rescaled, smooth_base
+from wne_jax.wrappers.base import Inside
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
-from wne_jax.wrappers.one_level import OneLevel
-from wne_jax.wrappers.rescaled import Factor, Rescaled
-from wne_jax.wrappers.smooth_base import SmoothBase
 
+Kind = Literal["wne", "scale", "input"]
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
+_SCALE = "root_mean_square"
+
+
+@dataclass(frozen=True)
+class WrapperConfig:
+    """The wrapper around a backbone.
+
+    Attributes:
+        kind: "wne", "scale" (scale equivariance alone) or "input" (the output is not brought back).
+        statistic: Name in `wne_jax.statistics.STATISTICS`, or an import path "my_package.stats:mine"
+            (default: mean_std). The kind "scale" has its own, the root mean square.
+        anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
+    """
+
+    kind: Kind = "wne"
+    statistic: str | None = None
+    anchor: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self):
+        """Reject invalid values."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"wrapper must be one of {', '.join(get_args(Kind))}, or None; not {self.kind!r}"
+            )
+        own = _SCALE if self.kind == "scale" else self.statistic or "mean_std"
+        if self.statistic not in (None, own):
+            raise ValueError(
+                f"statistic: the wrapper 'scale' has its own, {_SCALE}; it takes no {self.statistic!r}"
+            )
+        object.__setattr__(self, "statistic", own)
+        object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
+        if len(self.anchor) != 2 or not self.anchor[1] > 0 or not np.isfinite(self.anchor).all():
+            raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
+
+    def around(self, backbone: nn.Module) -> nn.Module:
+        """The wrapper as a module, around a backbone.
+
+        Raises:
+            ValueError: No such statistic, or one that does not fit what is inside.
+        """
+        own = {} if self.kind == "scale" else {"statistics": statistics.named(str(self.statistic))}
+        return _WRAPPERS[self.kind](backbone, anchor=Anchor(*self.anchor), **own)
+
+
+@dataclass(frozen=True)
+class SmoothBase:
+    """The low frequencies bypass the backbone; see `wne_jax.wrappers.smooth_base`.
+
+    Attributes:
+        sigma_px: Standard deviation of the blur, in pixels.
+        wiener_cap: Local energy, in units of the noise, beyond which what is removed is shrunk, or None.
+    """
+
+    sigma_px: float = 4.0
+    wiener_cap: float | None = None
+    kind: Literal["smooth_base"] = field(default="smooth_base", init=False)
+
+    def around(self, backbone: nn.Module) -> Inside:
+        """The module, around a backbone."""
+        return smooth_base.SmoothBase(backbone, self.sigma_px, self.wiener_cap)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """The backbone works on the normalized image in another scale; see `wne_jax.wrappers.rescaled`.
+
+    Attributes:
+        by: "blend", "multi_scale" or "learned".
+    """
+
+    by: rescaled.Factor
+    kind: Literal["rescaled"] = field(default="rescaled", init=False)
+
+    def around(self, backbone: nn.Module) -> Inside:
+        """The module, around a backbone."""
+        return rescaled.Rescaled(backbone, self.by)
+
+
+@dataclass(frozen=True)
+class OneLevel:
+    """A network of one noise level, used at every level; see `wne_jax.wrappers.one_level`.
+
+    Attributes:
+        trained_sigma_255: The level that the network was trained for, in 8-bit units.
+    """
+
+    trained_sigma_255: float
+    kind: Literal["one_level"] = field(default="one_level", init=False)
+
+    def around(self, backbone: nn.Module) -> Inside:
+        """The module, around a backbone."""
+        return one_level.OneLevel(backbone, self.trained_sigma_255 / 255)
+
+
+InsideConfig = SmoothBase | Rescaled | OneLevel
+_INSIDE: dict[str, type] = {"smooth_base": SmoothBase, "rescaled": Rescaled, "one_level": OneLevel}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A backbone and the wrapper around it.
+    """A backbone, and what is around it.
 
     Attributes:
-        backbone: Name in `wne_jax.models.MODELS`, or in `CLASSIFIERS` with the wrapper "none".
+        backbone: Name in `wne_jax.models.MODELS`, an import path "my_package.nets:MyNet", or, without a
+            wrapper, a name in `CLASSIFIERS`.
         options: Options of the backbone.
-        wrapper: "none", "wne", "scale" (scale equivariance alone) or "input" (no way back).
-        statistics: Name in `wne_jax.statistics.STATISTICS`; read by the wrappers "wne" and "input".
-        anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
-        trained_sigma_255: Noise level, in 8-bit units, that a frozen backbone was trained for: behind a
-            wrapper it then serves every level; see `wne_jax.wrappers.one_level`. None for one that needs no
-        such help. detail: Standard deviation, in pixels, of the blur that goes around the backbone; see
-            `wne_jax.wrappers.smooth_base`. None for a backbone that sees the whole image.
-        cap: Limit on what a network with `detail` and the statistics `haar_mad` removes; see there.
-        rescale: Another scale inside of the wrapper, "blend", "multi_scale" or "learned"; see
-            `wne_jax.wrappers.rescaled`.
+        wrapper: A `WrapperConfig`, or its kind alone; None for a bare backbone.
+        inside: What stands between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`, or
+            None. It may stand there without a wrapper.
+
+    Raises:
+        ValueError: Parts that do not fit each other, or values out of their range.
+        TypeError: Options that the backbone does not have.
 
     Example:
-        >>> ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne").build().backbone.depth
+        >>> config = ModelConfig(
+        ...     "fdncnn",
+        ...     {"depth": 4, "features": 8},
+        ...     wrapper=WrapperConfig("wne", "haar_mad"),
+        ...     inside=SmoothBase(4.0, wiener_cap=1.3),
+        ... )
+        >>> config.build().backbone.backbone.depth
         4
     """
 
     backbone: str = "dncnn"
     options: dict[str, Any] = field(default_factory=lambda: {"depth": 6, "features": 32})
-    wrapper: Wrapper = "none"
-    statistics: str = "mean_std"
-    anchor: tuple[float, float] = (0.0, 1.0)
-    trained_sigma_255: float | None = None
-    detail: float | None = None
-    cap: float | None = None
-    rescale: Factor | None = None
+    wrapper: WrapperConfig | Kind | None = None
+    inside: InsideConfig | None = None
 
     def __post_init__(self):
-        """Refuse values that cannot be meant."""
+        """Reject parts that do not fit each other."""
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options must be a mapping of names, not {self.options!r}")
         lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}
         object.__setattr__(self, "options", self.options | lists)  # as they were before JSON
-        object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
-        if len(self.anchor) != 2 or not self.anchor[1] > 0 or not np.isfinite(self.anchor).all():
-            raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
-        if self.wrapper != "none":
+        if isinstance(self.wrapper, str):
+            object.__setattr__(self, "wrapper", WrapperConfig(self.wrapper))
+        for name, kinds in (("wrapper", WrapperConfig), ("inside", InsideConfig)):
+            if not isinstance(value := getattr(self, name), kinds | None):
+                raise ValueError(f"{name} must be a configuration or None, not {value!r}")
+        if self.wrapper is not None or self.inside is not None:
             models.check_denoiser(self.backbone)
-        inside = (self.trained_sigma_255, self.detail, self.rescale)
-        if self.wrapper == "none" and (self.anchor != Anchor() or any(inside)):
-            raise ValueError(
-                "anchor, trained_sigma_255, detail and rescale need a wrapper, and wrapper is 'none'"
-            )
-        if inside.count(None) < 2:
-            raise ValueError("trained_sigma_255, detail and rescale exclude each other")
-        plain = (self.wrapper, self.statistics, self.anchor) == ("wne", "mean_std", Anchor())
-        if self.rescale is not None and not plain:
-            raise ValueError("rescale needs the wrapper wne, statistics mean_std, and no anchor")
-        if self.rescale is not None and self.options.get("conditioned"):
-            raise ValueError("rescale is for blind networks; this one is told the level")
-        for name in ("detail", "cap"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                raise ValueError(f"{name} must be positive, not {value}")
-        noise_of_one = self.statistics == "haar_mad" and self.wrapper in ("wne", "input")
-        if self.cap is not None and (
-            self.detail is None or not noise_of_one or self.anchor[1] != 1
-        ):
-            raise ValueError("cap needs detail, the statistics haar_mad, and an anchor of scale 1")
-        if self.trained_sigma_255 is not None and self.options.get("conditioned"):
-            raise ValueError("trained_sigma_255 is for blind networks; this one is told the level")
-        if self.trained_sigma_255 is not None and not 0 < self.trained_sigma_255 < np.inf:
-            raise ValueError(f"trained_sigma_255 must be positive, not {self.trained_sigma_255}")
+        if not self.imports:
+            self.build()
 
     def build(self, **changes: Any) -> nn.Module:
         """Return the module, its parameters still to be made or read.
@@ -96,31 +173,25 @@ class ModelConfig:
         Args:
             **changes: Options of the backbone that are no part of the model: how it is computed.
         """
-        backbone = models.build(self.backbone, **(self.options | changes))
-        anchor = Anchor(*self.anchor)
-        if self.trained_sigma_255 is not None:
-            backbone = OneLevel(backbone, self.trained_sigma_255 / 255, anchor.location)
-        if self.detail is not None:
-            backbone = SmoothBase(backbone, self.detail, self.cap)
-        if self.rescale is not None:
-            backbone = Rescaled(backbone, self.rescale)
-        if self.wrapper == "none":
-            return backbone
-        if self.wrapper not in _WRAPPERS:
-            raise ValueError(f"wrapper must be none, {', '.join(_WRAPPERS)}; not {self.wrapper!r}")
-        if self.wrapper == "scale":
-            return ScaleEquivariant(backbone, anchor=anchor)
-        if self.statistics not in STATISTICS:
-            raise ValueError(
-                f"statistics must be one of {sorted(STATISTICS)}, not {self.statistics!r}"
-            )
-        pair = STATISTICS[self.statistics]
-        return _WRAPPERS[self.wrapper](backbone, statistics=pair, anchor=anchor)
+        module: Any = models.build(self.backbone, **(self.options | changes))
+        if self.inside is not None:
+            module = self.inside.around(module)
+        if isinstance(self.wrapper, WrapperConfig):
+            return self.wrapper.around(module)
+        if isinstance(module, Inside):
+            module.check_wrapper(None, Anchor())
+        return module
 
     @property
     def takes_sigma(self) -> bool:
         """Whether the model needs to be told the noise level."""
         return protocol.takes_sigma(self.build()) == "required"
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The import paths that `build` runs code from; none for the models and statistics of the library."""
+        statistic = self.wrapper.statistic if isinstance(self.wrapper, WrapperConfig) else None
+        return tuple(name for name in (self.backbone, statistic) if name and is_import_path(name))
 
 
 def from_values(cls: type, values: Mapping[str, Any]) -> Any:
@@ -129,9 +200,31 @@ def from_values(cls: type, values: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: Keys that the class does not know, or values out of their range.
     """
-    known = {f.name for f in dataclasses.fields(cls)}
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown keys {unknown}; {cls.__name__} knows {sorted(known)}")
-    if values.get("statistics") == "noise_level":  # the name of haar_mad in older files
-        values = {**values, "statistics": "haar_mad"}
     return cls(**values)
+
+
+def model_from_values(values: Mapping[str, Any]) -> ModelConfig:
+    """Build the configuration of a model from what JSON held: the inverse of `dataclasses.asdict`.
+
+    Raises:
+        ValueError: Keys that are not known, or values out of their range.
+
+    Example:
+        >>> config = ModelConfig(wrapper="wne", inside=SmoothBase(8.0))
+        >>> model_from_values(dataclasses.asdict(config)) == config
+        True
+    """
+    values = dict(values)
+    if isinstance(wrapper := values.get("wrapper"), Mapping):
+        values["wrapper"] = from_values(WrapperConfig, wrapper)
+    if isinstance(inside := values.get("inside"), Mapping):
+        own = dict(inside)
+        if (kind := own.pop("kind", None)) not in _INSIDE:
+            raise ValueError(
+                f"the kind of inside must be one of {', '.join(_INSIDE)}, not {kind!r}"
+            )
+        values["inside"] = from_values(_INSIDE[kind], own)
+    return from_values(ModelConfig, values)

@@ -5,11 +5,12 @@ trained, and on what. `run_config` puts both together: arms of one size differ i
 nothing else, but for the settings of the paper, which differ where its own do.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 from experiments.harness.sizes import PRESETS
 from wne_jax.cli.noise_levels import Level
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, Rescaled, SmoothBase, WrapperConfig
 from wne_jax.training import OptimizerConfig, TrainConfig
 
 Size = Literal["tiny", "small", "paper"]
@@ -39,9 +40,9 @@ Arm = Literal[
     "n2n-wne-wiener-cap",
 ]
 
-_NOISE = {"wrapper": "wne", "statistics": "haar_mad"}
-_SMOOTH_BASE = {"detail": None}  # as wide as the size says
-_WIENER_CAP = _NOISE | _SMOOTH_BASE | {"cap": 1.3}
+_NOISE = {"wrapper": WrapperConfig("wne", "haar_mad")}
+_SMOOTH_BASE = {"inside": SmoothBase()}  # as wide as the size says
+_WIENER_CAP = _NOISE | {"inside": SmoothBase(wiener_cap=1.3)}
 
 ARMS: dict[Arm, dict[str, Any]] = {
     "baseline": {},
@@ -50,12 +51,12 @@ ARMS: dict[Arm, dict[str, Any]] = {
     "wne-smooth-base": _NOISE | _SMOOTH_BASE,
     "wne-wiener-cap": _WIENER_CAP,
     "wne-std-smooth-base": {"wrapper": "wne"} | _SMOOTH_BASE,
-    "wne-blend": {"wrapper": "wne", "rescale": "blend"},
-    "wne-multiscale": {"wrapper": "wne", "rescale": "multi_scale"},
-    "wne-learned": {"wrapper": "wne", "rescale": "learned"},
-    "wne-highpass": {"wrapper": "wne", "statistics": "high_pass"},
-    "wne-median": {"wrapper": "wne", "statistics": "median_mad"},
-    "wne-minmax": {"wrapper": "wne", "statistics": "min_max"},
+    "wne-blend": {"wrapper": "wne", "inside": Rescaled("blend")},
+    "wne-multiscale": {"wrapper": "wne", "inside": Rescaled("multi_scale")},
+    "wne-learned": {"wrapper": "wne", "inside": Rescaled("learned")},
+    "wne-highpass": {"wrapper": WrapperConfig("wne", "high_pass")},
+    "wne-median": {"wrapper": WrapperConfig("wne", "median_mad")},
+    "wne-minmax": {"wrapper": WrapperConfig("wne", "min_max")},
     "scale": {"wrapper": "scale"},
     "input-only": {"wrapper": "input"},
     "alias-free": {
@@ -99,8 +100,8 @@ def run_config(
     preset, own = PRESETS[size], dict(ARMS[arm])
     backbone = own.pop("backbone", backbone)
     options = preset.networks.get(backbone, {}) | own.pop("options", {})
-    if "detail" in own:
-        own["detail"] = preset.smooth_base_px
+    if isinstance(own.get("inside"), SmoothBase):
+        own["inside"] = dataclasses.replace(own["inside"], sigma_px=preset.smooth_base_px)
     noise = changes.get("noise", TrainConfig.noise)
     settings = {
         "schedule": preset.schedule,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from experiments.harness.arms import ARMS, Arm
 from experiments.harness.folders import Folder
 from wne_jax._internal.files import write_atomically
+from wne_jax.config import SmoothBase
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
 from wne_jax.evaluation.provenance import footer
@@ -91,8 +92,10 @@ def budgets(configs: Mapping[str, TrainConfig]) -> str:
     for label, config in configs.items():
         model, levels = config.model, config.sigma_255
         sizes = [f"{name} {value}" for name, value in model.options.items() if name != "mode"]
-        sizes += [f"base of {model.detail:g} pixels"] if model.detail is not None else []
-        sizes += [f"cap {model.cap:g}"] if model.cap is not None else []
+        if isinstance(model.inside, SmoothBase):
+            sizes += [f"base of {model.inside.sigma_px:g} pixels"]
+            cap = model.inside.wiener_cap
+            sizes += [f"cap {cap:g}"] if cap is not None else []
         clean = all(kind_of(part.spec) == "clean" for part in parse_mixture(config.data))
         span = f" from {levels[0]:g} to {levels[-1]:g}" if len(levels) > 1 else ""
         noise = f"{config.noise} noise{span}, {config.objective}, " if clean else ""

@@ -244,9 +244,9 @@ def _network_row(trained: Network) -> dict[str, str]:
     return {
         "run": f"{trained.folder.parent.name}/{trained.folder.name}",
         "backbone": " ".join([model.backbone, network(model.options)]),
-        "wrapper": model.wrapper
-        if model.wrapper in ("none", "scale")
-        else f"{model.wrapper}, {model.statistics}",
+        "wrapper": "none"
+        if model.wrapper is None
+        else f"{model.wrapper.kind}, {model.wrapper.statistic}",
         "parameters": f"{trained.parameters:,}",
         "data": config.data,
         "level": " to ".join(f"{sigma:g}" for sigma in config.sigma_255)

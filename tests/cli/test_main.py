@@ -15,9 +15,10 @@ from PIL import Image
 from wne_jax.cli import denoise_files
 from wne_jax.cli import main as commands
 from wne_jax.cli.check import Check
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, OneLevel, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import report as identities
+from wne_jax.wrappers.one_level import ANCHOR
 
 RNG = np.random.default_rng(0)
 GRAY8 = RNG.integers(0, 256, (12, 17), dtype=np.uint8)
@@ -386,10 +387,11 @@ def test_check_judges_a_model_by_the_precision_it_computes_in(
 
 def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monkeypatch):
     """Whatever its file says: the noise level is not what one_level is normalized by."""
-    config = dataclasses.replace(tiny.config, statistics="haar_mad")
+    config = dataclasses.replace(tiny.config, wrapper=WrapperConfig("wne", "haar_mad"))
     Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
     model = Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
-    assert (model.config.statistics, model.config.trained_sigma_255) == ("mean_std", 25)
+    assert model.config.wrapper == WrapperConfig("wne", "mean_std", anchor=ANCHOR)
+    assert model.config.inside == OneLevel(25)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, capsys):

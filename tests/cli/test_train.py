@@ -19,7 +19,7 @@ from wne_jax.cli import training_run
 from wne_jax.cli.train import Train
 from wne_jax.cli.train_options import Network
 from wne_jax.cli.training_run import anchored, measure_anchor, model_config, train_config
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, SmoothBase, WrapperConfig
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import Compute, Diverged, OptimizerConfig, TrainConfig, load_config
@@ -82,7 +82,7 @@ def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
     config = load_config(run / "config.json")
     assert config.sigma_255 == (0, 55) and config.steps == 3 and config.init is None
     options = {"depth": 3, "features": 4, "conditioned": True}
-    assert config.model == ModelConfig("fdncnn", options, wrapper="wne", statistics="high_pass")
+    assert config.model == ModelConfig("fdncnn", options, wrapper=WrapperConfig("wne", "high_pass"))
     assert said[-2] == f"trained: {run}"
     program, _, command = said[-1].removeprefix("use it: ").partition(" wne_jax ")
     for name, value in (("IN...", images / "clean/0.png"), ("OUT", f"'{tmp_path}/x.png'")):
@@ -108,11 +108,12 @@ def test_options_reach_the_configuration(monkeypatch):
         "--optimizer", "adamw", "--learning-rate", 0.01, "--schedule", "constant", "--ema", 0.9,
         "--clip", 1, "--accumulate", 2, "--precision", "bfloat16", "--seed", 5, "--anchor", 0.5, 1,
         "--log-every", 7, "--save-every", 8, "--noise", "poisson", "--parallel", "pmap",
-        "--corpus", "host", "--statistics", "haar_mad", "--detail", 4, "--cap", 1.3,
+        "--corpus", "host", "--statistics", "haar_mad", "--smooth-base", 4, "--wiener-cap", 1.3,
     ) == 0  # fmt: skip
     assert seen.pop("config") == TrainConfig(
         model=ModelConfig(
-            wrapper="wne", statistics="haar_mad", anchor=(0.5, 1), detail=4, cap=1.3
+            wrapper=WrapperConfig("wne", "haar_mad", anchor=(0.5, 1)),
+            inside=SmoothBase(4, wiener_cap=1.3),
         ),
         loss="l1", steps=2000, accumulate=2,
         optimizer=OptimizerConfig("adamw", 0.01, "constant", ema=0.9, clip=1.0), seed=5,
@@ -134,8 +135,8 @@ def test_a_bare_network_comes_behind_a_wrapper_in_its_own_coordinates(
                  "--learning-rate", 1e-12, "--steps", 1)  # fmt: skip
     assert train(*arguments) == 0
     config = load_config(run / "config.json")
-    location, scale = config.model.anchor
-    assert config.init == str(path) and config.model.wrapper == "wne"
+    location, scale = config.model.wrapper.anchor
+    assert config.init == str(path) and config.model.wrapper.kind == "wne"
     assert 0.2 < location < 0.8 and 0.05 < scale < 0.4
     after = Denoiser.load(run)
     y = np.random.default_rng(1).normal(size=(16, 16))
@@ -150,30 +151,39 @@ def test_the_anchor_is_what_the_backbone_was_trained_to_see():
     """Constant images with noise: a bare network saw the noise's own level, a wrapped one saw 1."""
     corpus = build_corpus([np.full((80, 80, 1), 128, np.uint8)])
     config = TrainConfig(
-        model=ModelConfig(wrapper="wne", statistics="high_pass"), sigma_255=(51,), patch=72
+        model=ModelConfig(wrapper=WrapperConfig("wne", "high_pass")), sigma_255=(51,), patch=72
     )
     location, scale = measure_anchor(config, corpus, BARE)
     assert location == pytest.approx(128 / 255, abs=0.002) and scale == pytest.approx(0.2, rel=0.03)
-    wrapped = dataclasses.replace(BARE, wrapper="wne", anchor=(0.5, 0.1))
+    wrapped = dataclasses.replace(BARE, wrapper=WrapperConfig(anchor=(0.5, 0.1)))
     location, scale = measure_anchor(config, corpus, wrapped)
     assert location == pytest.approx(0.5, abs=0.001) and scale == pytest.approx(0.1, rel=0.03)
 
 
 def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
     _, denoiser = bare
-    wrapped = dataclasses.replace(BARE, wrapper="wne", statistics="high_pass", anchor=(0.4, 0.1))
+    wrapper = WrapperConfig("wne", "high_pass", anchor=(0.4, 0.1))
+    wrapped = dataclasses.replace(BARE, wrapper=wrapper)
     for options, expected in [
-        ({}, wrapped),
-        ({"statistics": "mean_std"}, dataclasses.replace(wrapped, statistics="mean_std")),
-        ({"anchor": (0.0, 2.0)}, dataclasses.replace(wrapped, anchor=(0, 2))),
-        ({"wrapper": "input"}, dataclasses.replace(wrapped, wrapper="input")),
-        ({"wrapper": "none"}, ModelConfig("dncnn", BARE.options, statistics="high_pass")),
+        ({}, wrapper),
+        ({"statistics": "mean_std"}, dataclasses.replace(wrapper, statistic="mean_std")),
+        ({"anchor": (0.0, 2.0)}, dataclasses.replace(wrapper, anchor=(0, 2))),
+        ({"wrapper": "input"}, dataclasses.replace(wrapper, kind="input")),
+        ({"wrapper": "scale"}, WrapperConfig("scale", anchor=(0.4, 0.1))),
+        ({"wrapper": "none"}, None),
     ]:
-        assert model_config(Network(**options), wrapped) == expected
-    capped = ModelConfig(wrapper="wne", statistics="haar_mad", detail=4.0, cap=1.3)
+        changed = dataclasses.replace(wrapped, wrapper=expected)
+        assert model_config(Network(**options), wrapped) == changed
+    capped = ModelConfig(
+        wrapper=WrapperConfig("wne", "haar_mad"), inside=SmoothBase(4.0, wiener_cap=1.3)
+    )
     assert model_config(Network(), capped) == capped
-    assert model_config(Network(wrapper="none"), capped) == ModelConfig(statistics="haar_mad")
-    assert model_config(Network(), BARE).wrapper == "wne"
+    wider = dataclasses.replace(capped, inside=SmoothBase(8.0))
+    assert model_config(Network(smooth_base=8.0), capped) == wider
+    looser = dataclasses.replace(capped, inside=SmoothBase(4.0, wiener_cap=2.0))
+    assert model_config(Network(wiener_cap=2.0), capped) == looser
+    assert model_config(Network(wrapper="none"), capped) == ModelConfig()
+    assert model_config(Network(), BARE).wrapper == WrapperConfig()
     given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
     run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))
     config = train_config(run, given)
@@ -210,9 +220,9 @@ def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsy
         (("--data", clean, "--statistics", "mode"), "statistics must be one of"),
         (("--data", clean, "--statistics", "mean_std", "--wrapper", "scale"), "leave it out"),
         (("--data", clean, "--anchor", 0, 2, "--wrapper", "none"), "anchor"),
-        (("--data", clean, "--detail", 4, "--wrapper", "none"), "need a wrapper"),
-        (("--data", clean, "--detail", 4, "--cap", 1.3), "cap needs detail, the statistics"),
-        (("--data", clean, "--detail", 0), "detail must be positive"),
+        (("--data", clean, "--wiener-cap", 1.3), "--wiener-cap needs --smooth-base"),
+        (("--data", clean, "--smooth-base", 4, "--wiener-cap", 1.3), "a statistic whose scale is"),
+        (("--data", clean, "--smooth-base", 0), "sigma_px must be positive"),
         (("--data", clean, "--anchor", 0, 0), "anchor must be a location and a positive scale"),
         (("--data", clean, "--noise", "loud"), "noise must be one of"),
         (("--data", clean, "--sigma-255", 50, 5), "sigma_255 must be one number or a low"),

@@ -52,7 +52,7 @@ def test_the_same_network_is_timed(case):
     network = randomised(opponents.build(backbone, options, size=SIZE))
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     config, variables = convert(tensors, mode=options.get("mode", "ordinary"))
-    assert (config.backbone, config.wrapper) == (backbone, "none")
+    assert (config.backbone, config.wrapper) == (backbone, None)
     assert {name: config.options.get(name, "ordinary") for name in options} == options
 
     y = np.random.default_rng(0).normal(0.4, 0.3, (2, SIZE, SIZE, 1)).astype(np.float32)

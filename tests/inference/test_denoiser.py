@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 import wne_jax as wne
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import DnCNN, FDnCNN
 from wne_jax.statistics import estimate_sigma
@@ -159,7 +159,9 @@ def test_constants_come_back_exactly(equivariant):
 
 @pytest.fixture(scope="module")
 def by_noise():
-    config = ModelConfig("dncnn", {"depth": 3, "features": 4}, wrapper="wne", statistics="haar_mad")
+    config = ModelConfig(
+        "dncnn", {"depth": 3, "features": 4}, wrapper=WrapperConfig("wne", "haar_mad")
+    )
     return make(config.build(), config=config)
 
 
@@ -169,7 +171,7 @@ def test_a_file_rebuilds_the_denoiser_bit_for_bit(by_noise, equivariant, tmp_pat
     y = image(np.float32)
     assert again.config == by_noise.config
     np.testing.assert_array_equal(again(y), by_noise(y))
-    rewrapped = Denoiser.load(tmp_path / "x.safetensors", statistics="mean_std")
+    rewrapped = Denoiser.load(tmp_path / "x.safetensors", wrapper=WrapperConfig())
     np.testing.assert_array_equal(rewrapped(y), equivariant(y))
     with pytest.raises(ValueError, match="config="):
         equivariant.save(tmp_path / "y.safetensors")

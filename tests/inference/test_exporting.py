@@ -3,25 +3,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, OneLevel, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.exporting import load_exported
+from wne_jax.wrappers.one_level import ANCHOR
 
 pytest.importorskip("flatbuffers", reason="jax.export writes its files with flatbuffers")
 
 
-def make(
-    backbone="dncnn", conditioned=False, statistics="haar_mad", trained_sigma_255=None, **options
-):
+def make(backbone="dncnn", conditioned=False, statistics="haar_mad", inside=None, **options):
     options = options or {"depth": 3, "features": 4}
     if conditioned:
         options["conditioned"] = True
     config = ModelConfig(
         backbone,
         options,
-        wrapper="wne",
-        statistics=statistics,
-        trained_sigma_255=trained_sigma_255,
+        wrapper=WrapperConfig("wne", statistics, (0.0, 1.0) if inside is None else ANCHOR),
+        inside=inside,
     )
     condition = {"sigma": jnp.ones(1)} if conditioned else {}
     shapes = jax.eval_shape(
@@ -41,7 +39,7 @@ def make(
             make("drunet", features=(4, 4), blocks=1, statistics="mean_std"),
             [(1, 12, 8, 1), (2, 13, 9, 1)],
         ),
-        (make(statistics="mean_std", trained_sigma_255=25), [(2, 13, 9, 1), (1, 3, 2, 1)]),
+        (make(statistics="mean_std", inside=OneLevel(25)), [(2, 13, 9, 1), (1, 3, 2, 1)]),
     ],
     ids=["zeros", "reflect", "drunet", "frozen"],
 )

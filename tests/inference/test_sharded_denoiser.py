@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 
 PLAIN = {"depth": 3, "features": 6}
@@ -27,10 +27,10 @@ CASES = {  # a model, a shape, whether to average over turns
     "reflection and sort pooling": (ModelConfig("fdncnn", PLAIN | NE), (2, 37, 20, 1), False),
     "moments, turned": (ModelConfig("dncnn", PLAIN, wrapper="wne"), (2, 21, 18, 1), True),
     "medians": (
-        ModelConfig("dncnn", PLAIN, wrapper="wne", statistics="haar_mad"), (2, 37, 20, 1), False
+        ModelConfig("dncnn", PLAIN, wrapper=WrapperConfig("wne", "haar_mad")), (2, 37, 20, 1), False
     ),
     "a circular high-pass": (
-        ModelConfig("dncnn", PLAIN, wrapper="wne", statistics="high_pass"), (2, 37, 21, 1), False
+        ModelConfig("dncnn", PLAIN, wrapper=WrapperConfig("wne", "high_pass")), (2, 37, 21, 1), False
     ),
     "told the level": (
         ModelConfig("fdncnn", PLAIN | {"conditioned": True}, wrapper="wne"), (2, 37, 21, 1), False

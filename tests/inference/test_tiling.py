@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import wne_jax as wne
 from wne_jax import protocol
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.data import load_images
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.tiling import _weights, plan, run_tiled
@@ -285,7 +285,7 @@ def test_a_result_in_place_of_its_input_is_refused():
 
 def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     options = {"dim": 8, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 1}
-    config = ModelConfig("restormer", options, wrapper="wne", statistics="haar_mad")
+    config = ModelConfig("restormer", options, wrapper=WrapperConfig("wne", "haar_mad"))
     shapes = jax.eval_shape(
         lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     )
@@ -315,7 +315,7 @@ def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     ],
 )
 def test_networks_with_strides_and_windows_are_tiled_exactly(backbone, options):
-    config = ModelConfig(backbone, options, wrapper="wne", statistics="haar_mad")
+    config = ModelConfig(backbone, options, wrapper=WrapperConfig("wne", "haar_mad"))
     shapes = jax.eval_shape(
         lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     )

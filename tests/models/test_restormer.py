@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 import wne_jax as wne
+from wne_jax.config import WrapperConfig
 from wne_jax.models.restormer import Restormer
 from wne_jax.weights.layouts.restormer import restormer
 
 SMALL = {"dim": 4, "blocks": (0, 1), "heads": (1, 2), "refinement_blocks": 0}
 PUBLISHED = [
     ("wne_restormer", {}, 1, "wne", 26_124_052),
-    ("restormer_gray", {"norm_bias": False}, 1, "none", 26_109_076),
-    ("restormer_color", {"norm_bias": False}, 3, "none", 26_111_668),
+    ("restormer_gray", {"norm_bias": False}, 1, None, 26_109_076),
+    ("restormer_color", {"norm_bias": False}, 3, None, 26_111_668),
 ]
 
 
@@ -43,8 +44,8 @@ def test_published_tensors_fill_the_model_one_for_one(
 ):
     published = published_shapes(name)
     plan = restormer(published)
-    assert (plan.config.backbone, plan.config.wrapper) == ("restormer", wrapper)
-    assert plan.config.statistics == "mean_std"
+    assert plan.config.backbone == "restormer"
+    assert plan.config.wrapper == (wrapper and WrapperConfig(wrapper, "mean_std"))
     net = Restormer(**plan.config.options)
     assert net == Restormer(**options)
     sources = [entry.source for entry in plan.entries]

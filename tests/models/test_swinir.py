@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wne_jax.config import WrapperConfig
 from wne_jax.models.swinir import SwinIR
 from wne_jax.weights.layouts.swinir import swinir
 
@@ -40,13 +41,13 @@ def test_parameters_are_as_many_as_published(options, expected):
 
 @pytest.mark.parametrize(
     ("name", "options", "wrapper"),
-    [("swinir_dn_gray", CLASSICAL, "none"), ("wne_swinir_light", {}, "wne")],
+    [("swinir_dn_gray", CLASSICAL, None), ("wne_swinir_light", {}, "wne")],
 )
 def test_published_tensors_fill_the_model_one_for_one(published_shapes, name, options, wrapper):
     published = published_shapes(name)
     plan = swinir(published)
-    assert (plan.config.backbone, plan.config.wrapper) == ("swinir", wrapper)
-    assert plan.config.statistics == "mean_std"
+    assert plan.config.backbone == "swinir"
+    assert plan.config.wrapper == (wrapper and WrapperConfig(wrapper, "mean_std"))
     net = SwinIR(**plan.config.options)
     assert net == SwinIR(**options)
     sources = [entry.source for entry in plan.entries]

@@ -149,7 +149,7 @@ def converted(network):
             node = node.setdefault(key, {})
         node[last] = jnp.asarray(convert(tensors[source]))
     net = SwinIR(**plan.config.options)
-    return (wne.WNE(net) if plan.config.wrapper == "wne" else net), variables
+    return (net if plan.config.wrapper is None else wne.WNE(net)), variables
 
 
 def assert_same(network, y, tolerance):

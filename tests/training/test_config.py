@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from wne_jax.config import WrapperConfig
 from wne_jax.statistics import haar_mad
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, load_config, save_config
 from wne_jax.training.config import differences
@@ -15,7 +16,7 @@ from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
 def test_a_configuration_survives_the_disk(tmp_path):
     config = TrainConfig(
-        model=ModelConfig(wrapper="wne", statistics="haar_mad"),
+        model=ModelConfig(wrapper=WrapperConfig("wne", "haar_mad")),
         optimizer=OptimizerConfig(name="adamw", clip=1.0, ema=0.99),
         sigma_255=(0, 55),
     )
@@ -84,17 +85,18 @@ def test_differences_are_named_by_dotted_keys():
 
 
 def test_models_are_built_as_named():
-    built = ModelConfig(wrapper="wne", statistics="haar_mad").build()
+    built = ModelConfig(wrapper=WrapperConfig("wne", "haar_mad")).build()
     assert type(built) is WNE and built.statistics is haar_mad and built.backbone.depth == 6
     assert type(ModelConfig(wrapper="scale").build()) is ScaleEquivariant
     assert type(ModelConfig(wrapper="input").build()) is InputNormalized
-    for wrong in (
-        {"wrapper": "twice"},
-        {"wrapper": "wne", "statistics": "mode"},
-        {"backbone": "vgg"},
+    for wrong, options in (
+        (WrapperConfig, {"kind": "twice"}),
+        (ModelConfig, {"wrapper": "twice"}),
+        (ModelConfig, {"wrapper": WrapperConfig("wne", "mode")}),
+        (ModelConfig, {"backbone": "vgg"}),
     ):
         with pytest.raises(ValueError, match=r"must be|there is no"):
-            ModelConfig(**wrong).build()
+            wrong(**options)
 
 
 def test_schedules_have_their_formulas():

@@ -79,7 +79,7 @@ def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     chex.assert_trees_all_equal(after.variables()["params"], after.ema)
 
 
-@pytest.mark.parametrize("wrapper, optimizer", [("none", "adam"), ("wne", "adamw")])
+@pytest.mark.parametrize("wrapper, optimizer", [(None, "adam"), ("wne", "adamw")])
 def test_training_lowers_the_loss(wrapper, optimizer):
     model = ModelConfig(wrapper=wrapper, options=SMALL.options)
     config = small(

@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.weights import WeightsError, load_model, read_tensors, save
 
 CONFIGS = [
@@ -16,9 +16,7 @@ CONFIGS = [
     ModelConfig(
         "dncnn",
         {"depth": 3, "features": 4, "mode": "scale-equivariant", "conditioned": True},
-        wrapper="wne",
-        statistics="haar_mad",
-        anchor=(0.45, 25 / 255),
+        wrapper=WrapperConfig("wne", "haar_mad", anchor=(0.45, 25 / 255)),
     ),
     ModelConfig("fdncnn", {"depth": 3, "features": 4, "mode": "normalization-equivariant"}),
 ]
@@ -102,7 +100,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        ({"wne_jax.format": "2"}, "of format 2; this version reads 1"),
+        ({"wne_jax.format": "3"}, "of format 3; this version reads 1 and 2"),
         ({"wne_jax.model": "{"}, "damaged, or not a wne_jax model file"),
         ({"wne_jax.model": '{"backbone": "dncnn", "width": 3}'}, "unknown keys"),
         ({"wne_jax.model": '{"backbone": "vgg"}'}, "there is no model 'vgg'"),

@@ -5,7 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import wne_jax as wne
-from wne_jax import protocol
+from wne_jax import config, protocol
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.data import load_images
 from wne_jax.evaluation.sweep import noisy_and_clean
 from wne_jax.images.metrics import psnr
@@ -167,7 +168,9 @@ def test_a_published_network_gains_below_and_above_its_level(wne_weights, wne_da
     path = wne_weights / "dncnn_gray_sigma25.matconvnet.mat"
     pytest.importorskip("h5py", reason="reading MatConvNet files needs h5py")
     plain = Denoiser.load(path).function
-    blind = Denoiser.load(path, wrapper="wne", anchor=ANCHOR, trained_sigma_255=25).function
+    blind = Denoiser.load(
+        path, wrapper=WrapperConfig(anchor=ANCHOR), inside=config.OneLevel(25)
+    ).function
     image = load_images("folder:Set12", split="test")[4]
     image = image._replace(pixels=image.pixels[64:160, 64:160])
     gains = {}
@@ -177,3 +180,21 @@ def test_a_published_network_gains_below_and_above_its_level(wne_weights, wne_da
         gains[sigma] = float(after - before)
     # On the whole of Set12 it is within 0.1 dB at 25; one crop scatters more.
     assert gains[10.0] > 2 and abs(gains[25.0]) < 0.4 and gains[50.0] > 5
+
+
+def test_wrappers_that_do_not_fit_are_rejected_by_module_and_configuration_alike():
+    net = OneLevel(DnCNN(depth=3, features=4), trained_sigma=TRAINED)
+    with pytest.raises(ValueError, match="mean and contrast of its training images as anchor"):
+        wne.WNE(net)
+    with pytest.raises(ValueError, match="mean and contrast of its training images as anchor"):
+        ModelConfig(wrapper="wne", inside=config.OneLevel(25))
+    with pytest.raises(ValueError, match="images of its usual contrast"):
+        wne.WNE(net, statistics=haar_mad, anchor=ANCHOR)
+    with pytest.raises(ValueError, match="images of its usual contrast"):
+        ModelConfig(wrapper=WrapperConfig("wne", "haar_mad", ANCHOR), inside=config.OneLevel(25))
+    for level in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="trained_sigma must be positive"):
+            OneLevel(DnCNN(), trained_sigma=level)
+    with pytest.raises(ValueError, match="must be blind"):
+        OneLevel(DnCNN(conditioned=True), trained_sigma=TRAINED)
+    assert type(ModelConfig(inside=config.OneLevel(25)).build()) is OneLevel  # of the unit range

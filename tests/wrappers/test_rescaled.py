@@ -3,15 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wne_jax import models
-from wne_jax.statistics import estimate_sigma, mean_std
+import wne_jax as wne
+from wne_jax import config, models
+from wne_jax.config import ModelConfig, WrapperConfig
+from wne_jax.statistics import estimate_sigma, haar_mad, mean_std
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
-from wne_jax.training import ModelConfig
 from wne_jax.transforms import normalize
 from wne_jax.wrappers.rescaled import Rescaled, blend, multi_scale
+from wne_jax.wrappers.smooth_base import SmoothBase
 
 
 def noisy_image(key, sigma=0.05):
@@ -34,8 +36,9 @@ def test_white_noise_has_one_strength_at_all_octaves(key):
 
 @pytest.mark.parametrize("rescale", ["blend", "multi_scale", "learned"])
 def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(rescale, key):
-    config = ModelConfig(options={"depth": 3, "features": 8}, wrapper="wne", rescale=rescale)
-    model, y = config.build(), noisy_image(key)[:, :24, :24]
+    options = {"depth": 3, "features": 8}
+    made = ModelConfig(options=options, wrapper="wne", inside=config.Rescaled(rescale))
+    model, y = made.build(), noisy_image(key)[:, :24, :24]
     variables = model.init(jax.random.key(1), y)
     moved = jax.tree.map(lambda v: v + 0.1, variables)  # the learned factor starts at one
     f = jax.jit(lambda y: model.apply(moved, y))
@@ -53,13 +56,22 @@ def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
     assert factors[0] > 0.02
 
 
-def test_what_cannot_be_meant_is_refused():
-    for change in ({"statistics": "haar_mad"}, {"anchor": (0.5, 0.2)}, {"wrapper": "scale"}):
-        with pytest.raises(ValueError, match="rescale needs the wrapper wne, statistics mean_std"):
-            ModelConfig(**{"wrapper": "wne", "rescale": "blend"} | change)
+def test_wrappers_that_do_not_fit_are_rejected_by_module_and_configuration_alike():
+    net = Rescaled(models.DnCNN(depth=3, features=8), "blend")
+    with pytest.raises(ValueError, match="images of contrast 1"):
+        wne.WNE(net, statistics=haar_mad)
+    with pytest.raises(ValueError, match="images of contrast 1"):
+        wne.ScaleEquivariant(net)
+    with pytest.raises(ValueError, match="a scale of its own"):
+        wne.WNE(net, anchor=wne.Anchor(0.5, 0.2))
+    for wrapper in (None, WrapperConfig("wne", "haar_mad"), "scale"):
+        with pytest.raises(ValueError, match="images of contrast 1"):
+            ModelConfig(wrapper=wrapper, inside=config.Rescaled("blend"))
+    with pytest.raises(ValueError, match="a scale of its own"):
+        ModelConfig(wrapper=WrapperConfig(anchor=(0.5, 0.2)), inside=config.Rescaled("blend"))
     with pytest.raises(ValueError, match="must be blind"):
         Rescaled(models.DnCNN(conditioned=True), "blend")
     with pytest.raises(ValueError, match="by must be one of blend"):
-        ModelConfig(wrapper="wne", rescale="cubic").build()
-    with pytest.raises(ValueError, match="exclude each other"):
-        ModelConfig(wrapper="wne", rescale="blend", detail=4.0)
+        ModelConfig(wrapper="wne", inside=config.Rescaled("cubic"))
+    with pytest.raises(ValueError, match="directly around the backbone"):
+        Rescaled(SmoothBase(models.DnCNN()), "blend")

@@ -2,25 +2,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import ndimage
 
 import wne_jax as wne
+from wne_jax import config
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.layers import gaussian_blur
+from wne_jax.statistics import haar_mad, mean_std, root_mean_square
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
-from wne_jax.training import ModelConfig
 from wne_jax.wrappers.smooth_base import SmoothBase, smooth_base
 
 CONFIG = ModelConfig(
     "dncnn",
     {"depth": 3, "features": 8},
-    wrapper="wne",
-    statistics="haar_mad",
-    detail=1.5,
-    cap=1.3,
+    wrapper=WrapperConfig("wne", "haar_mad"),
+    inside=config.SmoothBase(1.5, wiener_cap=1.3),
 )
 
 
@@ -86,16 +87,67 @@ def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
     np.testing.assert_allclose(denoiser(image, tile=48), denoiser(image), atol=1e-6)
 
 
-def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(ValueError, match="need a wrapper"):
-        ModelConfig(detail=4.0)
-    with pytest.raises(ValueError, match="cap needs detail, the statistics haar_mad"):
-        ModelConfig(wrapper="wne", detail=4.0, cap=1.3)
-    with pytest.raises(ValueError, match="cap needs detail"):
-        ModelConfig(wrapper="scale", statistics="haar_mad", detail=4.0, cap=1.3)
-    with pytest.raises(ValueError, match="detail must be positive"):
-        ModelConfig(wrapper="wne", detail=-1.0)
-    with pytest.raises(ValueError, match="exclude each other"):
-        ModelConfig(wrapper="wne", detail=4.0, trained_sigma_255=25.0)
+def test_the_cap_is_in_units_of_the_noise_and_the_backbone_sees_its_own_location(key):
+    """What is computed in the coordinates of an anchor is what is computed in normalized ones."""
+    anchor = wne.Anchor(0.45, 0.1)
+    z = jnp.cumsum(jax.random.normal(key, (1, 40, 40, 1)), axis=1)
+    backbone = lambda d: 0.5 * d + 0.1 * jnp.sin(d)  # noqa: E731
+    seen = []
+
+    def anchored(x):
+        seen.append(x)
+        return anchor.location + anchor.scale * backbone((x - anchor.location) / anchor.scale)
+
+    there = smooth_base(
+        anchored, anchor.scale * z + anchor.location, sigma_px=2.0, wiener_cap=1.3, anchor=anchor
+    )
+    here = smooth_base(backbone, z, sigma_px=2.0, wiener_cap=1.3)
+    np.testing.assert_allclose((there - anchor.location) / anchor.scale, here, atol=1e-4)
+    assert float(jnp.abs(smooth_base(backbone, z, sigma_px=2.0) - here).max()) > 0.1
+    np.testing.assert_allclose(jnp.mean(seen[0]), anchor.location, atol=0.01)
+
+
+def test_the_wrapper_hands_its_anchor_on(key):
+    """An affine backbone that keeps the anchor's coordinates: the module agrees with the function."""
+
+    class Halving(nn.Module):
+        def __call__(self, x):
+            return 0.45 + 0.5 * (x - 0.45)
+
+    y = jnp.cumsum(jax.random.normal(key, (1, 40, 40, 1)), axis=1)
+    inside = SmoothBase(Halving(), sigma_px=2.0, wiener_cap=1.3)
+    found = wne.WNE(inside, statistics=haar_mad, anchor=wne.Anchor(0.45, 0.1)).apply({}, y)
+    z, stats = wne.normalize(y, statistics=haar_mad)
+    expected = smooth_base(lambda d: 0.5 * d, z, sigma_px=2.0, wiener_cap=1.3)
+    np.testing.assert_allclose(found, wne.denormalize(expected, stats), rtol=1e-3, atol=1e-3)
+
+
+def test_invalid_values_and_wrappers_that_do_not_fit_are_rejected():
+    net = wne.models.DnCNN(depth=3, features=8)
+    capped = SmoothBase(net, wiener_cap=1.3)
+    for statistic in (mean_std, root_mean_square):
+        with pytest.raises(ValueError, match="a statistic whose scale is the noise level"):
+            wne.WNE(capped, statistics=statistic)
+    wne.WNE(capped, statistics=haar_mad, anchor=wne.Anchor(0.45, 0.1))
+    for arguments in ({}, {"wrapper": "wne"}, {"wrapper": "scale"}):
+        with pytest.raises(ValueError, match="a statistic whose scale is the noise level"):
+            ModelConfig(inside=config.SmoothBase(4.0, wiener_cap=1.3), **arguments)
+    with pytest.raises(ValueError, match="sigma_px must be positive, not -1"):
+        ModelConfig(wrapper="wne", inside=config.SmoothBase(-1.0))
     with pytest.raises(ValueError, match="sigma_px must be positive"):
-        SmoothBase(wne.models.DnCNN(), sigma_px=0.0)
+        SmoothBase(net, sigma_px=0.0)
+    for nested in (
+        lambda: wne.WNE(SmoothBase(wne.WNE(net))),
+        lambda: SmoothBase(wne.ScaleEquivariant(net)),
+        lambda: wne.WNE(wne.WNE(SmoothBase(net))),
+    ):
+        with pytest.raises(ValueError, match="is a wrapper already"):
+            nested()
+    with pytest.raises(ValueError, match="directly around the backbone, not around SmoothBase"):
+        SmoothBase(SmoothBase(net))
+
+
+def test_a_base_may_stand_around_a_backbone_that_is_equivariant_by_itself(key):
+    options = {"depth": 3, "features": 8, "mode": "normalization-equivariant"}
+    model = ModelConfig("fdncnn", options, inside=config.SmoothBase(1.5)).build()
+    assert type(model) is SmoothBase and model.symmetry == "normalization"

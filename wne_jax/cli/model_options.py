@@ -14,6 +14,8 @@ class ForeignWeights:
 
     allow_namespace: bool = False
     """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    allow_imports: bool = False
+    """Run the code of a backbone or statistic that a file names as package.module:Name."""
     mode: str | None = None
     """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
 
@@ -29,6 +31,7 @@ class Model(ForeignWeights):
 
     def load(self) -> "Denoiser":
         """The denoiser of a file or folder, or the packaged one."""
+        from wne_jax.config import OneLevel, WrapperConfig
         from wne_jax.inference.denoiser import Denoiser
         from wne_jax.wrappers.one_level import ANCHOR
 
@@ -39,13 +42,15 @@ class Model(ForeignWeights):
                     "--trained-sigma-255 needs --weights: the packaged one serves every level"
                 )
             wrapping = {
-                "wrapper": "wne",
-                "statistics": "mean_std",
-                "anchor": ANCHOR,
-                "trained_sigma_255": self.trained_sigma_255,
+                "wrapper": WrapperConfig("wne", "mean_std", tuple(ANCHOR)),
+                "inside": OneLevel(self.trained_sigma_255),
             }
         if self.weights is None:
             return Denoiser.default()
         return Denoiser.load(
-            self.weights, mode=self.mode, allow_namespace=self.allow_namespace, **wrapping
+            self.weights,
+            mode=self.mode,
+            allow_namespace=self.allow_namespace,
+            allow_imports=self.allow_imports,
+            **wrapping,
         )

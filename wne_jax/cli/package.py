@@ -16,6 +16,8 @@ class Package:
 
     run_folder: Annotated[Path, conf.Positional, conf.arg(metavar="RUN")]
     """Folder of the run; it may still be training."""
+    allow_imports: bool = False
+    """Run the code of a backbone or statistic that the run's configuration names as package.module:Name."""
     out: Annotated[Path | None, conf.arg(aliases=("-o",), metavar="FILE")] = None
     """The .safetensors file to write (default: denoiser.safetensors in the folder of the run)."""
 
@@ -23,6 +25,6 @@ class Package:
         """Write the file, and say how far the run had come."""
         from wne_jax.training import package
 
-        path, step = package(self.run_folder, self.out)
+        path, step = package(self.run_folder, self.out, allow_imports=self.allow_imports)
         print(f"written: {path} (step {step})")
         return 0

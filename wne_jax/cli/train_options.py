@@ -24,7 +24,9 @@ def _one_of(names: Sequence[str]) -> str:
 class Network(ForeignWeights):
     """What is trained."""
 
-    backbone: Annotated[str | None, conf.arg(help=f"{_one_of(BACKBONES)} (default: dncnn).")] = None
+    backbone: Annotated[
+        str | None, conf.arg(help=f"{_one_of(BACKBONES)}; or package.module:Name (default: dncnn).")
+    ] = None
     option: Annotated[
         tuple[tuple[str, ...], ...], conf.UseAppendAction, conf.arg(metavar="NAME=VALUE...")
     ] = ()
@@ -38,11 +40,11 @@ class Network(ForeignWeights):
             help=f"What the wrapper removes: {_one_of(STATISTICS)} (default: mean_std, or those of --init)."
         ),
     ] = None
-    detail: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
-    """Standard deviation of a blur that goes around the backbone (see wne_jax.wrappers.smooth_base): about
-    as far as that sees, with --statistics haar_mad, to serve levels below a single one of training."""
-    cap: float | None = None
-    """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --detail."""
+    smooth_base: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
+    """Standard deviation of a blur, whose result bypasses the backbone (see wne_jax.wrappers.smooth_base):
+    about as far as that sees, with --statistics haar_mad, to serve levels below a single one of training."""
+    wiener_cap: float | None = None
+    """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --smooth-base."""
     anchor: tuple[float, float] | None = None
     """Location and scale that the backbone works in (default: 0 1; measured where the network of --init is
     wrapped anew)."""

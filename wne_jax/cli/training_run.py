@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from wne_jax.cli.train_options import Network, Options
-from wne_jax.config import ModelConfig
+from wne_jax.config import InsideConfig, ModelConfig, SmoothBase, WrapperConfig
 from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import build, check_denoiser
@@ -27,7 +27,7 @@ from wne_jax.training import (
     make_train_step,
 )
 from wne_jax.training.step import data_key
-from wne_jax.transforms import Anchor, normalize
+from wne_jax.transforms import normalize
 
 
 def train(options: Options) -> None:
@@ -40,7 +40,10 @@ def train(options: Options) -> None:
     network, start = options.network, None
     if network.init is not None:
         start = Denoiser.load(
-            network.init, mode=network.mode, allow_namespace=network.allow_namespace
+            network.init,
+            mode=network.mode,
+            allow_namespace=network.allow_namespace,
+            allow_imports=network.allow_imports,
         )
     config = train_config(options, start)
     make_train_step(config)  # refuses unknown names before any image is read
@@ -120,32 +123,54 @@ def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
     if given is None:
         backbone = network.backbone or ModelConfig.backbone
         given = ModelConfig(backbone, _parse_options(backbone, sum(network.option, start=())))
-    wrapper = network.wrapper
-    if wrapper == "auto":
-        wrapper = "wne" if given.wrapper == "none" else given.wrapper
-    if wrapper in ("none", "scale") and network.statistics:
-        raise ValueError(f"--statistics: the wrapper {wrapper!r} takes none; leave it out")
-    changes: dict[str, Any] = {"wrapper": wrapper}
-    if wrapper == "none":
-        inside = ("trained_sigma_255", "detail", "cap", "rescale")
-        changes |= {"anchor": Anchor()} | dict.fromkeys(inside)
-    for name in ("statistics", "detail", "cap", "anchor"):
-        if getattr(network, name) is not None:
-            changes[name] = getattr(network, name)
-    return dataclasses.replace(given, **changes)
+    return dataclasses.replace(
+        given, wrapper=_wrapper(network, given.wrapper), inside=_inside(network, given)
+    )
+
+
+def _wrapper(network: Network, given: WrapperConfig | None) -> WrapperConfig | None:
+    """The wrapper that the options ask for, in place of that of `--init`."""
+    kind: Any = network.wrapper
+    if kind == "auto":
+        kind = "wne" if given is None else given.kind
+    if kind in ("none", "scale") and network.statistics:
+        raise ValueError(f"--statistics: the wrapper {kind!r} takes none; leave it out")
+    if kind == "none":
+        if network.anchor is not None:
+            raise ValueError("--anchor is that of a wrapper, and --wrapper is none: leave it out")
+        return None
+    known = None if given is None or "scale" in (kind, given.kind) else given.statistic
+    return WrapperConfig(
+        kind,
+        network.statistics or known,
+        network.anchor or (WrapperConfig.anchor if given is None else given.anchor),
+    )
+
+
+def _inside(network: Network, given: ModelConfig) -> InsideConfig | None:
+    """What the options put inside of the wrapper, in place of what `--init` has there."""
+    if network.smooth_base is not None:
+        return SmoothBase(network.smooth_base, network.wiener_cap)
+    if network.wiener_cap is None:
+        return None if network.wrapper == "none" else given.inside
+    if not isinstance(given.inside, SmoothBase):
+        raise ValueError("--wiener-cap needs --smooth-base")
+    return dataclasses.replace(given.inside, wiener_cap=network.wiener_cap)
 
 
 def anchored(options: Options, config: TrainConfig, corpus: Corpus, start: Denoiser) -> TrainConfig:
     """The run, its anchor measured where the network comes behind statistics that are new to it."""
-    model, given = config.model, start.config or ModelConfig()
+    given = start.config or ModelConfig()
+    model: Any = config.model
     known = getattr(given.build(), "statistics", None)
     if options.network.anchor or getattr(model.build(), "statistics", known) is known:
         return config
     if options.resume and (options.out / "config.json").is_file():
-        anchor = load_config(options.out / "config.json").model.anchor
+        wrapper: Any = load_config(options.out / "config.json").model.wrapper
     else:
         anchor = measure_anchor(config, corpus, given)
-    return dataclasses.replace(config, model=dataclasses.replace(model, anchor=anchor))
+        wrapper = dataclasses.replace(model.wrapper, anchor=anchor)
+    return dataclasses.replace(config, model=dataclasses.replace(model, wrapper=wrapper))
 
 
 def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> tuple[float, float]:
@@ -167,7 +192,7 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
     @jax.jit
     def measure(crops: Array) -> tuple[Array, Array]:
         seen = draw_batch(config, crops, jnp.int32(0)).noisy
-        if given.wrapper != "none":
+        if given.wrapper is not None:
             z, _ = normalize(seen, statistics=before.statistics)
             seen = before.anchor.scale * z + before.anchor.location
         location, scale = after.statistics(seen)

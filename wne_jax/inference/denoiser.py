@@ -81,6 +81,7 @@ class Denoiser:
         mode: str | None = None,
         key: str | None = None,
         allow_namespace: bool = False,
+        allow_imports: bool = False,
         **wrapping: Any,
     ) -> "Denoiser":
         """Read what a finished training run left, or a weight file, ours or other people's.
@@ -90,8 +91,9 @@ class Denoiser:
             mode: For files of other people; see there.
             key: Likewise.
             allow_namespace: Likewise.
-            **wrapping: `wrapper`, `statistics`, `anchor` or `trained_sigma_255` of `ModelConfig`, to wrap a
-                frozen network anew.
+            allow_imports: Whether the file may name a backbone or a statistic by an import path, whose code
+                is then run.
+            **wrapping: `wrapper` and `inside` of `ModelConfig`, to wrap a frozen network anew.
 
         Raises:
             FileNotFoundError: No such file, or a folder of a run that is not finished.
@@ -100,8 +102,11 @@ class Denoiser:
         Example:
             A network trained by others for noise level 25, made blind and equivariant without training:
 
-            >>> Denoiser.load("dncnn_25.pth", wrapper="wne", anchor=wne_jax.wrappers.one_level.ANCHOR,
-            ...               trained_sigma_255=25)  # doctest: +SKIP
+            >>> from wne_jax.config import OneLevel, WrapperConfig
+            >>> from wne_jax.wrappers.one_level import ANCHOR
+            >>> Denoiser.load(
+            ...     "dncnn_25.pth", wrapper=WrapperConfig(anchor=ANCHOR), inside=OneLevel(25)
+            ... )  # doctest: +SKIP
         """
         path = Path(path)
         if path.is_dir():
@@ -111,7 +116,9 @@ class Denoiser:
                     f"python -m wne_jax package {path} writes that of an unfinished one"
                 )
             path = path / DENOISER_FILE
-        config, variables = load_model(path, mode=mode, key=key, allow_namespace=allow_namespace)
+        config, variables = load_model(
+            path, mode=mode, key=key, allow_namespace=allow_namespace, allow_imports=allow_imports
+        )
         if config.backbone in CLASSIFIERS:
             raise ValueError(
                 f"{path}: holds a {config.backbone}, which classifies and denoises nothing"

@@ -1,10 +1,13 @@
 """Networks by name. A denoiser is called as `model.apply(variables, y, sigma=None, train=False)`."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import flax.linen as nn
 
+from wne_jax._internal.importing import import_object, is_import_path
 from wne_jax.models.dncnn import DnCNN
 from wne_jax.models.drunet import DRUNet
 from wne_jax.models.fdncnn import FDnCNN
@@ -42,7 +45,8 @@ def build(name: str, **options: Any) -> nn.Module:
     """Build a model from its name, as configurations and command lines do.
 
     Args:
-        name: A key of `MODELS` or of `CLASSIFIERS`.
+        name: A key of `MODELS` or of `CLASSIFIERS`, or an import path "package.module:Name" of a Linen
+            module's class, or of a function that makes one. Importing runs the code of that module.
         **options: The model's attributes.
 
     Returns:
@@ -60,14 +64,38 @@ def build(name: str, **options: Any) -> nn.Module:
           ...
         TypeError: dncnn has no option 'width'; it has depth, features, mode, ...
     """
-    models = MODELS | CLASSIFIERS
-    if name not in models:
-        raise ValueError(f"there is no model {name!r}; there are {', '.join(models)}")
-    known = [f.name for f in fields(models[name]) if f.name not in ("parent", "name")]
+    known = option_names(name)
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
-    return models[name](**options)
+    module = _make(name)(**options)
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{name} makes a {type(module).__name__}, and no Linen module")
+    return module
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a model: the attributes of a module, the parameters of a function that makes one.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    make = _make(name)
+    if isinstance(make, type) and issubclass(make, nn.Module):
+        return [f.name for f in fields(make) if f.name not in ("parent", "name")]
+    return list(inspect.signature(make).parameters)
+
+
+def _make(name: str) -> Callable[..., Any]:
+    """What makes the model of a name."""
+    if is_import_path(name):
+        return import_object(name)
+    models = MODELS | CLASSIFIERS
+    if name not in models:
+        raise ValueError(
+            f"there is no model {name!r}; there are {', '.join(models)}, and package.module:Name"
+        )
+    return models[name]
 
 
 def check_denoiser(name: str) -> None:

@@ -18,6 +18,7 @@ Each statistic has a file of its own, which holds its formula in memory and its 
 that never fit in memory.
 """
 
+from wne_jax._internal.importing import import_object, is_import_path
 from wne_jax.statistics.base import (
     Moments,
     Statistic,
@@ -48,6 +49,29 @@ STATISTICS: dict[str, Statistic] = {
 }
 """The statistics that generate normalization equivariance, by the names that configurations use."""
 
+
+def named(name: str) -> Statistic:
+    """A statistic by its name, as configurations and command lines have it.
+
+    Args:
+        name: A key of `STATISTICS`, or an import path "my_package.stats:mine".
+
+    Raises:
+        ValueError: There is none.
+
+    Example:
+        >>> named("mean_std") is mean_std
+        True
+    """
+    if is_import_path(name):
+        return import_object(name)
+    if name not in STATISTICS:
+        raise ValueError(
+            f"statistics must be one of {', '.join(STATISTICS)}, or package.module:name; not {name!r}"
+        )
+    return STATISTICS[name]
+
+
 __all__ = [
     "FLOOR",
     "STATISTICS",
@@ -68,6 +92,7 @@ __all__ = [
     "merge",
     "min_max",
     "moments",
+    "named",
     "prepare",
     "root_mean_square",
     "symmetry_of",

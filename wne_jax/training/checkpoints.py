@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from wne_jax.training.claim import Identity
 from wne_jax.training.config import TrainConfig, load_config, parse_config
 from wne_jax.training.processes import any_process, is_lead, wait_for_all
 from wne_jax.training.step import TrainState, create_state
+from wne_jax.weights.saved import check_imports
 
 with extra("train", "checkpoints"):
     import orbax.checkpoint as ocp
@@ -179,16 +181,20 @@ class Checkpoints:
         )
 
 
-def load_run(path: Path) -> tuple[ModelConfig, dict[str, Any], int]:
+def load_run(
+    path: Path, *, allow_imports: bool | Collection[str] = False
+) -> tuple[ModelConfig, dict[str, Any], int]:
     """The model of a training run, its variables, and their step: those of its newest intact checkpoint.
 
     Raises:
         FileNotFoundError: No run is there, or no checkpoint.
-        ValueError: A damaged configuration, or no checkpoint that can be read.
+        ValueError: A damaged configuration, import paths in it that are not allowed, or no checkpoint that
+            can be read.
     """
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} holds no training run: there is no config.json in it")
     config = load_config(path / "config.json")
+    check_imports(config.model, allow_imports, str(path))
     with Checkpoints(path, keep=config.keep, create=False) as checkpoints:
         state = checkpoints.restore_intact(config)
         kept = checkpoints.identity(int(state.step))

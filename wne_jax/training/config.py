@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -152,7 +152,10 @@ class TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write a configuration as JSON."""
-    write_atomically(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    from wne_jax.weights.upgrade import VERSION
+
+    values = {"version": VERSION, **dataclasses.asdict(config)}
+    write_atomically(path, json.dumps(values, indent=2) + "\n")
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -174,11 +177,14 @@ def parse_config(values: Mapping[str, Any], source: object = "this") -> TrainCon
     Raises:
         ValueError: Keys that this version does not know, or values out of their range.
     """
-    from wne_jax.config import ModelConfig, from_values
+    from wne_jax.config import from_values, model_from_values
+    from wne_jax.weights.upgrade import VERSION, upgrade_model
 
     try:
         values = dict(values)
-        model = from_values(ModelConfig, dict(values.pop("model", {})))
+        if (version := values.pop("version", 1)) not in range(1, VERSION + 1):
+            raise ValueError(f"it is of version {version}; this one reads up to {VERSION}")
+        model = model_from_values(upgrade_model(values.pop("model", {})))
         optimizer = from_values(OptimizerConfig, dict(values.pop("optimizer", {})))
         return from_values(TrainConfig, values | {"model": model, "optimizer": optimizer})
     except (AttributeError, TypeError, ValueError) as error:
@@ -197,8 +203,16 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
         >>> differences(TrainConfig(), TrainConfig(steps=3, model=ModelConfig(wrapper="wne")))
         ['model.wrapper', 'steps']
     """
-    first, second = (flatten(dataclasses.asdict(config)) for config in (one, other))
-    return sorted(k for k in first | second if first.get(k) != second.get(k))
+    return sorted(_differing(dataclasses.asdict(one), dataclasses.asdict(other)))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in one.keys() | other.keys():
+        first, second = one.get(key), other.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            yield from _differing(first, second, f"{prefix}{key}.")
+        elif first != second:
+            yield f"{prefix}{key}"
 
 
 def conflicts(before: TrainConfig, now: TrainConfig) -> list[str]:

@@ -273,7 +273,7 @@ def _initial_variables(config: TrainConfig) -> Any:
     """
     if config.init is None:
         return None
-    variables = trained_variables(Path(config.init))
+    variables = trained_variables(Path(config.init), config.model)
     check_variables(config.model, flatten_dict(variables), config.init)
     return variables
 

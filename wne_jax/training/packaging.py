@@ -29,12 +29,15 @@ def leave_denoiser(
     return path
 
 
-def package(run: str | Path, out: str | Path | None = None) -> tuple[Path, int]:
+def package(
+    run: str | Path, out: str | Path | None = None, *, allow_imports: bool = False
+) -> tuple[Path, int]:
     """Write the model of a run, finished or not, from its newest checkpoint that can be read.
 
     Args:
         run: The run's folder. Its checkpoints stay as they are.
         out: The file to write (default: `denoiser.safetensors` in the run's folder).
+        allow_imports: Whether the run's configuration may name import paths, whose code is then run.
 
     Returns:
         The file, and the step of the checkpoint.
@@ -44,24 +47,28 @@ def package(run: str | Path, out: str | Path | None = None) -> tuple[Path, int]:
         ValueError: No checkpoint can be read, or another suffix than `.safetensors`.
     """
     run = Path(run)
-    model, variables, step = load_run(run)
+    model, variables, step = load_run(run, allow_imports=allow_imports)
     path = run / DENOISER_FILE if out is None else Path(out)
     save(path, model, variables, metadata={"step": str(step)})
     return path, step
 
 
-def trained_variables(path: Path) -> Mapping[str, Any]:
+def trained_variables(path: Path, model: ModelConfig) -> Mapping[str, Any]:
     """The variables of a weight file, or of a run: its newest checkpoint, or the file that it left.
+
+    Args:
+        path: The file or the folder. It may name the import paths that the model names.
+        model: What they are for.
 
     Raises:
         FileNotFoundError: Neither is there.
         ValueError: What is there cannot be read.
     """
     if not path.is_dir():
-        return load_model(path)[1]
+        return load_model(path, allow_imports=model.imports)[1]
     if (path / DENOISER_FILE).is_file() and not (path / "checkpoints").is_dir():
-        return load_model(path / DENOISER_FILE)[1]
-    return load_run(path)[1]
+        return load_model(path / DENOISER_FILE, allow_imports=model.imports)[1]
+    return load_run(path, allow_imports=model.imports)[1]
 
 
 def finished(workdir: str | Path, config: TrainConfig) -> bool:

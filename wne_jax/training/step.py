@@ -15,7 +15,7 @@ from jax import Array, lax
 from wne_jax import protocol
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
 from wne_jax.images.degradations import NOISES
-from wne_jax.models import MODELS
+from wne_jax.models import option_names
 from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
 from wne_jax.training.optimizer import make_optimizer
@@ -201,7 +201,7 @@ def _compute_model(config: TrainConfig, axis_name: str | None) -> nn.Module:
     changes: dict[str, Any] = {}
     if config.precision == "bfloat16":
         changes["dtype"] = jnp.bfloat16
-    if axis_name is not None and hasattr(MODELS.get(config.model.backbone), "axis_name"):
+    if axis_name is not None and "axis_name" in option_names(config.model.backbone):
         changes["axis_name"] = axis_name
     return config.model.build(**changes)
 

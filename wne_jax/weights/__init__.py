@@ -5,10 +5,11 @@
     x = model.apply(variables, y)
 
 A wrapper is chosen afterwards, and leaves the variables as they are:
-`dataclasses.replace(config, wrapper="wne", statistics="haar_mad", anchor=(0.45, 25 / 255))`.
+`dataclasses.replace(config, wrapper=WrapperConfig("wne", "haar_mad", anchor=(0.45, 25 / 255)))`.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def load_model(
     mode: str | None = None,
     key: str | None = None,
     allow_namespace: bool = False,
+    allow_imports: bool | Collection[str] = False,
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Read a model from any weight file: one of ours, or a published one whose layout is known.
 
@@ -45,6 +47,7 @@ def load_model(
         mode: Which model is meant where two share their tensors' names; see `convert`.
         key: Which state dict is meant where a file holds several; see `read_tensors`.
         allow_namespace: Whether a PyTorch file may hold argparse settings; see `read_tensors`.
+        allow_imports: Whether one of ours may name a backbone or a statistic by an import path; see `load`.
 
     Returns:
         The configuration, whose `build` makes the module, and its variables.
@@ -54,6 +57,6 @@ def load_model(
     """
     path = Path(path)
     if is_ours(path):
-        return load(path)
+        return load(path, allow_imports=allow_imports)
     tensors = read_tensors(path, key=key, allow_namespace=allow_namespace)
     return convert(tensors, name=str(path), mode=mode)

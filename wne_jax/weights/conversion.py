@@ -31,7 +31,7 @@ def convert(
     Names and shapes do not say everything. A scale-equivariant FDnCNN and a normalization-equivariant one
     have the same, so that `mode` has to tell them apart. Nor do they tell a network that was trained inside
     `WNE` from its bare twin, in the files of Saied & Fleuret: an ordinary one comes wrapped, and
-    `dataclasses.replace(config, wrapper="none")` bares it.
+    `dataclasses.replace(config, wrapper=None)` bares it.
 
     Args:
         tensors: By name, as `read_tensors` returns them.

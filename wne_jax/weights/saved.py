@@ -7,7 +7,7 @@ One file rebuilds the model. The tensors are named by collection, modules and le
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wne_jax._internal.files import write_atomically
-from wne_jax.config import ModelConfig, from_values
+from wne_jax.config import ModelConfig, model_from_values
 from wne_jax.weights._errors import WeightsError, reading
 from wne_jax.weights.conversion import check_variables
 from wne_jax.weights.readers import check_file
-from wne_jax.weights.upgrade import upgrade_variables
+from wne_jax.weights.upgrade import VERSION, upgrade_model, upgrade_variables
 
 DENOISER_FILE = "denoiser.safetensors"
 """Name of the file that a finished training run leaves in its folder."""
 
 _FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
-_VERSION = "1"
+_VERSION = str(VERSION)
+_READ = [str(version) for version in range(1, VERSION + 1)]
 
 
 def save(
@@ -82,18 +83,22 @@ def save(
         raise WeightsError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def load(path: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Any]]:
+def load(
+    path: str | os.PathLike[str], *, allow_imports: bool | Collection[str] = False
+) -> tuple[ModelConfig, dict[str, Any]]:
     """Read what `save` wrote.
 
     Args:
         path: The file.
+        allow_imports: Whether the file may name a backbone or a statistic by an import path, whose code is
+            then run; or those import paths that it may name.
 
     Returns:
         The configuration, and the variables as NumPy arrays.
 
     Raises:
-        WeightsError: A damaged file, one of others, one of a later format, or tensors that are not those of
-            the configured model.
+        WeightsError: A damaged file, one of others, one of a later format, one that names an import path
+            which is not allowed, or tensors that are not those of the configured model.
     """
     from safetensors import safe_open
 
@@ -104,13 +109,36 @@ def load(path: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Any]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     if _FORMAT not in metadata:
         raise WeightsError(f"{path}: not written by wne_jax: there is no {_FORMAT} in its metadata")
-    if metadata[_FORMAT] != _VERSION:
-        raise WeightsError(f"{path}: of format {metadata[_FORMAT]}; this version reads {_VERSION}")
+    if metadata[_FORMAT] not in _READ:
+        known = " and ".join(_READ)
+        raise WeightsError(f"{path}: of format {metadata[_FORMAT]}; this version reads {known}")
     with reading(path, "wne_jax model"):
-        config = from_values(ModelConfig, json.loads(metadata[_CONFIG]))
+        config = model_from_values(upgrade_model(json.loads(metadata[_CONFIG])))
+    check_imports(config, allow_imports, str(path))
     flat = upgrade_variables({tuple(name.split("/")): tensor for name, tensor in tensors.items()})
     check_variables(config, flat, str(path))
     return config, unflatten_dict(flat)
+
+
+def check_imports(config: ModelConfig, allowed: bool | Collection[str], name: str) -> None:
+    """Refuse to run the code that a file names, unless the caller allows it.
+
+    Args:
+        config: What the file holds.
+        allowed: Whether it may name import paths, or which.
+        name: What errors start with: the file.
+
+    Raises:
+        WeightsError: It names one that is not allowed.
+    """
+    foreign = [
+        p for p in config.imports if allowed is False or (allowed is not True and p not in allowed)
+    ]
+    if foreign:
+        raise WeightsError(
+            f"{name}: names {' and '.join(foreign)}, whose code would be run: "
+            "allow_imports=True (--allow-imports) if you trust it"
+        )
 
 
 def is_ours(path: Path) -> bool:

@@ -1,12 +1,56 @@
-"""What files of earlier versions hold, in the names of today."""
+"""What files of earlier versions hold, in the form of today.
 
-from typing import TypeVar
+Version 1 described a model by one flat mapping: `wrapper` was a kind or "none", `statistics` and `anchor`
+stood beside it, and so did `detail` and `cap` (now `SmoothBase`), `rescale` (`Rescaled`) and
+`trained_sigma_255` (`OneLevel`). The statistic `haar_mad` had the name `noise_level`, and parameters of a
+learned scale lay under `canonical`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+VERSION = 2
+"""Of the form in which configurations are written."""
+
+_FLAT = ("statistics", "anchor", "trained_sigma_255", "detail", "cap", "rescale")
+_STATISTICS = {"noise_level": "haar_mad"}
 
 Leaf = TypeVar("Leaf")
 
 
-def upgrade_variables(variables: dict[tuple[str, ...], Leaf]) -> dict[tuple[str, ...], Leaf]:
-    """Variables by path, with today's names.
+def upgrade_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a `ModelConfig` of any version, in the form of today.
+
+    Args:
+        values: What JSON held.
+
+    Returns:
+        Values for `wne_jax.config.model_from_values`; those of today come back as they are.
+
+    Example:
+        >>> upgrade_model({"wrapper": "wne", "statistics": "noise_level", "detail": 4.0})["inside"]
+        {'kind': 'smooth_base', 'sigma_px': 4.0, 'wiener_cap': None}
+    """
+    values = dict(values)
+    kind = values.get("wrapper")
+    if not isinstance(kind, str) and not any(name in values for name in _FLAT):
+        return values
+    statistic, anchor, level, blur, cap, by = (values.pop(name, None) for name in _FLAT)
+    values["wrapper"] = values["inside"] = None
+    if kind not in (None, "none"):
+        own = None if kind == "scale" else _STATISTICS.get(statistic, statistic)
+        values["wrapper"] = {"kind": kind, "statistic": own, "anchor": anchor or (0.0, 1.0)}
+    if blur is not None:
+        values["inside"] = {"kind": "smooth_base", "sigma_px": blur, "wiener_cap": cap}
+    elif by is not None:
+        values["inside"] = {"kind": "rescaled", "by": by}
+    elif level is not None:
+        values["inside"] = {"kind": "one_level", "trained_sigma_255": level}
+    return values
+
+
+def upgrade_variables(variables: Mapping[tuple[str, ...], Leaf]) -> dict[tuple[str, ...], Leaf]:
+    """Variables by path, with the names of today.
 
     Example:
         >>> upgrade_variables({("params", "canonical", "last", "bias"): 0})

@@ -9,6 +9,8 @@ from flax import nnx
 
 from wne_jax import protocol
 from wne_jax.protocol import Symmetry, TakesSigma
+from wne_jax.statistics import Statistic
+from wne_jax.transforms import Anchor
 
 
 class Forwards:
@@ -84,6 +86,36 @@ def require_module(wrapper: str, backbone: object, module: type) -> None:
         use = "use one of them"
     library = "Linen" if module is nn.Module else "NNX"
     raise TypeError(f"{wrapper} wraps a {library} module, not {name}: {use}")
+
+
+class Inside(Wrapper):
+    """Base of what stands between a wrapper and its backbone: one of them, directly around the backbone.
+
+    It is called as the backbone is, and with `anchor`, the coordinates in which the wrapper works.
+    """
+
+    def __post_init__(self):
+        """Reject a backbone that is not bare."""
+        refuse_nesting(self.backbone)
+        if isinstance(self.backbone, Inside):
+            raise ValueError(
+                f"{type(self).__name__} must be directly around the backbone, not around "
+                f"{type(self.backbone).__name__}: one of them stands inside a wrapper"
+            )
+        super().__post_init__()
+
+    def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
+        """Reject a wrapper in whose coordinates this module does not work.
+
+        The constructor of the wrapper asks it, and so does a configuration, which builds the module.
+
+        Args:
+            statistic: What the wrapper removes; None where there is no wrapper.
+            anchor: The wrapper's.
+
+        Raises:
+            ValueError: It does not fit.
+        """
 
 
 def refuse_nesting(backbone: object) -> None:

@@ -7,6 +7,7 @@ collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from flax import linen as nn
@@ -17,7 +18,7 @@ from wne_jax.outputs import Output
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
 from wne_jax.transforms import Anchor, Prediction, require_statistic, wrap
-from wne_jax.wrappers.base import Wrapper, refuse_nesting, require_module
+from wne_jax.wrappers.base import Inside, Wrapper, refuse_nesting, require_module
 
 
 class WNE(Wrapper):
@@ -44,7 +45,7 @@ class WNE(Wrapper):
             a function of the module, and `lambda m, y: m.backbone.encode(y)` reaches the bare backbone.)
 
     Raises:
-        ValueError: The backbone is wrapped already.
+        ValueError: The backbone is wrapped already, or what is inside does not fit statistics and anchor.
         TypeError: It is no Linen module, or the statistic is no function.
 
     References:
@@ -77,10 +78,12 @@ class WNE(Wrapper):
     normalizes = True
 
     def __post_init__(self):
-        """Refuse a backbone that is wrapped already, or no Linen module."""
+        """Reject a backbone that is wrapped already, no Linen module, or unfit for statistics and anchor."""
         refuse_nesting(self.backbone)
         require_module(type(self).__name__, self.backbone, nn.Module)
         require_statistic(self.statistics)
+        if isinstance(self.backbone, Inside):
+            self.backbone.check_wrapper(self.statistics, self.anchor)
         super().__post_init__()
 
     @property
@@ -104,8 +107,11 @@ class WNE(Wrapper):
         **kwargs: Any,
     ) -> Any:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
+        backbone = getattr(self.backbone, self.method)
+        if isinstance(self.backbone, Inside):
+            backbone = partial(backbone, anchor=self.anchor)
         f = wrap(
-            getattr(self.backbone, self.method),
+            backbone,
             statistics=self.statistics,
             axes=self.axes,
             output=self.output,

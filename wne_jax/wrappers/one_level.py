@@ -28,9 +28,9 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
 from wne_jax.protocol import TakesSigma
-from wne_jax.statistics import estimate_sigma
+from wne_jax.statistics import Statistic, estimate_sigma, has_unit_noise
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers.base import Wrapper
+from wne_jax.wrappers.base import Inside
 
 ANCHOR = Anchor(0.45, 0.2)
 """Mean and contrast of images in the unit range, rather a small contrast: few pixels then leave the range."""
@@ -115,15 +115,19 @@ def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Ar
     return power / jnp.maximum(gaussian_blur(jnp.square(noise), window), power)
 
 
-class OneLevel(Wrapper):
+class OneLevel(Inside):
     """Linen module of `one_level`: wrap it by `WNE` with `mean_std` and the backbone's own anchor.
 
-    It adds no parameters: the tree of variables is the backbone's.
+    It adds no parameters: the tree of variables is the backbone's. The mean of its images is the location of
+    the wrapper's anchor.
 
     Attributes:
         backbone: A denoiser trained at one noise level.
         trained_sigma: That level, in the backbone's units: 25 / 255 for a network of the unit range.
-        location: The mean of its images.
+
+    Raises:
+        ValueError: A level that is not positive, a network that takes the level, or a wrapper in whose
+            coordinates images have not the mean and contrast of the network's own.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -136,13 +140,42 @@ class OneLevel(Wrapper):
     """
 
     trained_sigma: float
-    location: float = ANCHOR.location
 
-    def __call__(self, u: Array, sigma: ArrayLike | None = None, **kwargs: Any) -> Array:
+    def __post_init__(self):
+        """Reject a level that is not positive, and a network of every level."""
+        if not 0 < self.trained_sigma < float("inf"):
+            raise ValueError(f"trained_sigma must be positive, not {self.trained_sigma}")
+        if protocol.noise_argument(self.backbone) is not None:
+            raise ValueError("a network of one level must be blind; this one takes the noise level")
+        super().__post_init__()
+
+    def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
+        """Reject images that are not as in training; see `Inside.check_wrapper`."""
+        if statistic is None:
+            return
+        if has_unit_noise(statistic):
+            raise ValueError(
+                "a network of one level needs images of its usual contrast, so a statistic such as mean_std, "
+                "not one whose scale is the noise level"
+            )
+        if anchor == Anchor():
+            raise ValueError(
+                "a network of one level needs the mean and contrast of its training images as anchor, "
+                f"such as {tuple(ANCHOR)} in the unit range"
+            )
+
+    def __call__(
+        self,
+        u: Array,
+        sigma: ArrayLike | None = None,
+        *,
+        anchor: Anchor = ANCHOR,
+        **kwargs: Any,
+    ) -> Array:
         """Denoise; see `one_level`."""
         return one_level(
             lambda x: self.backbone(x, **kwargs), u,
-            trained_sigma=self.trained_sigma, location=self.location, sigma=sigma,
+            trained_sigma=self.trained_sigma, location=anchor.location, sigma=sigma,
         )  # fmt: skip
 
     @property

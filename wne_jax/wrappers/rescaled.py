@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from wne_jax import protocol
-from wne_jax.statistics import FLOOR, haar_mad, high_pass
-from wne_jax.wrappers.base import Wrapper
+from wne_jax.statistics import FLOOR, Statistic, haar_mad, has_unit_noise, high_pass, symmetry_of
+from wne_jax.transforms import Anchor
+from wne_jax.wrappers.base import Inside
 
 Factor = Literal["blend", "multi_scale", "learned"]
 
@@ -91,7 +92,7 @@ class LearnedFactor(nn.Module):
         return jnp.exp(bound * jnp.tanh(h / bound))
 
 
-class Rescaled(Wrapper):
+class Rescaled(Inside):
     """A backbone that works on z / k(z): wrap it by `WNE` with `mean_std`.
 
     Attributes:
@@ -113,12 +114,23 @@ class Rescaled(Wrapper):
     by: Factor
 
     def __post_init__(self):
-        """Refuse an unknown factor, and levels that would have to be divided by it."""
+        """Reject an unknown factor, and levels that would have to be divided by it."""
         if self.by not in get_args(Factor):
             raise ValueError(f"by must be one of {', '.join(get_args(Factor))}; not {self.by!r}")
         if protocol.noise_argument(self.backbone) is not None:
             raise ValueError("a rescaled network must be blind; this one is told the noise level")
         super().__post_init__()
+
+    def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
+        """Reject images that are not of contrast 1; see `Inside.check_wrapper`."""
+        by_noise = statistic is not None and has_unit_noise(statistic)
+        if statistic is None or by_noise or symmetry_of(statistic) != "normalization":
+            raise ValueError(
+                "a rescaled backbone starts from images of contrast 1: it needs a wrapper with a statistic "
+                "such as mean_std"
+            )
+        if anchor != Anchor():
+            raise ValueError(f"a rescaled backbone has a scale of its own: leave out {anchor}")
 
     def setup(self):
         """Adopt the backbone's scope in place of one of our own."""
@@ -126,8 +138,8 @@ class Rescaled(Wrapper):
         if self.by == "learned":
             self.rescaled = LearnedFactor()
 
-    def __call__(self, z: Array, **kwargs: Any) -> Array:
-        """Denoise."""
+    def __call__(self, z: Array, *, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
+        """Denoise, without an anchor."""
         factors = {"blend": blend, "multi_scale": multi_scale}
         k = (self.rescaled if self.by == "learned" else factors[self.by])(z).astype(z.dtype)
         return k * self.backbone(z / k, **kwargs)

@@ -72,7 +72,7 @@ def fdncnn(shapes: Shapes) -> Plan | None:
     stack, wrapped = _fdncnn(shapes)
     if stack is None or f"{stack.names[0]}.bias" not in shapes:
         return None
-    config = ModelConfig("fdncnn", stack.options(), wrapper="wne" if wrapped else "none")
+    config = ModelConfig("fdncnn", stack.options(), wrapper="wne" if wrapped else None)
     return Plan(config, _convolutions(stack.names)[:-1])  # the last entry is the last bias
 
 
@@ -137,7 +137,7 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
     if not bias:
         config = ModelConfig("dncnn", stack.options(mode="scale-equivariant"))
     else:
-        config = ModelConfig("dncnn", stack.options(), wrapper="wne" if prefix else "none")
+        config = ModelConfig("dncnn", stack.options(), wrapper="wne" if prefix else None)
     return Plan(config, entries, frozenset(buffers), frozenset(zeros) & shapes.keys())
 
 

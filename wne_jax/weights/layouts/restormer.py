@@ -47,7 +47,7 @@ def restormer(shapes: Shapes) -> Plan | None:
         "expansion": _expansion([dim * 2**level for level in range(len(chains))], hidden),
         "norm_bias": norm_bias,
     }
-    config = ModelConfig("restormer", options, wrapper="wne" if prefix else "none")
+    config = ModelConfig("restormer", options, wrapper="wne" if prefix else None)
     return Plan(config, _entries(prefix, options["blocks"], refinement, norm_bias=norm_bias))
 
 

@@ -45,7 +45,7 @@ def swinir(shapes: Shapes) -> Plan | None:
     }  # fmt: skip
     if channels == len(_RGB_MEAN):
         options["mean"] = _RGB_MEAN
-    config = ModelConfig("swinir", options, wrapper="wne" if prefix else "none")
+    config = ModelConfig("swinir", options, wrapper="wne" if prefix else None)
     buffers = (s for s in shapes if s.endswith((".relative_position_index", ".attn_mask")))
     return Plan(config, _entries(prefix, depths, patch_norm=patch_norm), frozenset(buffers))
 
