@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import wne_jax as wne
 from wne_jax.layers import Conv, Downsample, WindowAttention, pixel_unshuffle
@@ -238,3 +239,64 @@ def test_sides_that_the_model_would_pad_are_refused():
     model = wne.WNE(wne.models.DRUNet(features=(4, 4), blocks=1))
     with pytest.raises(ValueError, match="multiples of 2"):
         layer_defects(model, {}, jnp.ones((1, 8, 9, 1)), dy=1, dx=1)
+
+
+class Block(nnx.Module):
+    """Circular convolutions around an activation, a shared layer, and one that is not circular."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Conv(2, 4, (3, 3), padding="CIRCULAR", rngs=rngs)
+        self.norms = nnx.List([nnx.LayerNorm(4, rngs=rngs, use_fast_variance=False)])
+        self.shared = nnx.Conv(4, 4, (1, 1), rngs=rngs)
+        self.last = nnx.Conv(4, 2, (3, 3), rngs=rngs)
+
+    def __call__(self, y):
+        h = self.norms[0](nnx.relu(self.first(y)))
+        return self.last(self.shared(self.shared(h)))
+
+
+class LinenBlock(nn.Module):
+    """The same network in Linen."""
+
+    @nn.compact
+    def __call__(self, y):
+        h = nn.relu(nn.Conv(4, (3, 3), padding="CIRCULAR", name="first")(y))
+        h = nn.LayerNorm(name="norms_0", use_fast_variance=False)(h)
+        shared = nn.Conv(4, (1, 1), name="shared")
+        return nn.Conv(2, (3, 3), name="last")(shared(shared(h)))
+
+
+class TestNNX:
+    y = images((2, 9, 7, 2))
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_the_steps_are_those_of_the_same_network_in_linen(self, wrapped):
+        network = Block(nnx.Rngs(0))
+        layers = {"first": network.first, "norms_0": network.norms[0],
+                  "shared": network.shared, "last": network.last}  # fmt: skip
+        variables = {"params": {k: nnx.to_pure_dict(nnx.state(m)) for k, m in layers.items()}}
+        model, linen = network, LinenBlock()
+        if wrapped:
+            model, linen = wne.NNXWNE(network), wne.WNE(LinenBlock())
+        actual = layer_defects(model, None, self.y, dy=0.5, dx=1.25)
+        expected = layer_defects(linen, variables, self.y, dy=0.5, dx=1.25)
+        bare = lambda name: name.removeprefix("backbone/").replace("norms/0", "norms_0")  # noqa: E731
+        named = [
+            step for step in actual if step.layer in ("result",) or "/" in step.layer or not wrapped
+        ]
+        assert len(actual) == len(expected) and named
+        for one, other in zip(actual, expected):
+            assert one.kind.split()[0] == other.kind.split()[0] and one.size == other.size
+            if bare(one.layer) in layers:
+                assert bare(one.layer) == other.layer
+            np.testing.assert_allclose(one.defect, other.defect, atol=1e-6)
+
+    def test_the_module_itself_is_left_as_it_was(self):
+        network = Block(nnx.Rngs(0))
+        before, state = network(self.y), jax.tree.map(jnp.copy, nnx.state(network))
+        layer_defects(network, None, self.y, dy=1, dx=0)
+        assert type(network) is Block and type(network.first) is nnx.Conv
+        jax.tree.map(np.testing.assert_array_equal, nnx.state(network), state)
+        np.testing.assert_array_equal(network(self.y), before)
+        with pytest.raises(ValueError, match="variables=None"):
+            layer_defects(network, {"params": {}}, self.y, dy=1, dx=0)

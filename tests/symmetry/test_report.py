@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import wne_jax as wne
 from wne_jax.symmetry import report as identities
@@ -74,3 +75,10 @@ def test_what_cannot_be_measured_is_refused():
         measure(jnp.abs, claim="affine")
     with pytest.raises(ValueError, match="size must be 1"):
         measure(jnp.abs, claim="none", size=0)
+
+
+def test_an_nnx_module_is_measured_as_any_function():
+    network = nnx.Conv(1, 1, (3, 3), rngs=nnx.Rngs(0), bias_init=nnx.initializers.ones)
+    report = measure(wne.NNXWNE(network), claim="normalization", size=SIZE)
+    assert report.kept and report.powers_of_two and report.constants
+    assert measure(network, claim="normalization", size=SIZE).found == "none"

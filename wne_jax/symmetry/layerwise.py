@@ -27,6 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -56,23 +57,23 @@ class LayerDefect(NamedTuple):
     defect: np.ndarray
 
 
-def is_layer(module: nn.Module) -> bool:
+def is_layer(module: Any) -> bool:
     """Whether a module is one layer, though modules may lie inside: those of `wne_jax.layers`, and attention.
 
     What happens inside of attention happens to tokens, which are no map to translate.
     """
     ours = type(module).__module__.startswith("wne_jax.layers.")
-    return ours or isinstance(module, nn.MultiHeadDotProductAttention)
+    return ours or isinstance(module, nn.MultiHeadDotProductAttention | nnx.MultiHeadAttention)
 
 
 def layer_defects(
-    model: nn.Module,
+    model: nn.Module | nnx.Module,
     variables: Any,
     y: ArrayLike,
     *,
     dy: ArrayLike,
     dx: ArrayLike,
-    leaves: Callable[[nn.Module], bool] = is_layer,
+    leaves: Callable[[Any], bool] = is_layer,
     **kwargs: Any,
 ) -> list[LayerDefect]:
     """By how much each step of a network fails to commute with a translation, in the order of computation.
@@ -81,11 +82,11 @@ def layer_defects(
     which no other module is called. The functions are measured where a module, layer or not, receives their
     result; steps that hand on what they were given have no entry. Layers inside `nn.scan` and `nn.vmap` count
     among the functions. Modules under `nn.jit` are not seen where its cache answers for them: measure the
-    plain ones.
+    plain ones. Of an NNX module a copy is measured.
 
     Args:
-        model: A Linen module of images; a wrapped one (`wne_jax.WNE`), too.
-        variables: Its variables.
+        model: A Linen or NNX module of images; a wrapped one (`wne_jax.WNE`, `wne_jax.NNXWNE`), too.
+        variables: Its variables; None for an NNX module, which has them.
         y: Images `[B, H, W, C]`, of sides that the model takes without padding them. Their Nyquist bins are
             left out.
         dy: Rows to move by: a number, or `[B]`.
@@ -99,7 +100,7 @@ def layer_defects(
 
     Raises:
         ValueError: `y` is not of rank 4, or its sides are no multiples of the model's `multiple`; or a
-            displacement does not fit.
+            displacement does not fit; or an NNX module is given variables.
 
     Example:
         >>> from wne_jax.layers import Conv
@@ -124,25 +125,113 @@ def layer_defects(
             f"its shape is {y.shape}"
         )
     y = y.astype(at_least_float32(y.dtype))
-    walk = _Walk(y.shape, dy, dx, outer=_outer_calls(model, variables, y, kwargs), leaves=leaves)
+    measure = _of_nnx if isinstance(model, nnx.Module) else _of_linen
+    walk, out = measure(model, variables, y, partial(_Walk, y.shape, dy, dx, leaves=leaves), kwargs)
+    if maps := walk.new_maps(out):
+        walk.steps.append(
+            _Step("result", "into the result", maps[0].shape[1:-1], walk.defect(maps))
+        )
+    return [LayerDefect(*step[:3], np.asarray(step.defect)) for step in walk.steps]
+
+
+def _of_linen(
+    model: nn.Module, variables: Any, y: Array, walk_with: Callable[..., "_Walk"], kwargs: dict
+) -> tuple["_Walk", Any]:
+    """Send a pair through a Linen module; its defects leave through the variables, past `nn.remat`."""
+    counter = _Counter()
+    with nn.intercept_methods(partial(_linen_call, counter)):
+        jax.eval_shape(lambda variables, y: model.apply(variables, y, **kwargs), variables, y)
+    walk = walk_with(outer=counter.outer)
     # Step by step, not under one jit: a network with all that is measured in between takes far longer to
     # compile, and here layers of one shape share their programs.
-    with nn.intercept_methods(walk.intercept):
+    with nn.intercept_methods(partial(_linen_call, walk)):
         out, sown = model.apply(variables, walk.start(y), mutable=[_COLLECTION], **kwargs)
-    rows = [(*step[:3], _sown(step, sown[_COLLECTION])) for step in walk.steps]
-    if maps := walk.new_maps(out):
-        rows.append(("result", "into the result", maps[0].shape[1:-1], walk.defect(maps)))
-    return [LayerDefect(*row[:3], np.asarray(row[3])) for row in rows]
+    walk.steps = [
+        step._replace(defect=_sown(step.defect, sown[_COLLECTION])) for step in walk.steps
+    ]
+    return walk, out
+
+
+def _linen_call(
+    visitor: Any, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+) -> Any:
+    """Show a call of a Linen module to a visitor, with a note that puts defects into the variables."""
+    module = context.module
+    if context.method_name != "__call__":
+        return call(*args, **kwargs)
+
+    def note(defect: Array, steps: list[_Step]) -> Any:
+        number = sum(step.defect[0] == module.path for step in steps)
+        module.sow(_COLLECTION, _COLLECTION, defect)
+        return module.path, number
+
+    sees = isinstance(visitor, _Counter) or module.is_mutable_collection(_COLLECTION)
+    return visitor.visit(module, "/".join(module.path), note if sees else None, call, args, kwargs)
+
+
+def _of_nnx(
+    model: nnx.Module, variables: None, y: Array, walk_with: Callable[..., "_Walk"], kwargs: dict
+) -> tuple["_Walk", Any]:
+    """Send a pair through a copy of an NNX module, whose submodules show their calls."""
+    if variables is not None:
+        raise ValueError("an NNX module holds its variables: pass variables=None")
+    counter = _Counter()
+    _shown(model, counter)(y, **kwargs)
+    walk = walk_with(outer=counter.outer)
+    return walk, _shown(model, walk)(walk.start(y), **kwargs)
+
+
+def _shown(model: nnx.Module, visitor: Any) -> Any:
+    """A copy of an NNX module in which a visitor sees every call of a submodule.
+
+    The classes of the copy's modules are subclasses of theirs with a `__call__` of this kind.
+    """
+    copy = nnx.clone(model)
+    for path, module in nnx.iter_modules(copy):
+        kind = type(module)
+        if not callable(getattr(kind, "__call__", None)):  # noqa: B004 (of the class, not the instance)
+            continue
+
+        def call(
+            self: Any, *args: Any, _inner: Callable = kind.__call__, _name: str = "/".join(map(str, path)),
+            **kwargs: Any,
+        ) -> Any:  # fmt: skip
+            return visitor.visit(
+                self, _name, lambda defect, _: defect, partial(_inner, self), args, kwargs
+            )
+
+        names = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        object.__setattr__(module, "__class__", type(kind)(kind.__name__, (kind,), names))
+    return copy
 
 
 class _Step(NamedTuple):
-    """An entry without its defect, which lies in the variables of the module, under this number."""
+    """An entry; in Linen its defect is first a place among the variables, (path, number)."""
 
     layer: str
     kind: str
     size: tuple[int, ...]
-    scope: tuple[str, ...]
-    number: int
+    defect: Any
+
+
+class _Counter:
+    """Finds out which calls of modules, counted in order, call other modules."""
+
+    def __init__(self) -> None:
+        self.outer: set[int] = set()
+        self.under_way: list[int] = []
+        self.calls = 0
+
+    def visit(
+        self, module: Any, name: str, note: Any, call: Callable, args: tuple, kwargs: dict
+    ) -> Any:
+        """Count a call."""
+        self.outer.update(self.under_way)
+        self.under_way.append(self.calls)
+        self.calls += 1
+        out = call(*args, **kwargs)
+        self.under_way.pop()
+        return out
 
 
 class _Walk:
@@ -155,7 +244,7 @@ class _Walk:
         dx: ArrayLike,
         *,
         outer: Set[int],
-        leaves: Callable[[nn.Module], bool],
+        leaves: Callable[[Any], bool],
     ):
         self.shape, self.dy, self.dx = shape, jnp.asarray(dy), jnp.asarray(dx)
         self.outer, self.leaves = outer, leaves
@@ -164,22 +253,36 @@ class _Walk:
         self.inside_a_layer = False
         self.known: list[Array] = []  # pairs whose second half is T of the first, by construction
 
-    def intercept(
-        self, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    def visit(
+        self,
+        module: Any,
+        name: str,
+        note: Callable[[Array, list[_Step]], Any] | None,
+        call: Callable,
+        args: tuple,
+        kwargs: dict,
     ) -> Any:
-        """Measure what comes to a module and, if it is a layer, what it makes of that."""
-        module = context.module
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
+        """Measure what comes to a module and, if it is a layer, what it makes of that.
+
+        Args:
+            module: The module.
+            name: Its path.
+            note: Keeps a defect, and returns it or its place; None where that is not possible.
+            call: Its call.
+            args: Arguments of the call.
+            kwargs: Keyword arguments of the call.
+        """
         number, self.calls = self.calls, self.calls + 1
-        if self.inside_a_layer or not module.is_mutable_collection(_COLLECTION):
+        if self.inside_a_layer or note is None:
             return call(*args, **kwargs)
-        args, kwargs = self._measured((args, kwargs), module, f"into {_name(module)}")
+        kind = type(module).__name__.lstrip("_")
+        name = name or type(module).__name__
+        args, kwargs = self._measured((args, kwargs), name, f"into {name}", note)
         if number in self.outer and not self.leaves(module):
             return call(*args, **kwargs)
         with self._inside():
             out = call(*args, **kwargs)
-        return self._measured(out, module, type(module).__name__.lstrip("_"))
+        return self._measured(out, name, kind, note)
 
     def start(self, y: Array) -> Array:
         """The pair of the image."""
@@ -194,15 +297,15 @@ class _Walk:
         """The pairs among some values that have a defect to be measured."""
         return [x for x in jax.tree.leaves(values) if self._is_new(x)]
 
-    def _measured(self, values: Any, module: nn.Module, kind: str) -> Any:
+    def _measured(
+        self, values: Any, name: str, kind: str, note: Callable[[Array, list[_Step]], Any]
+    ) -> Any:
         """The values with every pair made exact again, once their defect is noted."""
         maps = self.new_maps(values)
         if not maps:
             return values
-        scope = module.path
-        number = sum(step.scope == scope for step in self.steps)
-        self.steps.append(_Step(_name(module), kind, maps[0].shape[1:-1], scope, number))
-        module.sow(_COLLECTION, _COLLECTION, self.defect(maps))
+        kept = note(self.defect(maps), self.steps)
+        self.steps.append(_Step(name, kind, maps[0].shape[1:-1], kept))
         return jax.tree.map(lambda x: self._exact(x) if self._is_new(x) else x, values)
 
     def _exact(self, pair: Array) -> Array:
@@ -254,34 +357,9 @@ def _moved(x: Array, dy: Array, dx: Array, image: tuple[int, int]) -> Array:
     return Translation(dy.astype(dtype) * rows, dx.astype(dtype) * columns)(x).astype(x.dtype)
 
 
-def _outer_calls(model: nn.Module, variables: Any, y: Array, kwargs: dict) -> set[int]:
-    """Which calls of modules, counted in order, call other modules: found by tracing the model once."""
-    outer: set[int] = set()
-    under_way: list[int] = []
-    calls = 0
-
-    def intercept(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        nonlocal calls
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
-        outer.update(under_way)
-        under_way.append(calls)
-        calls += 1
-        out = call(*args, **kwargs)
-        under_way.pop()
-        return out
-
-    with nn.intercept_methods(intercept):
-        jax.eval_shape(lambda variables, y: model.apply(variables, y, **kwargs), variables, y)
-    return outer
-
-
-def _sown(step: _Step, collection: Any) -> Array:
+def _sown(place: tuple[tuple[str, ...], int], collection: Any) -> Array:
     """The defect of a step, from the place where its module has put it."""
-    for name in step.scope:
+    path, number = place
+    for name in path:
         collection = collection[name]
-    return collection[_COLLECTION][step.number]
-
-
-def _name(module: nn.Module) -> str:
-    return "/".join(module.path) or type(module).__name__
+    return collection[_COLLECTION][number]
