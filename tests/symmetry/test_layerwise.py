@@ -241,7 +241,7 @@ def test_sides_that_the_model_would_pad_are_refused():
         layer_defects(model, {}, jnp.ones((1, 8, 9, 1)), dy=1, dx=1)
 
 
-class Block(nnx.Module):
+class NNXNetwork(nnx.Module):
     """Circular convolutions around an activation, a shared layer, and one that is not circular."""
 
     def __init__(self, rngs):
@@ -255,7 +255,7 @@ class Block(nnx.Module):
         return self.last(self.shared(self.shared(h)))
 
 
-class LinenBlock(nn.Module):
+class LinenNetwork(nn.Module):
     """The same network in Linen."""
 
     @nn.compact
@@ -271,20 +271,17 @@ class TestNNX:
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_the_steps_are_those_of_the_same_network_in_linen(self, wrapped):
-        network = Block(nnx.Rngs(0))
+        network = NNXNetwork(nnx.Rngs(0))
         layers = {"first": network.first, "norms_0": network.norms[0],
                   "shared": network.shared, "last": network.last}  # fmt: skip
         variables = {"params": {k: nnx.to_pure_dict(nnx.state(m)) for k, m in layers.items()}}
-        model, linen = network, LinenBlock()
+        model, linen = network, LinenNetwork()
         if wrapped:
-            model, linen = wne.NNXWNE(network), wne.WNE(LinenBlock())
+            model, linen = wne.NNXWNE(network), wne.WNE(LinenNetwork())
         actual = layer_defects(model, None, self.y, dy=0.5, dx=1.25)
         expected = layer_defects(linen, variables, self.y, dy=0.5, dx=1.25)
         bare = lambda name: name.removeprefix("backbone/").replace("norms/0", "norms_0")  # noqa: E731
-        named = [
-            step for step in actual if step.layer in ("result",) or "/" in step.layer or not wrapped
-        ]
-        assert len(actual) == len(expected) and named
+        assert len(actual) == len(expected) > 5
         for one, other in zip(actual, expected):
             assert one.kind.split()[0] == other.kind.split()[0] and one.size == other.size
             if bare(one.layer) in layers:
@@ -292,10 +289,10 @@ class TestNNX:
             np.testing.assert_allclose(one.defect, other.defect, atol=1e-6)
 
     def test_the_module_itself_is_left_as_it_was(self):
-        network = Block(nnx.Rngs(0))
+        network = NNXNetwork(nnx.Rngs(0))
         before, state = network(self.y), jax.tree.map(jnp.copy, nnx.state(network))
         layer_defects(network, None, self.y, dy=1, dx=0)
-        assert type(network) is Block and type(network.first) is nnx.Conv
+        assert type(network) is NNXNetwork and type(network.first) is nnx.Conv
         jax.tree.map(np.testing.assert_array_equal, nnx.state(network), state)
         np.testing.assert_array_equal(network(self.y), before)
         with pytest.raises(ValueError, match="variables=None"):
