@@ -1,5 +1,6 @@
 """The project as a whole: what importing it needs, what it offers, and whether its front door is whole."""
 
+import ast
 import json
 import re
 import subprocess
@@ -80,12 +81,33 @@ def test_a_room_has_the_names_of_its_all(room):
     assert all(hasattr(module, name) for name in module.__all__)
 
 
+def examples() -> str:
+    """The code of the README and of the notebooks."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        blocks += ["".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code"]
+    return re.sub(r"^%.*$", "", "".join(blocks), flags=re.MULTILINE)
+
+
 def test_what_the_readme_and_the_notebooks_type_is_public():
     """Modules behind the public names are for those who work on the library."""
-    texts = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]
-    for room, name in re.findall(r"\bwne\.([a-z]+)\.(\w+)", "".join(t.read_text() for t in texts)):
-        if room in ROOMS:
-            assert name in getattr(wne, room).__all__, f"wne.{room}.{name}"
+    typed = {
+        (f"wne_jax.{room}", name)
+        for room, name in re.findall(r"\bwne\.([a-z]+)\.(\w+)", examples())
+    }
+    for node in ast.walk(ast.parse(examples())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("wne_jax"):
+            typed |= {(node.module, alias.name) for alias in node.names}
+            *parents, last = node.module.split(".")
+            typed |= {(".".join(parents), last)} if parents else set()
+    assert len(typed) > 20
+    public = {"wne_jax": wne.__all__} | {
+        f"wne_jax.{room}": getattr(wne, room).__all__ for room in ROOMS
+    }
+    assert [
+        (room, name) for room, name in sorted(typed) if room in public and name not in public[room]
+    ] == []
 
 
 @pytest.mark.parametrize(

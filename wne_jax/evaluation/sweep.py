@@ -20,14 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm import tqdm
 
+from wne_jax._internal.extras import extra
 from wne_jax.data.sources import NamedImage
 from wne_jax.evaluation.records import INPUT, Record
 from wne_jax.images import metrics
 from wne_jax.images.degradations import DEGRADATIONS, NOISES
 from wne_jax.images.units import to_unit
 from wne_jax.symmetry.equivariance import normalization_defect
+
+with extra("data", "sweeps"):
+    from tqdm import tqdm
 
 Denoise = Callable[..., Array]
 
