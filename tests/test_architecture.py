@@ -15,8 +15,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("wne_jax", "experiments")
 
 TO_BE_MENDED = {
-    ("experiments.report.__main__", "experiments._cli"),
-    ("experiments.report.page", "experiments._arms"),
     ("wne_jax.evaluation.records", "wne_jax.evaluation.tables"),
 }
 """Imports that break the rules today, as (module, what it imports). The set only ever shrinks."""
@@ -69,6 +67,8 @@ def room(module: str) -> str:
     """The room of a module, as the picture names it."""
     package, *parts = module.split(".")
     if package == "experiments":
+        if parts == ["__init__"]:
+            return "experiments/harness"  # it is empty
         return "/".join([package, *parts[:1]]) if parts[1:] else package
     if parts == ["__init__"]:
         return "wne_jax"

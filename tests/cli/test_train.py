@@ -74,7 +74,7 @@ def mistake(capsys, *arguments) -> str:
 def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
     run = tmp_path / "my run"
     assert train(
-        "--data", f"folder:{images / 'clean'}", "-o", run, "--channels", 3, "--sigma-255", 0, 55,
+        "--data", f"folder:{images / 'clean'}", "-o", run, "--channels", 3, "--train-sigmas-255", "0:55",
         "--backbone", "fdncnn", "--option", "depth=3", "--option", "features=4", "conditioned=true",
         "--statistics", "high_pass", *SMALL,
     ) == 0  # fmt: skip
@@ -225,19 +225,25 @@ def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsy
         (("--data", clean, "--smooth-base", 0), "sigma_px must be positive"),
         (("--data", clean, "--anchor", 0, 0), "anchor must be a location and a positive scale"),
         (("--data", clean, "--noise", "loud"), "noise must be one of"),
-        (("--data", clean, "--sigma-255", 50, 5), "sigma_255 must be one number or a low"),
         (("--data", clean, "--mode", "ordinary"), "there is none"),
         (("--data", clean, "--learning-rate", 0), "learning_rate must be positive"),
         (("--data", clean, "--init", tmp_path / "no.pth"), "no.pth"),
         (("--data", clean, "--init", path, "--option", "depth=3"), "those of its network"),
         (("--data", clean, "--init", path, "--channels", 3), "takes 1"),
-        (("--data", f"repeats:{images}", "--sigma-255", 25), "camera's own noise: leave them out"),
+        (
+            ("--data", f"repeats:{images}", "--train-sigmas-255", 25),
+            "camera's own noise: leave them out",
+        ),
         (("--data", f"sidd:{images}", "--noise", "poisson"), "camera's own noise: leave them out"),
         (("--data", clean, "--processes", 2), "need a coordinator"),
         (("--data", clean, "--coordinator", "here:1"), "needs processes and process-id"),
     ]:
         assert reason in mistake(capsys, *arguments, "-o", run)
-    for arguments in (("--data", clean), ("--data", clean, "-o", run, "--loss", "l3")):
+    for arguments in (
+        ("--data", clean),
+        ("--data", clean, "-o", run, "--loss", "l3"),
+        ("--data", clean, "-o", run, "--train-sigmas-255", "50:5"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             train(*arguments)
         assert stopped.value.code == 2

@@ -10,6 +10,7 @@ from tyro import conf
 
 from wne_jax._internal.names import BACKBONES, NOISES, STATISTICS, Parallel, Placement, Wrapper
 from wne_jax.cli.model_options import ForeignWeights
+from wne_jax.cli.noise_levels import Level
 from wne_jax.training.config import OptimizerConfig, Precision, TrainConfig
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Examples:
     noise: Annotated[
         str | None, conf.arg(help=f"{_one_of(NOISES)} (default: {TrainConfig.noise}).")
     ] = None
-    sigma_255: Annotated[tuple[float, ...] | None, conf.arg(metavar="LEVEL [LEVEL]")] = None
+    train_sigmas_255: Level | None = None
     """Noise level where 255 is full scale: one, or the two ends of a range (default: 25)."""
     batch: int = TrainConfig.batch
     """Crops an update."""

@@ -76,9 +76,10 @@ def train_config(options: Options, start: Denoiser | None) -> TrainConfig:
     """
     examples, updates = dataclasses.asdict(options.examples), dataclasses.asdict(options.updates)
     kinds = {kind_of(part.spec) for part in parse_mixture(options.data)}
+    examples["sigma_255"] = examples.pop("train_sigmas_255")
     if kinds != {"clean"} and (examples["noise"] or examples["sigma_255"]):
         raise ValueError(
-            f"--noise and --sigma-255 are for clean images; {options.data} has the camera's own "
+            f"--noise and --train-sigmas-255 are for clean images; {options.data} has the camera's own "
             "noise: leave them out"
         )
     if start is not None and (examples["channels"] or start.channels) != start.channels:
