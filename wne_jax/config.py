@@ -61,6 +61,7 @@ class WrapperConfig:
         Raises:
             ValueError: No such statistic, or one that does not fit what is inside.
         """
+        own: dict[str, Any]
         own = {} if self.kind == "scale" else {"statistics": statistics.named(str(self.statistic))}
         return _WRAPPERS[self.kind](backbone, anchor=Anchor(*self.anchor), **own)
 

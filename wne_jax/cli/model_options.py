@@ -42,7 +42,7 @@ class Model(ForeignWeights):
                     "--trained-sigma-255 needs --weights: the packaged one serves every level"
                 )
             wrapping = {
-                "wrapper": WrapperConfig("wne", "mean_std", tuple(ANCHOR)),
+                "wrapper": WrapperConfig("wne", "mean_std", (ANCHOR.location, ANCHOR.scale)),
                 "inside": OneLevel(self.trained_sigma_255),
             }
         if self.weights is None:

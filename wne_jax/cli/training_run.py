@@ -124,8 +124,9 @@ def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
     if given is None:
         backbone = network.backbone or ModelConfig.backbone
         given = ModelConfig(backbone, _parse_options(backbone, sum(network.option, start=())))
+    wrapper: Any = given.wrapper
     return dataclasses.replace(
-        given, wrapper=_wrapper(network, given.wrapper), inside=_inside(network, given)
+        given, wrapper=_wrapper(network, wrapper), inside=_inside(network, given)
     )
 
 

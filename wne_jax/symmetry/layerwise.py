@@ -125,7 +125,7 @@ def layer_defects(
             f"its shape is {y.shape}"
         )
     y = y.astype(at_least_float32(y.dtype))
-    measure = _of_nnx if isinstance(model, nnx.Module) else _of_linen
+    measure: Any = _of_nnx if isinstance(model, nnx.Module) else _of_linen
     walk, out = measure(model, variables, y, partial(_Walk, y.shape, dy, dx, leaves=leaves), kwargs)
     if maps := walk.new_maps(out):
         walk.steps.append(
@@ -201,7 +201,8 @@ def _shown(model: nnx.Module, visitor: Any) -> Any:
             )
 
         names = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-        object.__setattr__(module, "__class__", type(kind)(kind.__name__, (kind,), names))
+        meta: Any = type(kind)
+        object.__setattr__(module, "__class__", meta(kind.__name__, (kind,), names))
     return copy
 
 
