@@ -35,7 +35,7 @@ class Data:
     download: bool = False
     """Allow TFDS to download (often gigabytes)."""
     data_dir: Path | None = None
-    """Where TFDS keeps its sets (default: TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
+    """Folder of prepared TFDS datasets (default: TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
     overwrite: bool = False
     """Replace a set that is there."""
 

@@ -63,7 +63,7 @@ class Examples:
         str | None, conf.arg(help=f"{_one_of(NOISES)} (default: {TrainConfig.noise}).")
     ] = None
     train_sigmas_255: Level | None = None
-    """Noise level where 255 is full scale: one, or the two ends of a range (default: 25)."""
+    """Noise level of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
     batch: int = TrainConfig.batch
     """Crops an update."""
     patch: int = TrainConfig.patch
@@ -137,7 +137,8 @@ class Options:
     resume: bool = False
     """Go on from the last checkpoint in the folder, or start if there is none."""
     data_dir: Path | None = None
-    """Where TFDS keeps its sets (default: TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
+    """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
+    ~/tensorflow_datasets)."""
     log_every: int = TrainConfig.log_every
     """Steps between two lines of the log."""
     save_every: int = 500

@@ -131,7 +131,7 @@ def layer_defects(
         walk.steps.append(
             _Step("result", "into the result", maps[0].shape[1:-1], walk.defect(maps))
         )
-    return [LayerDefect(*step[:3], np.asarray(step.defect)) for step in walk.steps]
+    return [LayerDefect(s.layer, s.kind, s.size, np.asarray(s.defect)) for s in walk.steps]
 
 
 def _of_linen(
