@@ -25,7 +25,17 @@ import numpy as np
 from jax import Array
 
 import wne_jax as wne
-from experiments.harness import Data, Folder, Measured, results_folder, run, set_name
+from experiments.harness import (
+    Folder,
+    Levels,
+    Measured,
+    Photographs,
+    Seed,
+    one_of,
+    results_folder,
+    run,
+    set_name,
+)
 from wne_jax import protocol
 from wne_jax._internal.files import write_atomically
 from wne_jax.config import ModelConfig
@@ -101,29 +111,35 @@ TILES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Data, Measured):
+class Options(Photographs, Levels, Seed, Measured):
     """Options of the command line."""
 
     NAME = "aliasing"
 
     weights: Path | None = None
     """A trained network that `Denoiser.load` reads, in place of the backbones with random weights."""
-    data: str = "embedded"
-    """Photographs: embedded, folder:PATH, tfds:NAME, ..."""
+    test: tuple[str, ...] | None = ("embedded",)
     images: int = 2
-    """How many of them."""
+    """How many of the images, at most."""
     size: int = 64
     """Side of the crops, for (a)."""
     shift: tuple[int, int] = (1, 1)
     """Rows and columns of the shift, in whole pixels of the image."""
     translation: tuple[float, float] = (0.5, 0.5)
     """Rows and columns of the translation."""
-    sigma_255: float = 25.0
-    """Noise of the noisy photographs of (b), in 8-bit units."""
+    test_sigmas_255: tuple[float, ...] | None = (25.0,)
     draws: int = 8
     """Random translations of each photograph, for (b)."""
-    seed: int = 0
-    """Seed of weights, noise and translations."""
+
+    @property
+    def source(self) -> str:
+        """The photographs: one set."""
+        return one_of(self.test, "--test")
+
+    @property
+    def sigma_255(self) -> float:
+        """The noise of the noisy photographs of (b)."""
+        return one_of(self.test_sigmas_255, "--test-sigmas-255")
 
 
 def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
@@ -167,7 +183,7 @@ def layer_records(
                 }  # fmt: skip
                 worst = float(step.defect[i * count : (i + 1) * count].max())
                 records.append(
-                    Record(experiment=Options.NAME, metric=LAYERS, dataset=set_name(options.data),
+                    Record(experiment=Options.NAME, metric=LAYERS, dataset=set_name(options.source),
                            model=name, value=worst, settings=settings)
                 )  # fmt: skip
     return records
@@ -236,7 +252,7 @@ def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list
                 values = np.mean([measured(y, *move) for move in moves], axis=0)
                 settings = {"pixels": pixels, "size": size}
                 records += [
-                    Record(experiment=Options.NAME, metric=WRAPPER, dataset=set_name(options.data),
+                    Record(experiment=Options.NAME, metric=WRAPPER, dataset=set_name(options.source),
                            image=image.name, arm=statistics, value=value, settings=settings)
                     for image, value in zip(photographs, values)
                 ]  # fmt: skip
@@ -306,7 +322,7 @@ def main(options: Options) -> None:
     if options.images < 1 or options.size < 8 or options.draws < 1:
         raise ValueError("images and draws must be 1 or more, and size 8 or more")
     if not (np.isfinite(options.translation).all() and 0 <= options.sigma_255 < np.inf):
-        raise ValueError("translation must be finite, and sigma_255 finite and 0 or more")
+        raise ValueError("translation must be finite, and the noise level finite and 0 or more")
     networks: dict[str, tuple[ModelConfig, Any]] = {
         name: (config, drawn(config.build(), (1, options.size, options.size, 1), options.seed))
         for name, config in MODELS.items()
@@ -325,7 +341,7 @@ def main(options: Options) -> None:
     def load(channels: int) -> list[NamedImage]:
         needed = max(options.size, 33 * TILES)
         return load_images(
-            options.data,
+            options.source,
             split="test",
             channels=channels,
             min_size=needed,
@@ -363,7 +379,7 @@ def report(records: Sequence[Record], folder: Folder) -> None:
     sections += [
         "## The wrapper's statistics",
         "Relative L2 under random translations of a mild, translation-equivariant backbone, wrapped; "
-        f"photographs, clean and with noise of {config['sigma_255']:g} (of 255).",
+        f"photographs, clean and with noise of {config['test_sigmas_255'][0]:g} (of 255).",
         markdown(wrapper, corner="statistics", form=".0e"),
         footer(folder.source),
     ]

@@ -108,7 +108,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
     """The defect and PSNR of each test set."""
     for (name,), rows in split_by(records, ["dataset"]).items():
         title = f"{name}, trained at {options.at}"
-        figure = plotting.metric_curves(
+        figure = plotting.level_curves(
             rows, "defect", label="relative defect of f(a y + b) = a f(y) + b",
             trained=options.trained, logarithmic=True, title=title,
         )  # fmt: skip

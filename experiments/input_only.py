@@ -208,11 +208,11 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
         both = [*rows, *curve(options, name)]
         figures = {
             "psnr": plotting.quality_curves(both, trained=trained, arms=options.arms, title=title),
-            "errors": plotting.metric_curves(
+            "errors": plotting.level_curves(
                 _parts_as_arms(rows), "psnr",
                 label="PSNR (dB) with this part of the error alone", trained=trained, title=title,
             ),
-            "gain": plotting.metric_curves(
+            "gain": plotting.level_curves(
                 [r for r in rows if r.arm != INPUT], "contrast_gain",
                 label="std of the output / std of the clean image", trained=trained, title=title,
             ),

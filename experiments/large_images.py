@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments.harness import Results, results_folder, run
+from experiments.harness import Levels, Results, Seed, one_of, results_folder, run
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation.provenance import footer
 from wne_jax.evaluation.records import Record, write_records
@@ -38,7 +38,7 @@ VIEWS = (View(rows=("megapixels", "tile"), columns=("metric", "unit"), tables=("
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Results):
+class Options(Levels, Seed, Results):
     """Options of the command line."""
 
     NAME = "large_images"
@@ -49,10 +49,7 @@ class Options(Results):
     """Sides of the tiles."""
     weights: Path | None = None
     """What `Denoiser.load` reads (default: the denoiser of the package)."""
-    sigma_255: float = 25.0
-    """Noise in the images, where 255 is full scale."""
-    seed: int = 0
-    """Seed of the noise."""
+    test_sigmas_255: tuple[float, ...] | None = (25.0,)
 
 
 def load(weights: Path | None) -> Denoiser:
@@ -135,13 +132,14 @@ def main(options: Options) -> None:
     if min(options.megapixels, default=0) <= 0 or not options.tiles:
         raise ValueError("megapixels and tiles must each be one positive number at least")
     load(options.weights)  # a mistake is refused before anything is written
+    sigma_255 = one_of(options.test_sigmas_255, "--test-sigmas-255")
     records = []
     with results_folder(options) as results:
         with tempfile.TemporaryDirectory(dir=results.path) as name:
             folder = Path(name)
             for megapixels in options.megapixels:
                 path = folder / "in.npy"
-                write_image(path, megapixels, sigma_255=options.sigma_255, seed=options.seed)
+                write_image(path, megapixels, sigma_255=sigma_255, seed=options.seed)
                 for tile in options.tiles:
                     spawn = multiprocessing.get_context("spawn")
                     with ProcessPoolExecutor(1, spawn) as fresh:

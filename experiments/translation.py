@@ -5,7 +5,7 @@ The inputs of its 20 normalization layers go through five kinds of layers; the e
 Tachella 2025, tables 1 to 3 and figure 1).
 
     python -m experiments.translation                                  # embedded photographs, random weights
-    python -m experiments.translation --weights resnet18.pth --data tfds:imagenette
+    python -m experiments.translation --weights resnet18.pth --test tfds:imagenette
 """
 
 import contextlib
@@ -24,7 +24,16 @@ from jax import Array
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from experiments.harness import Data, Folder, Measured, results_folder, run, set_name
+from experiments.harness import (
+    Folder,
+    Measured,
+    Photographs,
+    Seed,
+    one_of,
+    results_folder,
+    run,
+    set_name,
+)
 from experiments.parts import translation_tables
 from experiments.parts.translation_tables import KEPT, METRIC, ZEROED
 from wne_jax._internal.files import write_atomically
@@ -60,21 +69,23 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Data, Measured):
+class Options(Photographs, Seed, Measured):
     """Options of the command line."""
 
     NAME = "translation"
 
-    data: str = "embedded"
-    """Images: embedded, folder:PATH, tfds:imagenette, tfds:imagenet2012, ..."""
+    test: tuple[str, ...] | None = ("embedded",)
     images: int = 8
-    """How many of them, at most; all their feature maps are in memory, 11 MB an image."""
+    """How many of the images, at most; all their feature maps are in memory, 11 MB an image."""
     weights: Path | None = None
     """A torchvision state dict of a ResNet, .pth or .safetensors; else a ResNet-18 with random weights."""
     precision: Literal["float32", "float64"] = "float32"
     """What layers and errors are computed in; the feature maps are float32."""
-    seed: int = 0
-    """Seed of the displacements, the affine parameters, and of a random network."""
+
+    @property
+    def source(self) -> str:
+        """The images: one set."""
+        return one_of(self.test, "--test")
 
 
 class Maps(NamedTuple):
@@ -98,14 +109,14 @@ class Case(NamedTuple):
 
 def network_images(options: Options) -> list[NamedImage]:
     """Images as an ImageNet classifier sees them: sides to 256, the central 224 x 224, standardized."""
-    if (kind := kind_of(options.data)) != "clean":
-        raise ValueError(f"data is {options.data!r}, which holds {kind}, not clean images")
+    if (kind := kind_of(options.source)) != "clean":
+        raise ValueError(f"test is {options.source!r}, which holds {kind}, not clean images")
     source = iterate_images(
-        options.data, split="test", channels=3, min_size=64, data_dir=options.data_dir
+        options.source, split="test", channels=3, min_size=64, data_dir=options.data_dir
     )
     more: Iterable[NamedImage] = ()
-    if options.data == "embedded":
-        more = iterate_images(options.data, split="train", channels=3, min_size=64)
+    if options.source == "embedded":
+        more = iterate_images(options.source, split="train", channels=3, min_size=64)
     taken = itertools.islice(itertools.chain(source, more), options.images)
     mean, std = (np.float32(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return [
@@ -232,7 +243,7 @@ def measure(options: Options, images: list[NamedImage], maps: Maps, key: Array) 
         for transformation, values in errors(case.module, case.variables, y, actions).items():
             for image, value in zip(images, values):
                 yield Record(
-                    experiment=Options.NAME, metric=METRIC, dataset=set_name(options.data),
+                    experiment=Options.NAME, metric=METRIC, dataset=set_name(options.source),
                     image=image.name, arm=case.layer, value=_short(value),
                     settings=settings | {"transformation": transformation},
                 )  # fmt: skip
@@ -255,7 +266,7 @@ def spectra(options: Options, maps: Maps, key: Array) -> Iterator[Record]:
         frequency, power = radial_power(output, bins=SPECTRUM_BINS)
         for f, p in zip(np.asarray(frequency), np.asarray(power)):
             yield Record(
-                experiment=Options.NAME, metric="power", dataset=set_name(options.data), arm=layer,
+                experiment=Options.NAME, metric="power", dataset=set_name(options.source), arm=layer,
                 value=_short(p), settings={"feature_map": maps.name, "frequency": _short(f)},
             )  # fmt: skip
 
@@ -274,7 +285,7 @@ def main(options: Options) -> None:
     images = network_images(options)
     if len(images) < 2:
         raise ValueError(
-            f"there must be 2 images or more, for a standard error; of {options.data} there are {len(images)}"
+            f"there must be 2 images or more, for a standard error; {options.source} has {len(images)}"
         )
     model, variables = load_network(options)
     with results_folder(options, network=network(options, model)) as folder:
@@ -295,7 +306,7 @@ def report(records: list[Record], folder: Folder) -> None:
     """Write the tables and the figure."""
     config = folder.source["config"]
     name, number = config["network"], len({r.image for r in records} - {None})
-    setting = f"{name}; {number} images of {config['data']}, 224 x 224; {config['precision']}"
+    setting = f"{name}; {number} images of {config['test'][0]}, 224 x 224; {config['precision']}"
     text, shown = translation_tables.tables(records, setting)
     write_atomically(folder.path / "table.md", f"{text}\n\n{footer(folder.source)}\n")
     title = f"Normalized band-limited maps\n{name}"

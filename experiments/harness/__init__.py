@@ -44,11 +44,13 @@ from experiments.harness.options import (
     Levels,
     Measured,
     Networks,
+    Photographs,
     Results,
     Seed,
     Sweep,
     Tested,
     Training,
+    one_of,
 )
 from experiments.harness.sizes import PRESETS, Preset
 from experiments.harness.tables import (
@@ -72,6 +74,7 @@ __all__ = [
     "Levels",
     "Measured",
     "Networks",
+    "Photographs",
     "Preset",
     "Results",
     "Seed",
@@ -88,6 +91,7 @@ __all__ = [
     "load_sets",
     "name_of",
     "notes",
+    "one_of",
     "other_trainings",
     "refuse_results",
     "results_folder",

@@ -7,7 +7,7 @@ has others (the help text stays that of the base), and adds what it alone has.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from experiments.harness.arms import Arm, Backbone, Size, run_config
 from experiments.harness.images import load_sets
@@ -17,6 +17,8 @@ from wne_jax.cli.train_options import Machine
 from wne_jax.data import NamedImage
 from wne_jax.evaluation.tables import label
 from wne_jax.training import TrainConfig
+
+Value = TypeVar("Value")
 
 Stage = Literal["all", "train", "eval", "report"]
 
@@ -65,11 +67,17 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(Data):
+class Photographs(Data):
     """What is tested on."""
 
     test: tuple[str, ...] | None = None
     """Test images: embedded, folder:PATH, tfds:NAME, ...; one set or several (default: the preset's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Photographs):
+    """What is tested on, and how often."""
+
     repeats: int | None = None
     """Noise draws for each image and level (default: the preset's)."""
 
@@ -179,6 +187,22 @@ class Compared(Sweep):
     def at(self) -> str:
         """The training level of an experiment that has one, in words."""
         return label(self.trained)
+
+
+def one_of(values: Sequence[Value] | None, option: str) -> Value:
+    """The only value of an option of an experiment that takes one.
+
+    Raises:
+        ValueError: There are several, or none.
+
+    Example:
+        >>> one_of((25.0,), "--test-sigmas-255")
+        25.0
+    """
+    if values is None or len(values) != 1:
+        given = " ".join(map(str, values or ())) or "none"
+        raise ValueError(f"{option}: this experiment takes one value, not {given}")
+    return values[0]
 
 
 def only(train_sigmas_255: Sequence[Level]) -> Level:

@@ -48,6 +48,7 @@ class Grid:
 
     title: str
     corner: str
+    published: bool
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Shown, ...]], ...]
     folded: bool
@@ -132,9 +133,11 @@ def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
     """One table; one of many columns goes downwards."""
     names, columns, at = table.rows, table.columns, lambda row, column: (row, column)
     name, column_name = table.row_heading, table.column_heading
+    down, across = table.row_parts, table.column_parts
     if len(columns) > max(_WIDE, len(names)):
         names, columns, at = table.columns, table.rows, lambda row, column: (column, row)
         name, column_name = table.column_heading, table.row_heading
+        down, across = across, down
 
     def shown(row: tuple[Any, ...], column: tuple[Any, ...]) -> Shown:
         place = at(row, column)
@@ -144,7 +147,8 @@ def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
 
     return Grid(
         title,
-        "ours (published, difference)" if published else "",
+        f"{', '.join(down)} ↓ {', '.join(across)} →",
+        published,
         tuple(map(column_name, columns)),
         tuple((name(row), tuple(shown(row, column) for column in columns)) for row in names),
         folded=len(names) > _LONG or (beside and not published),

@@ -137,7 +137,7 @@ SECTIONS: tuple[Section, ...] = (
         "",
         "One published network for one noise level, wrapped without training. Look at the levels far from"
         " its own.",
-        "WNE_DATA=... python -m experiments.frozen --weights FILE --data folder:Set12",
+        "WNE_DATA=... python -m experiments.frozen --weights FILE --test folder:Set12",
         trained=False,
     ),
     Section(

@@ -9,85 +9,6 @@ from wne_jax.evaluation.records import INPUT, Record
 SOURCE = provenance({"seed": 0})
 
 
-def records():
-    return [
-        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 40 + g - 10 * np.log10(s)}
-        for m, g in (("bare", 0), ("wne", 3))
-        for s in (5.0, 25.0, 90.0)
-    ]  # fmt: skip
-
-
-def test_curves_are_the_means_over_the_input_and_marks_are_where_they_belong(tmp_path):
-    figure = plotting.sweep_curves(records(), train_sigma_255=(25.0,), title="a title")
-    axes = figure.axes[0]
-    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
-    inputs = [48 - 20 * np.log10(s) for s in (5, 25, 90)]
-    for model, gain in (("bare", 0), ("wne", 3)):
-        outputs = [40 + gain - 10 * np.log10(s) for s in (5, 25, 90)]
-        np.testing.assert_allclose(lines[model], np.stack([inputs, outputs], -1))
-    np.testing.assert_allclose(lines["trained at 25"][:, 0], inputs[1])
-    assert "output = input" in lines and axes.get_title() == "a title"
-
-    plotting.save(figure, tmp_path / "psnr.png", SOURCE)
-    with Image.open(tmp_path / "psnr.png") as png:
-        assert png.info["Description"] == footer(SOURCE)
-        assert len(np.unique(np.asarray(png.convert("L")))) > 20  # something is drawn
-
-
-def test_published_curves_are_drawn_behind_those_of_the_same_model_alone():
-    published = [
-        {"model": m, "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": 50.0}
-        for m in ("wne", "unknown")
-        for s in (5.0, 90.0)
-    ]
-    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[0]
-    lines = {line.get_label(): line for line in axes.get_lines()}
-    (dashed,) = [x for x in axes.get_lines() if len(x.get_xdata()) and np.all(x.get_ydata() == 50)]
-    assert dashed.get_color() == lines["wne"].get_color() != lines["bare"].get_color()
-    assert dashed.get_zorder() < lines["wne"].get_zorder() and axes.get_ylim()[1] > 50
-    assert "published" in lines
-    axes = plotting.sweep_curves(records(), train_sigma_255=(25.0,)).axes[0]
-    assert "published" not in [line.get_label() for line in axes.get_lines()]
-
-
-def test_a_model_keeps_its_colour_where_another_is_missing():
-    def colours(rows, **models):
-        axes = plotting.sweep_curves(rows, train_sigma_255=(25.0,), **models).axes[0]
-        return {line.get_label(): line.get_color() for line in axes.get_lines()}
-
-    alone = [r for r in records() if r["model"] == "wne"]
-    both = colours(records())
-    assert colours(alone, models=("bare", "wne"))["wne"] == both["wne"] != colours(alone)["wne"]
-    assert "bare" not in colours(alone, models=("bare", "wne"))
-
-
-def test_published_points_beyond_our_levels_do_not_stretch_the_axes():
-    def axes(published):
-        return plotting.sweep_curves(records(), train_sigma_255=(25.0,), published=published).axes[
-            0
-        ]
-
-    beyond = [{"model": "wne", "sigma_255": s, "input_psnr": 48 - 20 * np.log10(s), "psnr": p}
-              for s, p in ((1.0, 80.0), (25.0, 30.0), (255.0, -20.0))]  # fmt: skip
-    assert axes(beyond).get_ylim() == axes([]).get_ylim()
-
-
-def test_quantities_over_levels_are_means_and_labels_have_room():
-    rows = [
-        {"model": m, "sigma_255": s, "defect": g * s}
-        for s in (50.0, 5.0, 49.0)
-        for m, g in (("a", 1.0), ("a", 3.0), ("b", 1.0))
-    ]
-    figure = plotting.level_curves(
-        rows, "defect", label="defect", train_sigma_255=(5.0,), logarithmic=True
-    )
-    axes = figure.axes[0]
-    lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
-    np.testing.assert_allclose(lines["a"], [[5, 10], [49, 98], [50, 100]])
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
-
-
 def psnr(arm, level, value=None, published=None):
     return Record(
         experiment="e",
@@ -177,7 +98,7 @@ def test_a_metric_over_levels_is_a_mean_and_its_labels_have_room():
         for arm, factor in (("a", 1), ("a", 3), ("b", 1))
         for metric in ("defect", "psnr")
     ]  # fmt: skip
-    figure = plotting.metric_curves(
+    figure = plotting.level_curves(
         records, "defect", label="defect", trained=(5.0,), logarithmic=True
     )
     axes = figure.axes[0]
@@ -186,11 +107,6 @@ def test_a_metric_over_levels_is_a_mean_and_its_labels_have_room():
     np.testing.assert_allclose(lines["trained at 5"].get_xdata(), 5)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert {text.get_text() for text in axes.get_xticklabels()} == {"5", "50"}
-
-
-def test_a_training_range_is_shaded():
-    figure = plotting.sweep_curves(records(), train_sigma_255=(0.0, 55.0))
-    assert "trained on" in [patch.get_label() for patch in figure.axes[0].patches]
 
 
 def test_panels_show_each_image_from_black_to_white():

@@ -21,7 +21,7 @@ from experiments.harness import PRESETS, folders, published
 from experiments.harness import command as harness_command
 from experiments.mismatch import Options, wanted
 from wne_jax.cli.main import main as command
-from wne_jax.evaluation.records import INPUT, read_csv, read_records
+from wne_jax.evaluation.records import INPUT, mean_over, read_records
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training.config import differences
@@ -254,8 +254,12 @@ def test_overhead_measures_ratios(tmp_path):
     sizes = ("--depth", 3, "--features", 4, "--batch", 1, "--size", 16, "--rounds", 3)
     done = run(overhead, *sizes, "--backbones", "fdncnn", "--workdir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    records = read_csv(tmp_path / "run/overhead.csv")
-    assert len(records) == 6 and all(r["ratio_q1"] <= r["ratio"] <= r["ratio_q3"] for r in records)
-    assert {r["task"] for r in records} == {"training", "inference"}
+    records = read_records(tmp_path / "run/records.csv")
+    measured = [r for r in records if r.metric == "time_ratio" and r.value is not None]
+    ratios = mean_over(measured, by=["arm", "task", "quantile"])
+    assert len(measured) == len(ratios) == 18
+    for arm, task, _ in ratios:
+        assert ratios[arm, task, 0.25] <= ratios[arm, task, 0.5] <= ratios[arm, task, 0.75]
+    assert {task for _, task, _ in ratios} == {"training", "inference"}
     with Image.open(tmp_path / "run/overhead.png") as figure:
         assert min(figure.size) > 300

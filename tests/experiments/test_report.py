@@ -1,12 +1,14 @@
 """The report, of made-up runs."""
 
 import base64
+import importlib
 import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import tyro
 
 from experiments import mismatch
 from experiments.report.__main__ import Options, main
@@ -250,6 +252,13 @@ def test_an_experiment_that_is_not_listed_is_shown_by_its_modules_first_line(tmp
     ((section, runs),) = [(s, r) for s, r in assign([run]) if r]
     assert (section.title, runs) == ("Large images again", [run])
     assert unlisted("mismatch", run).title in (mismatch.__doc__ or "").replace("\n", " ")
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_commands_have_options_that_there_are(section):
+    module, *arguments = section.command.partition("-m ")[2].split()
+    options = importlib.import_module(module).Options
+    tyro.cli(options, args=arguments)
 
 
 @pytest.mark.parametrize(

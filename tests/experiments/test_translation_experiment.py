@@ -104,7 +104,7 @@ def test_images_are_resized_as_pillow_does_it():
 def test_a_small_folder_of_gray_images_is_enough(tmp_path):
     for i in range(3):
         write_image(tmp_path / f"{i}.png", np.full((70, 90, 1), 60 * i, np.uint8))
-    images = translation.network_images(Options(data=f"folder:{tmp_path}", images=2))
+    images = translation.network_images(Options(test=(f"folder:{tmp_path}",), images=2))
     assert [image.name for image in images] == ["0", "1"]
     for image, level in zip(images, (0, 60 / 255)):
         expected = (level - np.array(translation.IMAGENET_MEAN)) / translation.IMAGENET_STD
@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="2 images or more"):
         main(Options(images=1, workdir=tmp_path / "run"))
     with pytest.raises(ValueError, match="holds pairs"):
-        main(Options(data="pairs:noisy:clean", workdir=tmp_path / "run"))
+        main(Options(test=("pairs:noisy:clean",), workdir=tmp_path / "run"))
     Denoiser.default().save(tmp_path / "denoiser.safetensors")
     with pytest.raises(ValueError, match="must be of a ResNet"):
         main(Options(images=2, weights=tmp_path / "denoiser.safetensors", workdir=tmp_path / "run"))

@@ -97,7 +97,7 @@ def _published_points(records: Sequence[Record]) -> dict[str, list[tuple[float, 
     return {arm: sorted(points) for arm, points in curves.items()}
 
 
-def metric_curves(
+def level_curves(
     records: Sequence[Record],
     metric: str,
     *,
@@ -129,108 +129,6 @@ def metric_curves(
     levels = sorted({level for _, level in means})
     named = _apart(np.log(levels), 0.04 * np.log(levels[-1] / levels[0]))
     axes.set_xticks([levels[i] for i in named], [f"{levels[i]:g}" for i in named])
-    axes.set_xticks([], minor=True)
-    axes.set(xlabel="noise level (8-bit units)", ylabel=label, title=title)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    return figure
-
-
-def sweep_curves(
-    records: Sequence[Record],
-    *,
-    train_sigma_255: Sequence[float],
-    value: str = "psnr",
-    published: Sequence[Record] = (),
-    models: Sequence[str] = (),
-    title: str = "",
-) -> Figure:
-    """Output over input quality, a curve a model, as in Figure 3 of Saied & Fleuret (2026).
-
-    Args:
-        records: Of `psnr_sweep`, `ssim_sweep` or `quality_sweep`.
-        train_sigma_255: Training levels, marked where they occur in the sweep (a range is shaded).
-        value: "psnr" or "ssim".
-        published: Records of published curves of the same models, drawn thin and dashed behind ours.
-        models: Those with the first colours, drawn or not: a model looks the same in several figures.
-        title: Title of the figure.
-    """
-    figure, axes = _figure(5.6, 4.6)
-    by_input = mean_over(records, f"input_{value}", by=["sigma_255"])
-    means = mean_over(records, value, by=["model", "sigma_255"])
-    sigmas = sorted(sigma for (sigma,) in by_input)
-    x = [by_input[(sigma,)] for sigma in sigmas]
-    drawn = [record for record in published if record["model"] in _names(records)]
-    for colour, model in zip(_cycle(), dict.fromkeys([*models, *_names(records)])):
-        if model not in _names(records):
-            continue
-        axes.plot(x, [means[model, s] for s in sigmas], "o-", color=colour, label=model, ms=4)
-        points = sorted((r[f"input_{value}"], r[value]) for r in drawn if r["model"] == model)
-        if points:
-            axes.plot(*zip(*points), "--", color=colour, lw=1, alpha=0.7, zorder=1)
-    if drawn:
-        axes.plot([], [], "--", color="0.4", lw=1, label="published")
-    axes.axline((x[0], x[0]), slope=1, color="0.6", lw=1, ls=":", label="output = input")
-
-    inside = [by_input[(s,)] for s in sigmas if train_sigma_255[0] <= s <= train_sigma_255[-1]]
-    if len(train_sigma_255) == 1 and inside:
-        axes.axvline(
-            inside[0], color="0.6", lw=1, ls="--", label=f"trained at {train_sigma_255[0]:g}"
-        )
-    elif inside:
-        axes.axvspan(min(inside), max(inside), color="0.93", label="trained on")
-
-    unit = " (dB)" if value == "psnr" else ""
-    axes.set(
-        xlabel=f"input {value.upper()}{unit}", ylabel=f"output {value.upper()}{unit}", title=title
-    )
-    ours = [*means.values(), *x]
-    beside = 0.05 * (max(ours) - min(ours))
-    outputs = [r[value] for r in drawn if x[-1] - beside <= r[f"input_{value}"] <= x[0] + beside]
-    outputs += means.values()
-    low, high = min(x), max(*outputs, *x)
-    margin = 0.05 * (high - low)
-    axes.set_xlim(x[-1] - margin, x[0] + margin)
-    axes.set_ylim(min(low, *outputs) - margin, high + margin)
-    above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))
-    named = _apart(x, 0.05 * (x[0] - x[-1]))
-    above.set_xticks([x[i] for i in named], [f"{sigmas[i]:g}" for i in named], fontsize=8)
-    above.set_xlabel("noise level (8-bit units)")
-    axes.legend(frameon=False)
-    return figure
-
-
-def level_curves(
-    records: Sequence[Record],
-    value: str,
-    *,
-    label: str,
-    train_sigma_255: Sequence[float] = (),
-    logarithmic: bool = False,
-    title: str = "",
-) -> Figure:
-    """A quantity over the noise level, a curve a model.
-
-    Args:
-        records: With `model` and `sigma_255`; those of several images and repeats are averaged.
-        value: Column of the quantity.
-        label: What its axis says.
-        train_sigma_255: Training levels, marked.
-        logarithmic: Whether the quantity, too, has a logarithmic scale.
-        title: Title of the figure.
-    """
-    figure, axes = _figure(6.4, 4.4)
-    means = mean_over(records, value, by=["model", "sigma_255"])
-    for colour, model in zip(_cycle(), _names(records)):
-        points = sorted((sigma, y) for (name, sigma), y in means.items() if name == model)
-        axes.plot(*zip(*points), "o-", color=colour, label=model, ms=4)
-    for sigma in train_sigma_255:
-        axes.axvline(sigma, color="0.6", lw=1, ls="--", label=f"trained at {sigma:g}")
-    axes.set_xscale("log")
-    if logarithmic:
-        axes.set_yscale("log")
-    sigmas = sorted({sigma for _, sigma in means})
-    named = _apart(np.log(sigmas), 0.04 * np.log(sigmas[-1] / sigmas[0]))
-    axes.set_xticks([sigmas[i] for i in named], [f"{sigmas[i]:g}" for i in named])
     axes.set_xticks([], minor=True)
     axes.set(xlabel="noise level (8-bit units)", ylabel=label, title=title)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
@@ -334,7 +232,7 @@ def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") 
         threshold: Defects below are rounding: that side is shaded, and their bars are pale.
         title: Title of the figure.
     """
-    panels = {m: [record for record in records if record["model"] == m] for m in _names(records)}
+    panels = {model: of for (model,), of in split_by(records, ["model"]).items()}
     moves = list(dict.fromkeys(record["transformation"] for record in records))
     paddings = list(dict.fromkeys(record["padding"] for record in records))
     # In inches: a panel has a head, a row for each step, and a foot for the ticks.
@@ -431,10 +329,6 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _names(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record["model"] for record in records))
 
 
 def _cycle() -> Sequence[str]:

@@ -51,7 +51,7 @@ def footer(source: Mapping[str, Any]) -> str:
 
 def _main_module() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).name
+    return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
 
 
 def _revision() -> str:
