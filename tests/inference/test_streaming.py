@@ -163,7 +163,7 @@ def test_broken_pixels_are_counted_and_refused(rows):
         ({"image": np.zeros((3, 3, 1), complex)}, TypeError, "complex"),
         ({"image": np.zeros((3, 3, 1), bool)}, TypeError, "bool"),
         ({"rows": 0}, ValueError, "rows must be 1 or more"),
-        ({"statistic": "median"}, ValueError, "one of mean_std, haar_mad, .*, not 'median'"),
+        ({"statistic": "median"}, ValueError, "one of mean_std, noise_level, .*, not 'median'"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused(arguments, error, message):

@@ -28,4 +28,4 @@ def test_robust_scales_never_fall_below_the_floor():
     std = y.std()
     for statistic in (S.haar_mad, S.median_mad):
         np.testing.assert_allclose(statistic(y).scale.item(), S.FLOOR * std, rtol=1e-6)
-    assert S.estimate_sigma(y)[0] == 0
+    assert S.haar_sigma(y)[0] == 0

@@ -6,7 +6,7 @@ import pytest
 import wne_jax as wne
 from wne_jax import config, models
 from wne_jax.config import ModelConfig, WrapperConfig
-from wne_jax.statistics import estimate_sigma, haar_mad, mean_std
+from wne_jax.statistics import haar_mad, haar_sigma, mean_std
 from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
@@ -24,7 +24,7 @@ def noisy_image(key, sigma=0.05):
 def test_the_blend_is_the_geometric_mean_of_noise_and_contrast(key):
     y = noisy_image(key)
     z, stats = normalize(y)
-    expected = jnp.sqrt(estimate_sigma(y) * mean_std(y).scale[:, 0, 0, 0])
+    expected = jnp.sqrt(haar_sigma(y) * mean_std(y).scale[:, 0, 0, 0])
     np.testing.assert_allclose((stats.scale * blend(z))[:, 0, 0, 0], expected, rtol=1e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 BACKBONES = ("dncnn", "fdncnn", "drunet", "swinir", "restormer")
 """Of `wne_jax.models.MODELS`."""
 
-STATISTICS = ("mean_std", "haar_mad", "high_pass", "median_mad", "min_max")
+STATISTICS = ("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max")
 """Of `wne_jax.statistics.STATISTICS`."""
 
 NOISES = (

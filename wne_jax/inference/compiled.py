@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax._internal.compiler import jit
 from wne_jax.inference.ensemble import self_ensembled
-from wne_jax.statistics import Statistics, estimate_sigma, fixed
+from wne_jax.statistics import Statistics, fixed, haar_sigma
 
 
 class CompiledDenoiser:
@@ -90,7 +90,7 @@ class CompiledDenoiser:
         elif sigma is not None:
             condition[argument] = sigma
         elif how == "optional":
-            condition[argument] = estimate_sigma(y)  # of the image before it is padded
+            condition[argument] = haar_sigma(y)  # of the image before it is padded
         if stats is not None:
             model = model.clone(statistics=fixed(stats, like=model.statistics))
 

@@ -203,7 +203,7 @@ class Denoiser:
             image: [H, W], [H, W, C] or [B, H, W, C], real, in any range. With `tile` it may be a memory map:
                 it is read block by block.
             sigma: Noise level in the units of `image`; needed by conditioned models, refused by those that
-                do not take it.
+                do not take it. Where it stands for a statistic's estimate, 0 returns the image.
             strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
             self_ensemble: Average over the eight flips and rotations, for eight times the cost.
             tile: Side of the square tiles, in pixels, that the backbone works on; statistics are still those
@@ -227,6 +227,9 @@ class Denoiser:
         self._check(image, sigma, strength, out)
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
         result = np.empty(image.shape, image.dtype) if out is None else out
+        if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
+            result[...] = image
+            return result
         if tile is not None:
             planes = self._planes(image, result)
             for k, (source, target) in enumerate(planes):

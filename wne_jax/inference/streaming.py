@@ -13,7 +13,7 @@ import numpy as np
 from wne_jax.statistics import STATISTICS, Statistic, Statistics
 from wne_jax.statistics.base import name_of
 from wne_jax.statistics.blocks import Blocks
-from wne_jax.statistics.noise import sigma_over_blocks
+from wne_jax.statistics.haar_mad import haar_sigma_over_blocks
 
 
 def find_peak(image: np.ndarray, *, rows: int | None = None) -> float:
@@ -96,8 +96,8 @@ def stream_statistics(
 def stream_noise(
     image: np.ndarray, *, prepare: Callable[[np.ndarray], np.ndarray], rows: int | None = None
 ) -> float:
-    """The noise level of a whole image, as `estimate_sigma(prepare(image)[None])` finds it in memory.
+    """The noise level of a whole image, as `haar_sigma(prepare(image)[None])` finds it in memory.
 
     Arguments as in `stream_statistics`.
     """
-    return sigma_over_blocks(Blocks(image, prepare, rows))
+    return haar_sigma_over_blocks(Blocks(image, prepare, rows))

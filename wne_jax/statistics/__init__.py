@@ -33,15 +33,17 @@ from wne_jax.statistics.base import (
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.contract import check_contract
 from wne_jax.statistics.fixed import fixed, fixed_noise
+from wne_jax.statistics.haar_mad import haar_mad, haar_sigma
 from wne_jax.statistics.high_pass import high_pass
 from wne_jax.statistics.mean_std import FLOOR, floored, mean_std
 from wne_jax.statistics.median_mad import median_mad
 from wne_jax.statistics.min_max import min_max
-from wne_jax.statistics.noise import estimate_sigma, haar_mad
+from wne_jax.statistics.noise import estimate_sigma, noise_level
 from wne_jax.statistics.root_mean_square import root_mean_square
 
 STATISTICS: dict[str, Statistic] = {
     "mean_std": mean_std,
+    "noise_level": noise_level,
     "haar_mad": haar_mad,
     "high_pass": high_pass,
     "median_mad": median_mad,
@@ -85,6 +87,7 @@ __all__ = [
     "fixed_noise",
     "floored",
     "haar_mad",
+    "haar_sigma",
     "has_unit_noise",
     "high_pass",
     "mean_std",
@@ -93,6 +96,7 @@ __all__ = [
     "min_max",
     "moments",
     "named",
+    "noise_level",
     "prepare",
     "root_mean_square",
     "symmetry_of",

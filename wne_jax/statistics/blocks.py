@@ -51,6 +51,11 @@ class Blocks:
         """Height, width and channels of the whole image."""
         return self.image.shape
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of a block: as asked for, or about a million values."""
+        return self.rows or max(1, _BLOCK // (self.shape[1] * self.shape[2]))
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """All rows, each once."""
         return self.bands(1)
@@ -63,9 +68,8 @@ class Blocks:
 
     def spans(self, height: int) -> Iterator[tuple[int, int]]:
         """Where the blocks of the first `height` rows start and stop."""
-        rows = self.rows or max(1, _BLOCK // (self.shape[1] * self.shape[2]))
-        for start in range(0, height, rows):
-            yield start, min(start + rows, height)
+        for start in range(0, height, self.rows_at_once):
+            yield start, min(start + self.rows_at_once, height)
 
     def bands(self, size: int) -> Iterator[np.ndarray]:
         """Blocks that overlap, so that every window of `size` rows lies in exactly one of them.

@@ -34,7 +34,7 @@ def _floats(bits: Array, dtype: jnp.dtype) -> Array:
     return lax.bitcast_convert_type(jnp.where(bits >= sign, bits ^ sign, ~bits), dtype)
 
 
-def _select(
+def entries_of_rank(
     x: Array, ranks: list[Array | int], axes: tuple[int, ...], where: Array | None
 ) -> list[Array]:
     """The entries of zero-based `ranks` in increasing order over `axes` (kept as axes of size one)."""
@@ -62,11 +62,11 @@ def _middle(x: Array, axes: tuple[int, ...], where: Array | None) -> list[Array]
     """The middle entries over `axes`: one where their number is known to be odd, else two."""
     number = math.prod(x.shape[axis] for axis in axes)
     if where is None and isinstance(number, int):
-        return _select(x, sorted({(number - 1) // 2, number // 2}), axes, where)
+        return entries_of_rank(x, sorted({(number - 1) // 2, number // 2}), axes, where)
     # A mask, or symbolic sizes.
     valid = jnp.ones(x.shape, bool) if where is None else where
     count = jnp.sum(valid, axis=axes, keepdims=True, dtype=jnp.int32)
-    return _select(x, [jnp.maximum(count - 1, 0) // 2, count // 2], axes, where)
+    return entries_of_rank(x, [jnp.maximum(count - 1, 0) // 2, count // 2], axes, where)
 
 
 @_middle.defjvp

@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
 from wne_jax.protocol import TakesSigma
-from wne_jax.statistics import Statistic, estimate_sigma, has_unit_noise
+from wne_jax.statistics import Statistic, haar_sigma, has_unit_noise
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
 
@@ -60,7 +60,7 @@ def one_level(
         u: Images `[B, H, W, C]` of the backbone's usual mean and contrast.
         trained_sigma: Standard deviation of the noise in training, in the units of `u`.
         location: The mean of the images.
-        sigma: Noise level of `u`, a scalar or `[B]` (default: `estimate_sigma`).
+        sigma: Noise level of `u`, a scalar or `[B]` (default: `haar_sigma`).
 
     Returns:
         The estimate, of the shape of `u`. At `sigma = trained_sigma` it is `backbone(u)`, to rounding.
@@ -75,7 +75,7 @@ def one_level(
         >>> bool(jnp.std(x) < jnp.std(u) / 3)
         True
     """
-    level = estimate_sigma(u) if sigma is None else jnp.asarray(sigma, u.dtype)
+    level = haar_sigma(u) if sigma is None else jnp.asarray(sigma, u.dtype)
     if level.size not in (1, u.shape[0]):
         raise ValueError(f"sigma must be a scalar or [B] = [{u.shape[0]}], not {level.shape}")
     level = jnp.maximum(jnp.reshape(level, (-1, 1, 1, 1)), trained_sigma / LARGEST_STRETCH)
