@@ -56,7 +56,7 @@ def convert(
     """
     shapes = {tensor: tuple(value.shape) for tensor, value in tensors.items()}
     plan = _recognise(shapes, name, mode)
-    return plan.config, _fill(plan, tensors, name)
+    return plan.config, fill(plan, tensors, name)
 
 
 def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
@@ -128,8 +128,20 @@ def _mode(plan: Plan) -> str:
     return plan.config.options.get("mode", "ordinary")
 
 
-def _fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
-    """Walk the table."""
+def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
+    """Walk the table of a recognised checkpoint.
+
+    Args:
+        plan: What the layout says.
+        tensors: By name.
+        name: What errors start with.
+
+    Returns:
+        The variables, as NumPy arrays.
+
+    Raises:
+        WeightsError: Tensors or variables are left over, or filled twice, or shapes differ.
+    """
     sources = Counter(entry.source for entry in plan.entries)
     targets = Counter(entry.target for entry in plan.entries)
     _refuse(

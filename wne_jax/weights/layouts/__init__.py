@@ -1,6 +1,9 @@
 """The layouts of published checkpoints: names and shapes of tensors, and the variables that they fill."""
 
-from wne_jax.weights.layouts._table import Layout
+from wne_jax.weights.layouts._table import Entry as Entry
+from wne_jax.weights.layouts._table import Layout as Layout
+from wne_jax.weights.layouts._table import Plan as Plan
+from wne_jax.weights.layouts._table import Shapes as Shapes
 from wne_jax.weights.layouts.drunet import herbreteau_drunet, kair_drunet
 from wne_jax.weights.layouts.plain import (
     dncnn_with_batch_norm,
