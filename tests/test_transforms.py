@@ -19,6 +19,7 @@ from wne_jax.symmetry.equivariance import (
     euler_residual,
     row_sums,
 )
+from wne_jax.wrappers.smooth_base import SmoothBase
 
 STATISTICS = sorted(S.STATISTICS)
 
@@ -348,8 +349,11 @@ class TestInputs:
             def __call__(self, y, sigma):
                 return y * sigma
 
-        with pytest.raises(TypeError, match="pass sigma by keyword"):
-            wne.WNE(Conditioned()).apply({}, image(), 0.1)
+        for inside in (Conditioned(), SmoothBase(Conditioned())):
+            with pytest.raises(TypeError, match="pass sigma by keyword"):
+                wne.WNE(inside).apply({}, image(), 0.1)
+        bound = wne.wrap(Conditioned().bind({}))  # a bound module is a function
+        assert bound(image(), sigma=0.1).shape == image().shape
 
     def test_other_arguments_go_in_as_they_are(self):
         f, y = wne.wrap(lambda z, t, *rest, rate: z * rate + t), image()

@@ -278,6 +278,7 @@ def wrap(
         >>> bool(jnp.all(f(8 * y + 1)[1] == 64 * variance))
         True
     """
+    _require_map(backbone)
     require_statistic(statistics)
     with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
     layout = Layout(tuple(batch_axes), channel_axis)
@@ -307,6 +308,20 @@ def wrap(
     return wrapped
 
 
+def _require_map(backbone: Any) -> None:
+    """Reject what is no map of arrays, and say what to use."""
+    name = getattr(backbone, "__name__", type(backbone).__name__)
+    if isinstance(backbone, type) or not callable(backbone):
+        raise TypeError(
+            f"wrap takes a function or a module, not {name!r}: pass an instance of a class"
+        )
+    if hasattr(backbone, "apply") and getattr(backbone, "scope", backbone) is None:
+        raise TypeError(
+            f"{name} is a Linen module without variables: use WNE({name}(...)), or wrap a function that "
+            "applies it"
+        )
+
+
 def _finite(y: Array) -> bool:
     """Whether all entries are finite; traced ones count as finite."""
     finite = jnp.all(jnp.isfinite(y))
@@ -319,6 +334,11 @@ def _refuse_positional(
     """Reject positional arguments with names whose values would have to be rescaled."""
     if not args:
         return
+    while isinstance(backbone, partial):
+        backbone = backbone.func
+    model = getattr(backbone, "__self__", backbone)
+    while (inside := getattr(model, "forwards_to", None)) is not None:
+        model = backbone = inside  # a wrapper hands positional arguments on
     try:
         positional = list(inspect.signature(backbone).parameters)[1 : 1 + len(args)]
     except (TypeError, ValueError):  # a callable that does not tell

@@ -84,8 +84,8 @@ def require_module(wrapper: str, backbone: object, module: type) -> None:
         use = "it is a function: use wrap"
     else:
         use = "use one of them"
-    library = "Linen" if module is nn.Module else "NNX"
-    raise TypeError(f"{wrapper} wraps a {library} module, not {name}: {use}")
+    library = "a Linen" if module is nn.Module else "an NNX"
+    raise TypeError(f"{wrapper} wraps {library} module, not {name}: {use}")
 
 
 class Inside(Wrapper):
@@ -104,6 +104,7 @@ class Inside(Wrapper):
             )
         super().__post_init__()
 
+    @nn.nowrap  # calling a method of Linen's sets a module up, before its wrapper is
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject a wrapper in whose coordinates this module does not work.
 

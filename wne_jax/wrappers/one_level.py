@@ -21,6 +21,7 @@ The constants below were chosen by PSNR at levels 5 and 10 on crops of five Set1
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -149,6 +150,7 @@ class OneLevel(Inside):
             raise ValueError("a network of one level must be blind; this one takes the noise level")
         super().__post_init__()
 
+    @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject images that are not as in training; see `Inside.check_wrapper`."""
         if statistic is None:

@@ -121,6 +121,7 @@ class Rescaled(Inside):
             raise ValueError("a rescaled network must be blind; this one is told the noise level")
         super().__post_init__()
 
+    @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject images that are not of contrast 1; see `Inside.check_wrapper`."""
         by_noise = statistic is not None and has_unit_noise(statistic)

@@ -24,6 +24,7 @@ tiles and streams need not know of it.
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 from jax import Array
 
 from wne_jax import protocol
@@ -114,6 +115,7 @@ class SmoothBase(Inside):
                 raise ValueError(f"{name} must be positive, not {value}")
         super().__post_init__()
 
+    @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject a Wiener cap where the noise has no known variance; see `Inside.check_wrapper`."""
         if self.wiener_cap is not None and (statistic is None or not has_unit_noise(statistic)):
