@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from wne_jax import models, protocol, statistics
-from wne_jax._internal.importing import is_import_path
+from wne_jax._internal.importing import import_path, is_import_path
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers import one_level, rescaled, smooth_base
 from wne_jax.wrappers.base import Inside
@@ -22,6 +22,7 @@ from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 Kind = Literal["wne", "scale", "input"]
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
 _SCALE = "root_mean_square"
+_SMALL = {"depth": 6, "features": 32}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class ModelConfig:
     Attributes:
         backbone: Name in `wne_jax.models.MODELS`, an import path "my_package.nets:MyNet", or, without a
             wrapper, a name in `CLASSIFIERS`.
-        options: Options of the backbone.
+        options: Options of the backbone (default: depth 6 and features 32 for "dncnn" and "fdncnn").
         wrapper: A `WrapperConfig`, or its kind alone; None for a bare backbone.
         inside: What stands between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`, or
             None. It may stand there without a wrapper.
@@ -148,7 +149,7 @@ class ModelConfig:
     """
 
     backbone: str = "dncnn"
-    options: dict[str, Any] = field(default_factory=lambda: {"depth": 6, "features": 32})
+    options: dict[str, Any] = field(default_factory=lambda: _SMALL)
     wrapper: WrapperConfig | Kind | None = None
     inside: InsideConfig | None = None
 
@@ -156,6 +157,8 @@ class ModelConfig:
         """Reject parts that do not fit each other."""
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options must be a mapping of names, not {self.options!r}")
+        if self.options is _SMALL and self.backbone not in ("dncnn", "fdncnn"):
+            object.__setattr__(self, "options", {})
         lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}
         object.__setattr__(self, "options", self.options | lists)  # as they were before JSON
         if isinstance(self.wrapper, str):
@@ -229,3 +232,65 @@ def model_from_values(values: Mapping[str, Any]) -> ModelConfig:
             )
         values["inside"] = from_values(_INSIDE[kind], own)
     return from_values(ModelConfig, values)
+
+
+def config_of(model: nn.Module) -> ModelConfig:
+    """The configuration that rebuilds a module: the inverse of `ModelConfig.build`.
+
+    Args:
+        model: A Linen module, bare or wrapped. Its class, and a statistic of one's own, must be importable by
+            name, and the attributes that differ from their defaults plain values.
+
+    Returns:
+        The configuration; a class of one's own is named by its import path.
+
+    Raises:
+        ValueError: No configuration rebuilds it.
+
+    Example:
+        >>> config = ModelConfig("fdncnn", {"depth": 4, "features": 8}, wrapper="wne")
+        >>> config_of(config.build()) == config
+        True
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model must be a Linen module, not {type(model).__name__}: name an NNX class by its import "
+            'path, ModelConfig("package.module:Name")'
+        )
+    wrapper: WrapperConfig | None = None
+    inside: InsideConfig | None = None
+    backbone: Any = model
+    if type(backbone) in (kinds := {c: kind for kind, c in _WRAPPERS.items()}):
+        scale = kinds[type(backbone)] == "scale"
+        statistic = None if scale else _statistic_name(backbone.statistics)
+        wrapper = WrapperConfig(kinds[type(backbone)], statistic, tuple(backbone.anchor))
+        backbone = backbone.backbone
+    if isinstance(backbone, smooth_base.SmoothBase):
+        inside = SmoothBase(backbone.sigma_px, backbone.wiener_cap)
+    elif isinstance(backbone, rescaled.Rescaled):
+        inside = Rescaled(backbone.by)
+    elif isinstance(backbone, one_level.OneLevel):
+        inside = OneLevel(backbone.trained_sigma * 255)
+    backbone = backbone if inside is None else backbone.backbone
+    names = {c: name for name, c in (models.MODELS | models.CLASSIFIERS).items()}
+    name = names.get(type(backbone)) or import_path(type(backbone))
+    made = ModelConfig(name, _changed(backbone), wrapper, inside)
+    if made.build() != model:
+        raise ValueError(
+            f"no configuration rebuilds {type(model).__name__}: attributes of a wrapper beside statistics "
+            "and anchor, and of a backbone beside plain values, have no place in one"
+        )
+    return made
+
+
+def _statistic_name(statistic: statistics.Statistic) -> str:
+    names = {id(known): name for name, known in statistics.STATISTICS.items()}
+    return names.get(id(statistic)) or import_path(statistic)
+
+
+def _changed(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that differ from their defaults."""
+    options = {f.name: f for f in dataclasses.fields(module) if f.name not in ("parent", "name")}
+    values = {name: getattr(module, name) for name in options}
+    return {name: value for name, value in values.items() if value is not options[name].default
+            and value != options[name].default}  # fmt: skip

@@ -36,3 +36,26 @@ def import_object(path: str) -> Any:
             raise ValueError(f"{path!r}: {module} has no {name}")
         found = getattr(found, part)
     return found
+
+
+def import_path(thing: Any) -> str:
+    """The import path of a class or a function.
+
+    Raises:
+        ValueError: It cannot be imported by its name.
+
+    Example:
+        >>> from collections import Counter
+        >>> import_path(Counter)
+        'collections:Counter'
+    """
+    path = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', '?')}"
+    try:
+        found = import_object(path)
+    except ValueError:
+        found = None
+    if found is not thing:
+        raise ValueError(
+            f"{path} cannot be imported by its name: define it at the top level of a module"
+        )
+    return path

@@ -15,7 +15,7 @@ from wne_jax.cli.train_options import Network, Options
 from wne_jax.config import InsideConfig, ModelConfig, SmoothBase, WrapperConfig
 from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.models import build, check_denoiser
+from wne_jax.models import build, check_denoiser, option_defaults
 from wne_jax.training import (
     OptimizerConfig,
     TrainConfig,
@@ -57,6 +57,7 @@ def train(options: Options) -> None:
     fit(config, options.out, resume=options.resume, corpus=corpus, compute=compute, **read)
     if is_lead():
         level = " --sigma-255 LEVEL" if config.model.takes_sigma else ""
+        level += " --allow-imports" if config.model.imports else ""
         print(f"trained: {options.out}")
         print(
             f"use it: python -m wne_jax denoise --weights {shlex.quote(str(options.out))}"
@@ -209,9 +210,8 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
 def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:
     """Options of a backbone from `name=value`, checked by the type of its default."""
     check_denoiser(backbone)
-    module = build(backbone)
-    defaults = {f.name: f.default for f in dataclasses.fields(module)}
-    options = dict(ModelConfig().options) if "depth" in defaults else {}
+    defaults = option_defaults(backbone)
+    options = {} if backbone not in ("dncnn", "fdncnn") else dict(ModelConfig().options)
     for text in texts:
         name, equals, word = text.partition("=")
         if not equals:

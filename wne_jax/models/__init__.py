@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import flax.linen as nn
+from flax import nnx
 
 from wne_jax._internal.importing import import_object, is_import_path
+from wne_jax.models._nnx import from_nnx
 from wne_jax.models.dncnn import DnCNN
 from wne_jax.models.drunet import DRUNet
 from wne_jax.models.fdncnn import FDnCNN
@@ -45,8 +46,8 @@ def build(name: str, **options: Any) -> nn.Module:
     """Build a model from its name, as configurations and command lines do.
 
     Args:
-        name: A key of `MODELS` or of `CLASSIFIERS`, or an import path "package.module:Name" of a Linen
-            module's class, or of a function that makes one. Importing runs the code of that module.
+        name: A key of `MODELS` or of `CLASSIFIERS`, or an import path "package.module:Name" of a class,
+            Linen or NNX, or of a function that makes a Linen module. Importing runs the code of that module.
         **options: The model's attributes.
 
     Returns:
@@ -64,26 +65,34 @@ def build(name: str, **options: Any) -> nn.Module:
           ...
         TypeError: dncnn has no option 'width'; it has depth, features, mode, ...
     """
-    known = option_names(name)
+    known = list(option_defaults(name))
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
-    module = _make(name)(**options)
+    make = _make(name)
+    if isinstance(make, type) and issubclass(make, nnx.Module):
+        return from_nnx(make, **options)
+    module = make(**options)
     if not isinstance(module, nn.Module):
-        raise ValueError(f"{name} makes a {type(module).__name__}, and no Linen module")
+        raise ValueError(f"{name} makes a {type(module).__name__}: it must make a Linen module")
     return module
 
 
-def option_names(name: str) -> list[str]:
-    """The options of a model: the attributes of a module, the parameters of a function that makes one.
+def option_defaults(name: str) -> dict[str, Any]:
+    """The options of a model, with their defaults; `inspect.Parameter.empty` where there is none.
+
+    They are the attributes of a Linen class, or the parameters of an NNX class or of a function.
 
     Raises:
         ValueError: An unknown name.
+
+    Example:
+        >>> option_defaults("dncnn")["features"]
+        64
     """
     make = _make(name)
-    if isinstance(make, type) and issubclass(make, nn.Module):
-        return [f.name for f in fields(make) if f.name not in ("parent", "name")]
-    return list(inspect.signature(make).parameters)
+    found = inspect.signature(make.__init__ if isinstance(make, type) else make).parameters.values()
+    return {p.name: p.default for p in found if p.name not in ("self", "parent", "name", "rngs")}
 
 
 def _make(name: str) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """The loop around the step: start or resume, log, save, and stop well."""
 
+import dataclasses
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from wne_jax._internal.extras import extra
+from wne_jax.config import config_of
 from wne_jax.data import iterate_images, kind_of, parse_mixture
 from wne_jax.data.corpus import Corpus, build_corpus
 from wne_jax.training.checkpoints import Checkpoints
@@ -73,6 +76,7 @@ def fit(
     variables: Any = None,
     data_dir: str | Path | None = None,
     compute: Compute = Compute(),  # noqa: B008 (immutable)
+    model: nn.Module | None = None,
     progress: bool = True,
 ) -> TrainState:
     """Train to the last step, leaving configuration, log and checkpoints in a folder.
@@ -93,6 +97,7 @@ def fit(
         variables: What the model starts from; read as `config.init` says if not given.
         data_dir: Where TFDS datasets are prepared.
         compute: On which devices, and where the images lie.
+        model: The model as a Linen module, in place of `config.model`; see `wne_jax.config.config_of`.
         progress: Say how it is computed, and show a bar with loss, speed and time left.
 
     Returns:
@@ -109,6 +114,8 @@ def fit(
             the process at once, with the checkpoints that there are.
     """
     workdir, lead = Path(workdir), is_lead()
+    if model is not None:
+        config = dataclasses.replace(config, model=config_of(model))
     corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
     _check_corpus(config, corpus)
     runner = Runner(config, corpus, compute)  # refuses unknown names

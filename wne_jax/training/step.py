@@ -15,7 +15,7 @@ from jax import Array, lax
 from wne_jax import protocol
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
 from wne_jax.images.degradations import NOISES
-from wne_jax.models import option_names
+from wne_jax.models import option_defaults
 from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
 from wne_jax.training.optimizer import make_optimizer
@@ -83,7 +83,7 @@ def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
         condition = protocol.condition(model, jnp.ones(1))
         variables = jax.jit(model.init)(_key(config, 0), example, **condition)
     collections = dict(jax.tree.map(jnp.asarray, variables))
-    params = collections.pop("params")
+    params = collections.pop("params", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -201,7 +201,7 @@ def _compute_model(config: TrainConfig, axis_name: str | None) -> nn.Module:
     changes: dict[str, Any] = {}
     if config.precision == "bfloat16":
         changes["dtype"] = jnp.bfloat16
-    if axis_name is not None and "axis_name" in option_names(config.model.backbone):
+    if axis_name is not None and "axis_name" in option_defaults(config.model.backbone):
         changes["axis_name"] = axis_name
     return config.model.build(**changes)
 
