@@ -101,9 +101,14 @@ class Row(NamedTuple):
     arm: Arm
 
     @property
+    def number(self) -> int:
+        """The number of the table."""
+        return int(self.table.removeprefix("Table "))
+
+    @property
     def colour(self) -> bool:
         """Whether it is about colour images."""
-        return self.table == "Table 9"
+        return self.number == 9
 
 
 class Key(NamedTuple):
@@ -128,7 +133,7 @@ def rows() -> list[Row]:
 def chosen(options: Options) -> list[Row]:
     """The rows of the chosen tables."""
     asked = options.tables or (("1", "7", "8", "9") if options.preset == "paper" else ("1",))
-    return [row for row in rows() if row.table.removeprefix("Table ") in asked]
+    return [row for row in rows() if str(row.number) in asked]
 
 
 def wanted(options: Options) -> Wanted[Key]:
@@ -173,7 +178,7 @@ def measure(
                 experiment=options.NAME, dataset=name, model=backbone, trained=level,
             )  # fmt: skip
     return [
-        dataclasses.replace(record, settings={"table": row.table})
+        dataclasses.replace(record, settings={"table": row.number})
         for record in records
         if record.arm != INPUT
         for row in rows()
@@ -206,7 +211,7 @@ def cells(options: Options, names: Mapping[bool, Sequence[str]]) -> list[Record]
                     experiment=options.NAME, metric="psnr", unit="dB", dataset=name,
                     degradation="gaussian", model=row.backbone, arm=row.arm,
                     level=level[-1], trained=level, published=theirs.get(level[-1]),
-                    settings={"table": row.table},
+                    settings={"table": row.number},
                 )
                 for level in options.train_sigmas_255
             ]  # fmt: skip
@@ -218,7 +223,7 @@ def main(options: Options) -> None:
     if wide := [level for level in options.train_sigmas_255 if len(level) > 1]:
         raise ValueError(f"--train-sigmas-255: single levels are matched, not the range {wide[0]}")
     earlier, runs, sets = earlier_records(options), wanted(options), options.images()
-    done = {(r.model, r.arm, r["table"] == "Table 9", r.trained) for r in earlier}
+    done = {(r.model, r.arm, r["table"] == 9, r.trained) for r in earlier}
     denoisers = networks(options, without(runs, done))
     with results_folder(options) as out:
         found = cells(options, {colour: options.names(colour) for colour in sets})
@@ -241,7 +246,7 @@ def _summary(options: Options, records: Sequence[Record]) -> str:
         means = mean_over(rows_of, by=["model", "arm"])
         for (model, arm), value in means.items():
             if arm == "baseline":
-                lines.append(f"  {table}, {dataset}, {level:g}: {model} {value:.2f}")
+                lines.append(f"  Table {table}, {dataset}, {level:g}: {model} {value:.2f}")
                 continue
             relatives = (model, "dncnn") if model == "fdncnn" else (model,)  # Table 1 has no other
             baselines = [means[m, "baseline"] for m in relatives if (m, "baseline") in means]

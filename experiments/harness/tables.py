@@ -28,7 +28,10 @@ def tables_of(records: Iterable[Record], view: View) -> dict[str, str]:
         >>> list(tables_of([Record(level=5, value=30, **place)], View(rows=("arm",))))
         ['PSNR (dB), Set12, trained at 25']
     """
-    return {title: markdown(table) for title, table in view.pivot(records).items()}
+    return {
+        title[:1].upper() + title[1:]: markdown(table)
+        for title, table in view.pivot(records).items()
+    }
 
 
 def other_trainings(arms: Iterable[Arm]) -> list[str]:

@@ -93,7 +93,7 @@ def test_input_and_published_curves_stand_beside_ours(run):
 def test_tables_and_figures_say_what_was_run(run):
     table = (run.workdir / "table.md").read_text()
     assert "| wne | not run (" in table and "| baseline | **" in table and "revision" in table
-    assert "## offset (of 255), rayleigh, trained on rayleigh, trained at 17, Set12" in table
+    assert "## Offset (of 255), rayleigh, trained on rayleigh, trained at 17, Set12" in table
     assert "uniform baseline" in table and "750 steps" in table
     for noise in run.noises:
         with Image.open(run.workdir / f"{noise}-Set12.png") as figure:
