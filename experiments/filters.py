@@ -27,6 +27,7 @@ from experiments.harness import (
     central,
     earlier_records,
     find_or_train,
+    load_sets,
     results_folder,
     run,
     tables_of,
@@ -85,7 +86,7 @@ class Options(Sweep):
         Raises:
             ValueError: It is smaller than the square.
         """
-        ((name, images), *_) = self.sets().items()
+        ((name, images), *_) = load_sets(self.specs[:1], data_dir=self.data_dir).items()
         image = images[0]._replace(name=f"{name}/{images[0].name}")
         height, width, _ = image.pixels.shape
         if min(height, width) < self.size:

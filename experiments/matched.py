@@ -87,6 +87,8 @@ class Options(Tested):
     def images(self) -> dict[bool, dict[str, list[NamedImage]]]:
         """The gray (False) and the colour (True) test images, by the names of their sets."""
         colour = self.in_colour if any(row.colour for row in chosen(self)) else ()
+        if self.stage == "report":
+            return {colour: {name: [] for name in self.names(colour)} for colour in (False, True)}
         return {
             False: load_sets(self.in_gray, data_dir=self.data_dir),
             True: load_sets(colour, data_dir=self.data_dir, channels=3),

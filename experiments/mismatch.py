@@ -24,7 +24,6 @@ from experiments.harness import (
     Wanted,
     earlier_records,
     find_or_train,
-    load_sets,
     results_folder,
     run,
     tables_of,
@@ -62,9 +61,14 @@ class Options(Compared):
     precision: Precision = "float32"
     """What convolutions are computed in; parameters stay float32."""
 
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """All test sets of the preset, or those asked for."""
+        return self.test or self.sizes.test
+
     def sets(self) -> dict[str, list[NamedImage]]:
-        """All test sets of the preset, or those asked for; of several, each image's name says its set."""
-        sets = load_sets(self.test or self.sizes.test, data_dir=self.data_dir)
+        """The test images, by the names of their sets; of several sets, each image's name says its own."""
+        sets = super().sets()
         if len(sets) == 1:
             return sets
         return {

@@ -37,7 +37,7 @@ from experiments.harness import (
     without,
     write_table,
 )
-from experiments.regret_figures import (
+from experiments.parts.regret_figures import (
     EXPLAINED,
     PATCH,
     coordinate_panels,
@@ -345,7 +345,7 @@ def main(options: Options) -> None:
         draw(options, records, out)
         write_table(
             out, f"Regret: what one network for all levels lacks ({_seeds(options)})",
-            sections(options, records, f"{name}, {len(images)} crops of {options.crop}"),
+            sections(options, records, f"{name}, crops of {options.crop}"),
             {
                 arm if options.seeds == 1 else f"{arm} ({config.seed})": config
                 for arm, config in reversed(runs.values())

@@ -28,17 +28,17 @@ LAZY = {"data", "evaluation", "training"}
 TABLES = {
     "mismatch/table.md": "## PSNR",
     "alias_free/table.md": "## PSNR",
-    "overhead/overhead.md": "",
+    "overhead/table.md": "",
     "frozen/table.md": "## PSNR",
     "large_images/table.md": "",
-    "translation/tables.md": "## Table 2",
+    "translation/table.md": "## Table 2",
     "regret/table.md": "## All pairs",
-    "robustness/table.md": "## PSNR (dB), Set12, dncnn trained at 25",
-    "robustness-swinir/table.md": "## PSNR (dB), Set12, swinir trained at 25",
-    "regret_range/table.md": "## Regret (dB), trained at 2 to 55",
+    "robustness/table.md": "## PSNR (dB), Set12, dncnn, trained at 25",
+    "robustness-swinir/table.md": "## PSNR (dB), Set12, swinir, trained at 25",
+    "regret_range/table.md": "## Regret (dB), embedded, trained at 2 to 55",
     "regret_seeds/table.md": "## All pairs",
     "defects/table.md": "## PSNR",
-    "noise2noise/table.md": "## Table 11",
+    "noise2noise/table.md": "## task denoising",
 }
 """Files of results, and the heading of the section whose rows the README has."""
 

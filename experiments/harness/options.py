@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 from experiments.harness.arms import Arm, Backbone, Size, run_config
-from experiments.harness.images import load_sets
+from experiments.harness.images import load_sets, set_name
 from experiments.harness.sizes import PRESETS, Preset
 from wne_jax.cli.noise_levels import Level, level_text
 from wne_jax.cli.train_options import Machine
@@ -138,9 +138,16 @@ class Networks(Training):
 class Tested(Images, Networks):
     """Trained networks, tested on images."""
 
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The sources of the test images."""
+        return self.test or self.sizes.test[:1]
+
     def sets(self) -> dict[str, list[NamedImage]]:
-        """The test images, by the names of their sets."""
-        return load_sets(self.test or self.sizes.test[:1], data_dir=self.data_dir)
+        """The test images, by the names of their sets; the stage "report" needs the names alone."""
+        if self.stage == "report":
+            return {set_name(spec): [] for spec in self.specs}
+        return load_sets(self.specs, data_dir=self.data_dir)
 
     @property
     def draws(self) -> int:
