@@ -14,7 +14,7 @@ import tyro
 
 from experiments.harness.folders import refuse_results
 from experiments.harness.options import Results
-from wne_jax.cli.commands import MISTAKES, say
+from wne_jax.cli.commands import MISTAKES, quiet_libraries, say
 from wne_jax.training import Diverged
 
 Options = TypeVar("Options", bound=Results)
@@ -32,6 +32,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         description: Its help text: the docstring of its module.
     """
     _cache_compilations()
+    quiet_libraries()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written stays
     warnings.showwarning = lambda message, *_, **__: say("note", message)
     parsed = tyro.cli(options, description=description)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
@@ -133,6 +135,44 @@ def test_the_log_survives_a_kill_before_its_first_new_line(tmp_path):
     Log(tmp_path, start=2)  # neither closed nor written to
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
     assert steps == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [b"\xff\xfe", b'{"step": "2"}', b'{"step": null}', b"3", b"[" * 100_000, b'{"loss": 1}'],
+)
+def test_a_garbled_line_of_the_log_is_left_out_and_kept_aside(tmp_path, garbled):
+    path = tmp_path / "metrics.jsonl"
+    lines = [b'{"step": 1}', garbled, b'{"step": 3}', b'{"step": 4}', b""]
+    path.write_bytes(b"\n".join(lines))
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: line 2 cannot be read.*jsonl\.damaged"):
+        Log(tmp_path, start=3)
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 3}\n'
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == b"\n".join(lines)
+
+
+def test_tensorboard_reads_the_log(tmp_path):
+    with Log(tmp_path, start=4) as log:
+        log.write(5, loss=0.25)
+        log.write(6, loss=0.125)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    found = [event_pb2.Event.FromString(record) for record in records_of(events.read_bytes())]
+    assert found[0].file_version == "brain.Event:2"
+    assert [event.step for event in found if event.HasField("session_log")] == [5]
+    scalars = [
+        (e.step, v.tag, v.simple_value or v.tensor.float_val[0])
+        for e in found
+        for v in e.summary.value
+    ]
+    assert scalars == [(5, "loss", 0.25), (6, "loss", 0.125)]
+
+
+def records_of(content):
+    """The records of a TFRecord file: length, checksum, data, checksum."""
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        yield content[12 : 12 + size]
+        content = content[16 + size :]
 
 
 def test_nan_stops_the_run_names_the_step_and_keeps_a_good_checkpoint(tmp_path):

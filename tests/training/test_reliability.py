@@ -27,6 +27,7 @@ from wne_jax.training import (
 )
 from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.training.claim import Identity, locked
+from wne_jax.training.log import Log
 from wne_jax.weights import WeightsError, save
 
 pytestmark = [
@@ -175,7 +176,7 @@ def test_killed_within_the_writing_of_a_checkpoint(run, finished, tmp_path):
     assert steps_saved(run) == ["2", "4", "6"]
 
 
-def test_a_full_disk_ends_the_run_with_the_checkpoint_before_intact(run, finished):
+def test_a_full_disk_ends_the_run_with_the_checkpoint_before_intact(run, finished, capfd):
     shutil.rmtree(run / "checkpoints/6")
     images = corpus()
     with (
@@ -183,10 +184,27 @@ def test_a_full_disk_ends_the_run_with_the_checkpoint_before_intact(run, finishe
         pytest.raises(OSError, match=r"cannot be written: .*File too large.*step 4 is intact$"),
     ):
         resume(run, corpus=images)
+    assert "Traceback" not in capfd.readouterr().err
     with Checkpoints(run, keep=3, create=False) as checkpoints:
         assert checkpoints.latest == 4
     chex.assert_trees_all_equal(resume(run), finished[0])
     assert steps_saved(run) == ["2", "4", "6"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_a_full_disk_is_told_by_the_file_that_does_not_fit(tmp_path, name):
+    with (
+        pytest.raises(OSError, match=rf"{name} cannot be written: .*File too large") as error,
+        no_file_larger_than(1000),
+        Log(tmp_path, start=0) as log,
+    ):
+        (tmp_path / "metrics.jsonl").write_bytes(b"" if name == "tensorboard" else b" " * 990)
+        for step in range(1000):
+            log.write(step, loss=1.0) if name == "metrics.jsonl" else log._board.write(step, a=1)
+    assert "\n" not in str(error.value)
+    identity = Identity.of(CONFIG, corpus())
+    with no_file_larger_than(10), pytest.raises(OSError, match=r"File too large.*config\.json"):
+        identity.write(tmp_path)
 
 
 def test_images_that_do_not_fit_the_disk_are_said_to():

@@ -13,12 +13,17 @@ from typing import Any
 def written_aside(path: Path) -> Iterator[Path]:
     """A name beside the file to write to, which then takes its place in one step.
 
-    On failure or interruption the old file stays, and nothing else does.
+    On failure or interruption the old file stays, and nothing else does. A failed write does not say of
+    which file it was; then the error is made to.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield aside
         os.replace(aside, path)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -42,3 +47,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: it holds no object, but {type(values).__name__}")
     return values
+
+
+def free_name(path: Path) -> Path:
+    """The path if nothing is there, else the first of `path-2`, `path-3`, ... that is free."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import warnings
 from typing import Protocol
 
@@ -24,7 +25,7 @@ def run_command(command: Command) -> int:
     Returns:
         The command's own exit code, 2 for a mistake, 130 when interrupted.
     """
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of it raises
+    quiet_libraries()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say("note", message)
         try:
@@ -35,6 +36,23 @@ def run_command(command: Command) -> int:
         except KeyboardInterrupt:
             say("error", "interrupted")
             return 130
+
+
+def quiet_libraries() -> None:
+    """Let libraries print no tracebacks of their own: what matters of it raises."""
+    for name in (
+        "absl",
+        "asyncio",
+        "tifffile",
+    ):  # Orbax logs by the first, and leaves tasks to the second
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(event: "sys.UnraisableHookArgs") -> None:
+    """Report an error that nothing can catch, but for those in the threads of TensorStore."""
+    if threading.current_thread() is threading.main_thread():
+        sys.__unraisablehook__(event)
 
 
 def say(kind: str, message: object) -> None:

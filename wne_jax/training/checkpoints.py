@@ -1,5 +1,6 @@
 """Training states on disk, through Orbax: written aside and moved into place, the last few kept."""
 
+import logging
 import os
 import re
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 
 from wne_jax._internal.extras import extra
+from wne_jax._internal.files import free_name
 from wne_jax.config import ModelConfig
 from wne_jax.training.claim import Identity
 from wne_jax.training.config import TrainConfig, load_config, parse_config
@@ -19,6 +21,9 @@ from wne_jax.weights.saved import check_imports
 
 with extra("train", "checkpoints"):
     import orbax.checkpoint as ocp
+
+_ORBAX = logging.getLogger("absl")
+"""Where Orbax prints whole tracebacks of what it then raises."""
 
 
 class Checkpoints:
@@ -55,14 +60,19 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        self._logged = _ORBAX.level
+        _ORBAX.setLevel(logging.CRITICAL)  # what matters of it raises
         return self
 
-    def __exit__(self, kind: type | None, *exception: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
         try:
             self._manager.close()
-        except Exception as error:  # of the write under way
-            if kind is None:
-                raise self._unwritten(error) from error
+        except Exception as own:  # of the write under way
+            error = error or self._unwritten(own)
+        finally:
+            _ORBAX.setLevel(self._logged)
+        if self._writes and isinstance(error, OSError):
+            raise OSError(f"{error}; {self._intact()}") from error
 
     @property
     def latest(self) -> int | None:
@@ -85,7 +95,8 @@ class Checkpoints:
         """Begin to write a state, unless its step is written already.
 
         Raises:
-            OSError: This one, or the one before, cannot be written; earlier ones are intact.
+            OSError: This one, or the one before, cannot be written; when the context is left, the message
+                says which one is intact.
         """
         step = int(state.step)
         if step == self.latest:
@@ -162,23 +173,20 @@ class Checkpoints:
         folder = Path(self._manager.directory)
         if is_lead():
             for step in steps:
-                target = folder / f"{step}.damaged"
-                number = 1
-                while target.exists():
-                    number += 1
-                    target = folder / f"{step}.damaged-{number}"
-                (folder / str(step)).rename(target)
+                (folder / str(step)).rename(free_name(folder / f"{step}.damaged"))
         wait_for_all("damaged checkpoints are set aside")
         self._manager.reload()
 
     def _unwritten(self, error: Exception) -> OSError:
-        last = "there is none before it"
+        folder = self._manager.directory
+        return OSError(f"a checkpoint in {folder} cannot be written: {_reason(error)}")
+
+    def _intact(self) -> str:
+        """Which checkpoint a failure has left."""
         self._manager.reload()
         if self.steps:
-            last = f"that of step {self.steps[-1]} is intact"
-        return OSError(
-            f"a checkpoint in {self._manager.directory} cannot be written: {_reason(error)}; {last}"
-        )
+            return f"the checkpoint of step {self.steps[-1]} is intact"
+        return "there is no checkpoint yet"
 
 
 def load_run(
