@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Command,  # type: ignore[arg-type]
         args=arguments,
         prog="python -m wne_jax",
-        description=__doc__,
+        description="Denoise images, check what a model commutes with, train one of your own.",
         config=(conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.FlagCreatePairsOff),
     )
     return run_command(command)
