@@ -20,7 +20,9 @@ from wne_jax.cli.train import Train
 from wne_jax.cli.train_options import Network
 from wne_jax.cli.training_run import anchored, measure_anchor, model_config, train_config
 from wne_jax.config import ModelConfig, SmoothBase, WrapperConfig
-from wne_jax.data import build_corpus
+from wne_jax.data import build_corpus, load_images
+from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.images.metrics import psnr
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import Compute, Diverged, OptimizerConfig, TrainConfig, load_config
 from wne_jax.training.config import differences
@@ -145,6 +147,41 @@ def test_a_bare_network_comes_behind_a_wrapper_in_its_own_coordinates(
     np.testing.assert_allclose(after(y), before(y), atol=1e-5)
     assert "resume it, or choose another" in mistake(capsys, *arguments)
     assert train(*arguments, "--resume") == 0  # the measured anchor is the same again
+
+
+def test_a_bare_network_may_get_a_smooth_base_and_a_wiener_cap(tmp_path, images, bare):
+    """Behind a noise level the measured anchor has its scale, and the cap is in units of it."""
+    path, _ = bare
+    arguments = ("--data", f"folder:{images / 'clean'}", "-o", tmp_path / "run", "--init", path, *SMALL,
+                 "--learning-rate", 1e-12, "--steps", 1, "--statistics", "haar_mad",
+                 "--smooth-base", 2, "--wiener-cap", 1.3)  # fmt: skip
+    assert train(*arguments) == 0
+    wrapper = load_config(tmp_path / "run/config.json").model.wrapper
+    assert wrapper.statistic == "haar_mad" and 0.05 < wrapper.anchor[1] < 0.2
+    inside = SmoothBase(2.0, wiener_cap=1.3)
+    expected = Denoiser.load(path, wrapper=wrapper, inside=inside)
+    y = np.random.default_rng(1).normal(0.5, 0.1, size=(16, 16)).astype(np.float32)
+    found = Denoiser.load(tmp_path / "run")
+    assert found.config == expected.config
+    np.testing.assert_allclose(found(y), expected(y), atol=1e-5)
+    free = Denoiser.load(path, wrapper=wrapper, inside=SmoothBase(2.0))
+    assert np.abs(free(y) - y).std() > np.abs(found(y) - y).std()  # the network removes too much
+
+
+def test_a_published_network_with_a_smooth_base_gains_below_its_level(wne_weights, wne_data):
+    path = wne_weights / "dncnn_gray_sigma25.matconvnet.mat"
+    pytest.importorskip("h5py", reason="reading MatConvNet files needs h5py")
+    wrapper = WrapperConfig("wne", "haar_mad", anchor=(0.45, 25 / 255))
+    image = load_images("folder:Set12", split="test")[4]
+    image = image._replace(pixels=image.pixels[64:192, 64:192])
+    noisy, clean = noisy_and_clean(image, 10.0, jax.random.key(0))
+    quality = {}
+    for cap in (None, 1.3):
+        denoise = Denoiser.load(
+            path, wrapper=wrapper, inside=SmoothBase(8.0, wiener_cap=cap)
+        ).function
+        quality[cap] = psnr(denoise(noisy).clip(0, 1), clean)[0]
+    assert quality[1.3] > quality[None] + 2  # 27.5 and 30.4 dB here
 
 
 def test_the_anchor_is_what_the_backbone_was_trained_to_see():

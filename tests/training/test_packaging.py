@@ -123,6 +123,6 @@ def test_a_run_can_be_started_from_what_another_left(done, run):
     for remove in (lambda: None, lambda: shutil.rmtree(run / "checkpoints")):
         remove()
         chex.assert_trees_all_equal(
-            trained_variables(run)["params"], jax.tree.map(np.asarray, state.ema)
+            trained_variables(run, CONFIG.model)["params"], jax.tree.map(np.asarray, state.ema)
         )
-    assert create_state(CONFIG, trained_variables(run)).step == 0
+    assert create_state(CONFIG, trained_variables(run, CONFIG.model)).step == 0
