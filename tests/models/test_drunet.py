@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wne_jax.models.drunet import DRUNet
+from wne_jax.testing import random_variables
 from wne_jax.weights.layouts.drunet import herbreteau_drunet, kair_drunet
 
 MODES = ("ordinary", "scale-equivariant", "normalization-equivariant")
@@ -23,16 +24,8 @@ def shapes_of(net, channels=1):
 
 
 def random_params(net, channels=1):
-    """Parameters far from their initial values: no bias is zero, and no sum is even."""
-    rng = np.random.default_rng(1)
-
-    def draw(shape):
-        if not shape:
-            return jnp.float32(rng.uniform(0.2, 0.8))
-        spread = 0.3 if len(shape) == 1 else 1 / math.sqrt(math.prod(shape[:-1]))
-        return jnp.asarray(spread * rng.normal(size=shape), jnp.float32)
-
-    return {"params": jax.tree.map(lambda leaf: draw(leaf.shape), shapes_of(net, channels))}
+    condition = {"sigma": 0.1} if net.conditioned else {}
+    return random_variables(net, jnp.zeros((1, 8, 8, channels)), **condition)
 
 
 @functools.cache

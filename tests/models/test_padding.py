@@ -11,26 +11,20 @@ from wne_jax import models, protocol
 from wne_jax.config import ModelConfig, from_values
 from wne_jax.symmetry.actions import Shift
 from wne_jax.symmetry.equivariance import defect
+from wne_jax.testing import random_variables, tiny
 
 NE = "normalization-equivariant"
-SMALL = {
-    "dncnn": {"depth": 4, "features": 8},
-    "fdncnn": {"depth": 4, "features": 8},
-    "drunet": {"features": (4, 6), "blocks": 1},
-    "swinir": {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4},
-    "restormer": {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0},
-}
 MODES = {
     "dncnn": ("ordinary", "scale-equivariant"),
     "fdncnn": ("ordinary", "scale-equivariant", NE),
     "drunet": ("ordinary", "scale-equivariant", NE),
 }
-EACH = [(name, mode) for name in SMALL for mode in MODES.get(name, (None,))]
+EACH = [(name, mode) for name in models.MODELS for mode in MODES.get(name, (None,))]
 IMAGE = np.random.default_rng(3).normal(0.4, 0.2, (1, 12, 16, 1))
 
 
 def build(name, mode, padding):
-    return models.build(name, **SMALL[name], padding=padding, **({"mode": mode} if mode else {}))
+    return tiny(name, padding=padding, **({"mode": mode} if mode else {}))
 
 
 def shapes_of(model):
@@ -40,17 +34,7 @@ def shapes_of(model):
 def shift_defects(name, mode, padding):
     """What a random network misses under shifts by (m, -m), (2 m, m), (1, 0) and (0, m + 1)."""
     model = build(name, mode, padding)
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):  # away from the initial values: the last layer of some is zero
-        noise = rng.normal(size=leaf.shape)
-        if leaf.ndim > 1:
-            noise /= np.sqrt(np.prod(leaf.shape[:-1]))
-        elif path[-1].key != "bias":
-            noise = 1 + 0.1 * np.abs(noise)
-        return jnp.asarray(noise, leaf.dtype)
-
-    variables = jax.tree_util.tree_map_with_path(draw, shapes_of(model))
+    variables = random_variables(model, jnp.zeros(IMAGE.shape))
     m = protocol.multiple(model)
     shift = Shift(jnp.array([m, 2 * m, 1, 0]), jnp.array([-m, m, 0, m + 1]))
     y = jnp.asarray(np.repeat(IMAGE, 4, axis=0), jnp.float32)
@@ -67,7 +51,7 @@ def test_a_circular_network_commutes_with_shifts_by_its_multiple_and_no_others(n
 
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", models.MODELS)
 def test_borders_break_the_symmetry(name, padding):
     assert shift_defects(name, None, padding).min() > 1e-4
 
@@ -85,7 +69,7 @@ def test_padding_changes_no_parameter_and_a_torus_bounds_no_receptive_field(name
     assert (default.receptive_radius is None) == (name == "restormer")  # whose attention is global
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", models.MODELS)
 def test_a_configuration_from_json_has_the_padding(name):
     values = {"backbone": name, "options": {"padding": "circular"}}
     assert from_values(ModelConfig, json.loads(json.dumps(values))).build().padding == "circular"

@@ -10,6 +10,7 @@ from wne_jax.config import ModelConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import MODELS, ResNet, build
 from wne_jax.models.resnet import norm_inputs, norm_names
+from wne_jax.testing import random_variables
 from wne_jax.training import TrainConfig
 from wne_jax.weights import WeightsError, load_model, save
 
@@ -25,15 +26,7 @@ def shapes_of(model):
 @functools.cache
 def drawn():
     """Variables of `MODEL` away from their initial values."""
-    rng = np.random.default_rng(5)
-
-    def draw(leaf):
-        value = rng.standard_normal(leaf.shape)
-        fan_in = np.prod(leaf.shape[:-1])
-        value = value / np.sqrt(fan_in) if leaf.ndim > 1 else 0.5 + np.abs(value)
-        return jnp.asarray(value, leaf.dtype)
-
-    return jax.tree.map(draw, shapes_of(MODEL))
+    return random_variables(MODEL, jnp.zeros((1, 32, 32, 3)))
 
 
 def images(shape):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import wne_jax as wne
+from wne_jax import testing
 from wne_jax.config import WrapperConfig
 from wne_jax.models.restormer import Restormer
 from wne_jax.weights.layouts.restormer import restormer
@@ -25,17 +26,8 @@ def shapes_of(net, channels=1):
 
 
 def random_variables(net, channels=1):
-    """Kernels that keep the signal's size; norms and temperatures away from 1 and 0."""
-    rng = np.random.default_rng(2)
-
-    def draw(path, leaf):
-        if leaf.ndim == 4:
-            values = rng.normal(0, math.prod(leaf.shape[:3]) ** -0.5, leaf.shape)
-        else:
-            values = rng.normal(float(path[-1].key != "bias"), 0.4, leaf.shape)
-        return jnp.asarray(values, leaf.dtype)
-
-    return {"params": jax.tree_util.tree_map_with_path(draw, shapes_of(net, channels))}
+    y = jnp.zeros((1, net.multiple, net.multiple, channels))
+    return testing.random_variables(net, y)
 
 
 @pytest.mark.parametrize(("name", "options", "channels", "wrapper", "parameters"), PUBLISHED)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wne_jax import testing
 from wne_jax.config import WrapperConfig
 from wne_jax.models.swinir import SwinIR
 from wne_jax.weights.layouts.swinir import swinir
 
-SMALL = {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4}
+SMALL = testing.TINY["swinir"]
 CLASSICAL = {"groups": 6, "features": 180}
 
 
@@ -20,15 +21,10 @@ def shapes_of(net, channels=1):
     return jax.eval_shape(net.init, jax.random.key(0), y)["params"]
 
 
-def random_variables(net, channels=1, scale=0.2):
-    """Variables away from their initial values, so that attention is far from uniform."""
-    rng = np.random.default_rng(2)
-
-    def draw(path, leaf):
-        centre = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(rng.normal(centre, scale, leaf.shape), leaf.dtype)
-
-    return {"params": jax.tree_util.tree_map_with_path(draw, shapes_of(net, channels))}
+def random_variables(net, channels=1):
+    """Kernels large enough that attention is far from uniform."""
+    y = jnp.zeros((1, net.window, net.window, channels))
+    return testing.random_variables(net, y, spread=2)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +97,7 @@ def test_a_pixel_reaches_as_far_as_the_radius_and_no_further(options, key):
     window, radius = net.window, net.receptive_radius
     middle = -(-(radius + 1) // window) * window
     y = jax.random.normal(key, (1, middle + window + radius + 2, window, 1))
-    variables = random_variables(net, scale=0.5)
+    variables = random_variables(net)
 
     def influence(row):  # of the pixel in this row on the first column, by rows
         _, change = jax.jvp(

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from wne_jax.config import ModelConfig, WrapperConfig
+from wne_jax.testing import random_variables
 from wne_jax.weights import WeightsError, load_model, read_tensors, save
 
 CONFIGS = [
@@ -25,9 +26,7 @@ CONFIGS = [
 def some_variables(config, channels=1):
     """Random numbers in the shapes of the model's variables."""
     y, sigma = jnp.zeros((1, 6, 5, channels)), {"sigma": 0.1} if config.takes_sigma else {}
-    shapes = jax.eval_shape(lambda key: config.build().init(key, y, **sigma), jax.random.key(0))
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
+    return random_variables(config.build(), y, **sigma)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

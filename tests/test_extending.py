@@ -1,0 +1,53 @@
+"""The walks of docs/extending.md work, as they stand there."""
+
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs/extending.md"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A folder with the files of the page, on the path of imports; and the blocks that are no files."""
+    root, loose = tmp_path_factory.mktemp("extending"), []
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        name, _, text = block.partition("\n")
+        if not re.fullmatch(r"# [\w/]+\.py", name):
+            loose.append(block)
+            continue
+        path = root / name.removeprefix("# ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (root / "my_package/__init__.py").touch()
+    sys.path.insert(0, str(root))
+    yield root, loose
+    sys.path.remove(str(root))
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
+        del sys.modules[name]
+
+
+def test_the_blocks_of_the_page_run_in_their_order(package):
+    names: dict = {}
+    for block in package[1]:
+        exec(block, names)
+    assert type(names["model"]).__name__ == "WNE"
+
+
+@pytest.mark.parametrize("name", ["nets", "stats", "layouts", "blurred"])
+def test_the_tests_of_the_page_pass(name, package, tmp_path):
+    spec = importlib.util.spec_from_file_location(name, package[0] / f"tests/test_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (test,) = (f for key, f in vars(module).items() if key.startswith("test_"))
+    test(**({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {}))
+
+
+def test_every_file_of_the_page_has_its_test(package):
+    files = {path.stem for path in (package[0] / "my_package").glob("*.py")} - {"__init__"}
+    assert files == {p.stem.removeprefix("test_") for p in (package[0] / "tests").glob("*.py")}
+    assert files == {"nets", "stats", "layouts", "blurred"}
