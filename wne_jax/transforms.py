@@ -26,6 +26,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax._internal.layout import Layout, laid_out
+from wne_jax._internal.padding import crop, pad_to_multiple
 from wne_jax.outputs import VALUE, Kind, Output, kinds, map_outputs, require_shape, restore
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
 
@@ -176,7 +177,7 @@ def process(
             kwargs[name] = _enter(other, anchor, multiple, dtype)
     if mask_argument is not None and where is not None:
         where = jnp.broadcast_to(where, z.shape)
-        kwargs[mask_argument] = _pad_to_multiple(where, multiple)
+        kwargs[mask_argument] = pad_to_multiple(where, multiple)
     x = _enter(z, anchor, multiple, dtype)
     h = backbone(x, *args, **kwargs)
     if prediction == "residual" and VALUE not in kinds(output, h):
@@ -187,7 +188,7 @@ def process(
     def leaf(h: Array, kind: Kind, path: str) -> Array:
         if not kind.any_shape or jnp.issubdtype(h.dtype, jnp.floating):
             h = h.astype(z.dtype)
-        h = _crop(h, x.shape, z.shape)
+        h = crop(h, x.shape, z.shape)
         spread = (z.shape[0],) + (1,) * (z.ndim - 1)
         require_shape(h.shape, spread, kind, batch=z.shape[0], name=f"the output{path}")
         if prediction == "direct" or kind != VALUE:
@@ -353,7 +354,7 @@ def _refuse_positional(
 def _enter(z: Array, anchor: Anchor, multiple: int, dtype: DTypeLike | None) -> Array:
     """What the backbone is given for normalized data."""
     x = z if anchor == Anchor() else anchor.scale * z + anchor.location
-    x = _pad_to_multiple(x, multiple)
+    x = pad_to_multiple(x, multiple)
     return x if dtype is None else x.astype(dtype)
 
 
@@ -381,48 +382,3 @@ def _relative_sigma(sigma: ArrayLike, stats: Statistics | None, anchor: Anchor) 
     sigma = jnp.broadcast_to(jnp.reshape(sigma, (-1,) + (1,) * (scale.ndim - 1)), scale.shape)
     varies = scale > 0
     return jnp.where(varies, anchor.scale * sigma / jnp.where(varies, scale, 1), 0)
-
-
-def _pad_to_multiple(z: Array, multiple: int) -> Array:
-    """Reflect every spatial axis at its end, up to the next multiple."""
-    if multiple < 1:
-        raise ValueError(f"multiple must be 1 or more, not {multiple}")
-    spatial = z.shape[1:-1]
-    if not all(isinstance(size, int) for size in spatial):
-        for axis in range(1, z.ndim - 1):
-            z = _reflect_symbolic(z, multiple, axis)
-        return z
-    missing = [(0, -size % multiple) for size in spatial]
-    if not any(after for _, after in missing):
-        return z
-    return jnp.pad(z, [(0, 0), *missing, (0, 0)], mode="reflect")
-
-
-def _reflect_symbolic(z: Array, multiple: int, axis: int) -> Array:
-    """One axis of `_pad_to_multiple` in `jax.export`, where sizes are symbols and `jnp.pad` wants numbers."""
-    size = z.shape[axis]
-    padded = (size + multiple - 1) // multiple * multiple
-    if padded == size:
-        return z
-    last = jnp.asarray(size, jnp.int32) - 1
-    place = jnp.arange(padded) % jnp.maximum(2 * last, 1)
-    return jnp.take(z, jnp.minimum(place, 2 * last - place), axis=axis)
-
-
-def _crop(h: Array, padded: Sequence[Any], original: Sequence[Any]) -> Array:
-    """Undo `_pad_to_multiple` on an output, in proportion where its size is another."""
-    if tuple(padded) == tuple(original) or h.ndim != len(padded):
-        return h
-    sizes = []
-    for now, after, before in zip(h.shape[1:-1], padded[1:-1], original[1:-1]):
-        ratio = now // after
-        size, rest = (before * ratio, 0) if now == ratio * after else divmod(before * now, after)
-        if now == 1:
-            size, rest = 1, 0
-        if rest != 0:
-            raise ValueError(
-                f"multiple= pads {tuple(original)} to {tuple(padded)}, and an output of shape {h.shape} "
-                "cannot be cropped in proportion: pad before the call"
-            )
-        sizes.append(size)
-    return h[(slice(None), *(slice(size) for size in sizes))]
