@@ -260,7 +260,8 @@ def config_of(model: nn.Module) -> ModelConfig:
     wrapper: WrapperConfig | None = None
     inside: InsideConfig | None = None
     backbone: Any = model
-    if type(backbone) in (kinds := {c: kind for kind, c in _WRAPPERS.items()}):
+    kinds: dict[type, Any] = {c: kind for kind, c in _WRAPPERS.items()}
+    if type(backbone) in kinds:
         scale = kinds[type(backbone)] == "scale"
         statistic = None if scale else _statistic_name(backbone.statistics)
         wrapper = WrapperConfig(kinds[type(backbone)], statistic, tuple(backbone.anchor))

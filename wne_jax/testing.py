@@ -252,14 +252,15 @@ def _prepare(model: Any, y: Array) -> tuple[Callable, Callable, Any]:
             {},
         )
     variables = random_variables(model, y, **condition)
-    wne = WNE(model)
+    wne: Any = WNE(model)
+    apply: Any = model.apply
     of_wrapped = jax.eval_shape(
         lambda: wne.init(jax.random.key(0), y, **({"sigma": SIGMA} if condition else {}))
     )
     same = jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, of_wrapped)
     _require(same, f"{type(model).__name__}: the wrapper changes the tree of variables")
     return (
-        lambda v, y, sigma: model.apply(v, y, **dict.fromkeys(condition, sigma)),
+        lambda v, y, sigma: apply(v, y, **dict.fromkeys(condition, sigma)),
         lambda v, y, sigma: wne.apply(v, y, **({"sigma": sigma} if condition else {})),
         variables,
     )

@@ -90,8 +90,9 @@ def option_defaults(name: str) -> dict[str, Any]:
         >>> option_defaults("dncnn")["features"]
         64
     """
-    make = _make(name)
-    found = inspect.signature(make.__init__ if isinstance(make, type) else make).parameters.values()
+    make: Any = _make(name)
+    call = make.__init__ if inspect.isclass(make) else make
+    found = inspect.signature(call).parameters.values()
     return {p.name: p.default for p in found if p.name not in ("self", "parent", "name", "rngs")}
 
 

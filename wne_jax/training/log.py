@@ -30,6 +30,7 @@ class Log:
         with _naming(self._path):
             write_atomically(self._path, b"".join(line + b"\n" for line in kept))
             self._file = self._path.open("ab")
+        self._board: _Board | None
         try:
             self._board = _Board(workdir / "tensorboard", start=start)
         except ImportError:  # the log above holds the same numbers
