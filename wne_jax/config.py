@@ -189,7 +189,7 @@ class ModelConfig:
     @property
     def takes_sigma(self) -> bool:
         """Whether the model needs to be told the noise level."""
-        return protocol.takes_sigma(self.build()) == "required"
+        return protocol.needs_sigma(self.build())
 
     @property
     def imports(self) -> tuple[str, ...]:

@@ -77,6 +77,16 @@ def takes_sigma(model: Any) -> TakesSigma | None:
     return declared
 
 
+def needs_sigma(model: Any) -> bool:
+    """Whether a model, or a function that denoises, must be told the noise level.
+
+    Example:
+        >>> needs_sigma(lambda y, sigma: y), needs_sigma(lambda y: y)
+        (True, False)
+    """
+    return takes_sigma(model) == "required"
+
+
 def condition(model: Any, sigma: Any) -> dict[str, Any]:
     """The keyword arguments that tell a model the noise level: none where it does not need one.
 
@@ -85,7 +95,7 @@ def condition(model: Any, sigma: Any) -> dict[str, Any]:
         {'sigma': 0.1}
     """
     name = noise_argument(model)
-    return {} if name is None or takes_sigma(model) != "required" else {name: sigma}
+    return {name: sigma} if name is not None and needs_sigma(model) else {}
 
 
 def mode(model: Any, *, train: bool) -> dict[str, bool]:
@@ -108,9 +118,8 @@ def parameters(function: Any, *, required: bool = False) -> list[str]:
         function: The function, or an instance with `__call__`.
         required: Leave out those that have a default.
     """
-    call = function if inspect.isroutine(function) else type(function).__call__
     try:
-        found = inspect.signature(call).parameters.values()
+        found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # builtins without a signature
         return []
     return [p.name for p in found if not required or p.default is p.empty]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from wne_jax import protocol
 from wne_jax.evaluation.sweep import Denoise
 
 
@@ -16,7 +17,7 @@ class Watched:
 
     def __init__(self, function: Denoise):
         self.shapes: set[tuple[int, ...]] = set()
-        self.conditioned = getattr(function, "conditioned", False)
+        self.takes_sigma = protocol.takes_sigma(function)
         self._function = function
 
     def __call__(self, y: Array, *arguments: Any, **options: Any) -> Array:

@@ -108,9 +108,9 @@ def load(path):
 
 def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monkeypatch, capsys):
     divided = []
-    over = Denoiser.over
+    sharded = Denoiser.sharded
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
-    monkeypatch.setattr(Denoiser, "over", lambda self, d: divided.append(d) or over(self, d))
+    monkeypatch.setattr(Denoiser, "sharded", lambda self, d: divided.append(d) or sharded(self, d))
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     for name, options in (("b.png", ()), ("c.png", ("--devices", 0))):
         assert run("denoise", tmp_path / "a.png", "-o", tmp_path / name, *options) == 0
@@ -306,7 +306,7 @@ def test_broken_weights_are_one_line(tmp_path, capsys):
         arguments = ("denoise", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights")
         assert name in mistake(capsys, *arguments, tmp_path / name)
     (tmp_path / "run").mkdir()
-    assert "no training run" in mistake(capsys, *arguments, tmp_path / "run")
+    assert "holds no denoiser.safetensors" in mistake(capsys, *arguments, tmp_path / "run")
     assert not (tmp_path / "b.png").exists()
 
 

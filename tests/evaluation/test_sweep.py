@@ -128,7 +128,6 @@ def test_a_conditioned_function_is_told_the_level():
         told.append(sigma)
         return y
 
-    f.conditioned = True
     sweep({"f": f}, images()[:1], (51, 102), KEY, progress=False)
     assert told == [0.2, 0.4]
     with pytest.raises(ValueError, match="the defect is that of blind denoisers; f takes"):
@@ -203,7 +202,7 @@ def test_degradations_without_a_noise_level_refuse_what_needs_one():
     def told(y, sigma):
         return y
 
-    told.conditioned = True
+    told.takes_sigma = "required"
     with pytest.raises(ValueError, match="'jpeg', which has no noise level"):
         sweep({"told": told}, images(), (50,), KEY, degradation="jpeg", progress=False)
     with pytest.raises(ValueError, match=r"levels of 'jpeg' must be whole numbers, not 2\.5"):

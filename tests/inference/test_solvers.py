@@ -281,9 +281,6 @@ def conditioned(y, sigma):
     return y
 
 
-conditioned.conditioned = True
-
-
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -1,8 +1,8 @@
 """How a denoiser fares: quality and the equivariance defect over noise levels, images and repeats.
 
 `sweep` takes named functions f32[B, H, W, C] -> f32[B, H, W, C], already compiled (`Denoiser.function` is),
-and returns one record for each image, level, repeat, function and measure. A function whose attribute
-`conditioned` is true is called with the level as second argument. Noise is keyed by the image's name, the
+and returns one record for each image, level, repeat, function and measure. A function that requires `sigma`
+(see `wne_jax.protocol`) is called with the level as second argument. Noise is keyed by the image's name, the
 level and the repeat, never by the function, so that all of them see the same pixels and a subset of a sweep
 has the numbers of the whole, to rounding. Images of one size go together: each size compiles once.
 
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from wne_jax import protocol
 from wne_jax._internal.extras import extra
 from wne_jax.data.sources import NamedImage
 from wne_jax.evaluation.records import INPUT, Record
@@ -177,7 +178,7 @@ def _measure(measure: str | Measure) -> Measure:
 
 
 def _refuse_conditioned(functions: Mapping[str, Denoise]) -> None:
-    if told := [name for name, f in functions.items() if getattr(f, "conditioned", False)]:
+    if told := [name for name, f in functions.items() if protocol.needs_sigma(f)]:
         raise ValueError(
             f"the defect is that of blind denoisers; {', '.join(told)} takes the noise level"
         )
@@ -205,7 +206,7 @@ def _defects(f: Callable[[Array], Array], batch: _Batch, measure: Defect) -> lis
 
 def _at_level(denoise: Denoise, level: float, degradation: str) -> Callable[[Array], Array]:
     """The denoiser as a function of the image alone."""
-    if getattr(denoise, "conditioned", False):
+    if protocol.needs_sigma(denoise):
         if degradation in DEGRADATIONS:
             raise ValueError(
                 f"degradation is {degradation!r}, which has no noise level for a conditioned denoiser"

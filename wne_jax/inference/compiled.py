@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax._internal.compiler import jit
 from wne_jax.inference.ensemble import self_ensembled
+from wne_jax.protocol import TakesSigma
 from wne_jax.statistics import Statistics, fixed, haar_sigma
 
 
@@ -28,7 +29,7 @@ class CompiledDenoiser:
         conditioned: bool,
         devices: Sequence[jax.Device] = (),
     ):
-        self.conditioned = conditioned  # read by the sweeps of `wne_jax.evaluation.sweep`
+        self.takes_sigma: TakesSigma | None = "required" if conditioned else None
         self._model = model
         self._number = len(devices)
         self._whole = self._rows = None

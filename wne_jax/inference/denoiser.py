@@ -67,7 +67,7 @@ class Denoiser:
         self.variables = variables
         self.config = config
         self.symmetry = protocol.symmetry(model)
-        self.conditioned = protocol.takes_sigma(model) == "required"
+        self.conditioned = protocol.needs_sigma(model)
         self.takes_sigma = protocol.takes_sigma(model) is not None
         self.receptive_radius = protocol.receptive_radius(model)
         self.channels = self._find_channels()

@@ -31,6 +31,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
+from wne_jax import protocol
 from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.images import metrics
 from wne_jax.layers import spectra
@@ -394,7 +395,7 @@ def _floating(x: ArrayLike, name: str) -> Array:
 
 def _check(denoise, projector, observed, key, h0, beta, stop_sigma, max_steps) -> None:
     """Refuse what cannot be iterated."""
-    if getattr(denoise, "conditioned", False):
+    if protocol.needs_sigma(denoise):
         raise ValueError("denoise must be blind: this one wants the level, which is not known here")
     for name, value in (("h0", h0), ("beta", beta)):
         if not 0 < value <= 1:
