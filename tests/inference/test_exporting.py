@@ -35,13 +35,14 @@ def make(backbone="dncnn", conditioned=False, statistics="haar_mad", inside=None
     [
         (make(), [(2, 13, 9, 1), (1, 2, 30, 1)]),
         (make(depth=3, features=4, padding="reflect"), [(2, 13, 9, 1)]),
+        (make(statistics="noise_level"), [(1, 5, 30, 1), (2, 33, 40, 1), (1, 129, 140, 1)]),
         (
             make("drunet", features=(4, 4), blocks=1, statistics="mean_std"),
             [(1, 12, 8, 1), (2, 13, 9, 1)],
         ),
         (make(statistics="mean_std", inside=OneLevel(25)), [(2, 13, 9, 1), (1, 3, 2, 1)]),
     ],
-    ids=["zeros", "reflect", "drunet", "frozen"],
+    ids=["zeros", "reflect", "flat blocks", "drunet", "frozen"],
 )
 def test_an_artifact_is_the_function_at_every_size(denoiser, shapes, tmp_path):
     denoiser.export(tmp_path / "denoiser.bin")

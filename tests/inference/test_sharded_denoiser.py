@@ -29,6 +29,9 @@ CASES = {  # a model, a shape, whether to average over turns
     "medians": (
         ModelConfig("dncnn", PLAIN, wrapper=WrapperConfig("wne", "haar_mad")), (2, 37, 20, 1), False
     ),
+    "flat blocks": (
+        ModelConfig("dncnn", PLAIN, wrapper=WrapperConfig("wne", "noise_level")), (2, 37, 20, 1), False
+    ),
     "a circular high-pass": (
         ModelConfig("dncnn", PLAIN, wrapper=WrapperConfig("wne", "high_pass")), (2, 37, 21, 1), False
     ),
@@ -116,7 +119,7 @@ def found():
     environment = os.environ | {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     child = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True

@@ -193,3 +193,8 @@ def test_errors_on_photographs_that_its_constants_were_not_chosen_on(sigma, medi
     ours, haar = 100 * np.array(errors).T
     assert np.median(ours) < median and np.percentile(ours, 90) < ninth
     assert np.median(ours) < 0.7 * np.median(haar)
+
+
+@pytest.mark.parametrize("shape", [(2, 26, 31, 2), (1, 2, 26, 31, 1), (1, 131, 140, 1)])
+def test_the_contract_holds_on_fine_and_coarse_grids_and_in_volumes(shape):
+    S.check_contract(S.noise_level, (0.4 + white(shape, 0.2)).astype(np.float32))
