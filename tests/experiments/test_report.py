@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tyro
 from experiments import mismatch
 from experiments.report.__main__ import Options, main
 from experiments.report.counts import count
-from experiments.report.gather import Run
+from experiments.report.gather import Run, find, views_of
 from experiments.report.page import grids
 from experiments.report.sections import SECTIONS, assign, unlisted
 from wne_jax.evaluation.provenance import write_json
@@ -22,6 +23,8 @@ from wne_jax.evaluation.tables import View
 from wne_jax.images.reading import write_image
 from wne_jax.training import ModelConfig, TrainConfig
 from wne_jax.training.config import save_config
+
+ROOT = Path(__file__).parents[2]
 
 HOSTILE = "<script>alert('x & \"y\"')</script>"
 
@@ -133,14 +136,14 @@ def page(runs):
     return Page((runs / "report.html").read_text())
 
 
-def find(page, result):
+def table(page, result):
     """The table under a heading, as {(row, column): text}."""
     (_, *columns), *rows = next(rows for heading, rows in page.tables if heading == result)
     return {(row, column): text for row, *texts in rows for column, text in zip(columns, texts)}
 
 
 def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
-    assert find(page, PSNR) == {
+    assert table(page, PSNR) == {
         ("dncnn wne", "25"): "30.10 (30.43, -0.33)",
         ("dncnn wne", "50"): "not run (27.22)",
         ("dncnn baseline", "25"): "30.75 (30.50, +0.25)",
@@ -148,12 +151,12 @@ def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
         ("ours | <b>", "25"): "31.00",
         ("ours | <b>", "50"): "",
     }
-    assert find(page, DEFECT) == {("wne", "25"): "2.5e-07"}
+    assert table(page, DEFECT) == {("wne", "25"): "2.5e-07"}
 
 
 def test_names_are_text_whatever_they_hold(runs, page):
-    table = find(page, f"{HOSTILE} ({HOSTILE}), {HOSTILE}")
-    assert table == {(f"{HOSTILE} {HOSTILE}", "25"): "0.9150 (0.9156, -0.0006)"}
+    found = table(page, f"{HOSTILE} ({HOSTILE}), {HOSTILE}")
+    assert found == {(f"{HOSTILE} {HOSTILE}", "25"): "0.9150 (0.9156, -0.0006)"}
     text = (runs / "report.html").read_text()
     assert "<script" not in text and "<b>" not in text
     assert "Not read" not in text
@@ -215,7 +218,7 @@ def test_every_run_says_its_budget_and_where_it_comes_from(page):
 
 
 def test_networks_say_how_large_they_are_and_how_long_they_were_trained(page):
-    network = find(page, "Trained networks")
+    network = table(page, "Trained networks")
     row = {column: text for (_, column), text in network.items()}
     assert row["parameters"] == "668,225"  # published
     assert row["minutes"] == "2.0"  # 120 steps at 2 a second, 60 at 1
@@ -279,3 +282,13 @@ def test_a_wrong_folder_is_one_clear_line(tmp_path, name, message):
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
         main(Options(results=tmp_path / name))
     assert not list(tmp_path.rglob("report.*"))
+
+
+def test_the_committed_results_are_records_whose_tables_have_titles_of_their_own():
+    runs, networks = find(ROOT / "experiments/results")
+    assert len(runs) > 15 and networks
+    for run in runs:
+        modules = {record.experiment for record in run.records}
+        assert modules <= {run.module}, run.folder
+        titles = [title for view in views_of(run.module) for title in view.pivot(run.records)]
+        assert "" not in titles and len(set(titles)) == len(titles), run.folder
