@@ -75,6 +75,7 @@ REGRET = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"),
               only={"metric": ("regret",)})  # fmt: skip
 OTHERS = View(rows=("arm",), columns=("window", "change"), tables=("metric", "unit", "level", "trained"),
               only={"metric": ("psnr_in_windows", "psnr_under_a_change")})  # fmt: skip
+VIEWS = (REGRET, OTHERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,16 +138,18 @@ class View(NamedTuple):
         unit = found.pop("unit", "")
         if "metric" in found:
             found["metric"] = heading((found["metric"], unit), ("metric", "unit"))
+        if "experiment" in found:
+            found["experiment"] = found["experiment"].replace("_", " ")
         if "trained" in found:
             found["trained"] = f"trained at {found['trained']}"
-        known = ("metric", "dataset", "degradation", "trained", "model", "arm")
+        known = ("experiment", "metric", "dataset", "degradation", "trained", "model", "arm")
         return ", ".join(
             v if n in known else f"{n} {v}".replace("_", " ") for n, v in found.items()
         )
 
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
-"""What tables and figures call a metric, where it is not its name."""
+"""What tables and figures call a word in the name of a metric, where it is not that word."""
 
 
 def _cell(records: Sequence[Record]) -> Cell:
@@ -205,7 +207,7 @@ def heading(place: Sequence[Any], parts: Sequence[str] = ()) -> str:
 
 def _named(value: Any, part: str) -> str:
     if part == "metric":
-        return METRICS.get(value, value.replace("_", " "))
+        return " ".join(METRICS.get(word, word) for word in value.split("_"))
     return f"({value})" if part == "unit" and value else label(value)
 
 
