@@ -243,27 +243,44 @@ def records_of(options: Options, found: Outcomes, dataset: str) -> Iterator[Reco
                     at = {"task": task, "step": t}
                     level, psnr = 255 * outcome.sigma[t], outcome.psnr[t]
                     yield Record(
-                        metric="residual_level", unit="1/255", value=level, settings=at, **columns
+                        metric=trajectories.LEVEL, unit="1/255", value=level, settings=at, **columns
                     )
                     yield Record(
-                        metric="psnr_at_step", unit="dB", value=psnr, settings=at, **columns
+                        metric=trajectories.PSNR, unit="dB", value=psnr, settings=at, **columns
                     )
 
 
-def draw(options: Options, found: Outcomes, dataset: str, out: Folder) -> None:
-    """Curves, and the trajectories of the first image as a panel and as an animation."""
+def in_words(options: Options, task: str, dataset: str) -> str:
+    """The title of a task's figures."""
+    return f"{task}, {dataset}, {options.backbone} trained from noisy pairs at {options.at}"
+
+
+def draw_images(options: Options, found: Outcomes, dataset: str, out: Folder) -> None:
+    """The trajectories of the first image, as a panel and as an animation."""
     for task, by_arm in found.items():
-        title = f"{task}, {dataset}, {options.backbone} trained from noisy pairs at {options.at}"
-        stop = STOP_DENOISING if task == TASK else STOP_RESTORATION
-        figure = trajectories.curves(by_arm, stop_255=255 * stop, title=title)
-        plotting.save(figure, out.path / f"{task}-{dataset}.png", out.source)
         of_image = {arm: outcomes[0] for arm, outcomes in by_arm.items()}
         image = next(iter(of_image.values())).record["image"]
         path = out.path / f"trajectories-{task}-{dataset}.png"
-        panel = trajectories.panel(of_image, title=f"{title}: image {image}")
-        plotting.save(panel, path, out.source, dpi=120)
+        title = f"{in_words(options, task, dataset)}: image {image}"
+        plotting.save(trajectories.panel(of_image, title=title), path, out.source, dpi=120)
         if task != TASK:
             trajectories.animation(of_image, path.with_suffix(".gif"))
+
+
+def draw(options: Options, records: Sequence[Record], dataset: str, out: Folder) -> None:
+    """Quality over the levels after one pass, and the iterations over their steps."""
+    draw_sweep(options, records, dataset, out)
+    for task in options.tasks:
+        steps = [
+            r
+            for r in records
+            if (r.dataset, r["task"]) == (dataset, task) and r["step"] is not None
+        ]
+        if steps:
+            stop = 255 * (STOP_DENOISING if task == TASK else STOP_RESTORATION)
+            title = in_words(options, task, dataset)
+            figure = trajectories.curves(steps, stop_255=stop, title=title)
+            plotting.save(figure, out.path / f"{task}-{dataset}.png", out.source)
 
 
 def draw_sweep(options: Options, records: Sequence[Record], dataset: str, out: Folder) -> None:
@@ -298,12 +315,12 @@ def main(options: Options) -> None:
                 )  # fmt: skip
             found = iterate_all(options, iterating, images) if iterating else {}
             if iterating.keys() == runs.keys() or not earlier:  # else there is an earlier figure
-                draw(options, found, dataset, out)
+                draw_images(options, found, dataset, out)
             measured += records_of(options, found, dataset)
         records = together(places, earlier, measured)
         out.write(records)
         for dataset in sets:
-            draw_sweep(options, records, dataset, out)
+            draw(options, records, dataset, out)
         title = "Trained from noisy pairs at one level: one pass at others, and iterations"
         there = {r.arm for r in records if r.value is not None}
         configs = {

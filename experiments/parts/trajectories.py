@@ -1,7 +1,7 @@
 """Pictures of iterations: curves over the steps, a panel of estimates, an animation."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from experiments.parts.restoration import Outcome
 from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation import plotting
+from wne_jax.evaluation.records import Record, split_by
 
 Trajectories = Mapping[str, Outcome]
 """Of one image, by model."""
@@ -20,32 +21,32 @@ SHADES = 48
 """Gray levels of an animation: noise does not compress, and more make the file larger."""
 
 
-def curves(outcomes: Mapping[str, Sequence[Outcome]], *, stop_255: float, title: str) -> Figure:
+PSNR, LEVEL = "psnr_at_step", "residual_level"
+"""The metrics of an image after so many steps, the setting `step`."""
+
+
+def curves(records: Sequence[Record], *, stop_255: float, title: str) -> Figure:
     """PSNR and level over the steps, means over images; one that has ended stays as it is.
 
     Args:
-        outcomes: Of every model.
+        records: Those of one task, of the metrics `PSNR` and `LEVEL`.
         stop_255: Level to stop at, in 8-bit units, marked.
         title: Title of the figure.
     """
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     quality, level = figure.subplots(1, 2)
     starts, lengths = [], []
-    for colour, (model, of_model) in zip(cycle(plotting.COLOURS), outcomes.items()):
-        longest = max(len(o.psnr) for o in of_model)
-        psnr, sigma = (
-            np.array(
-                [np.pad(getattr(o, part), (0, longest - len(o.psnr)), "edge") for o in of_model]
-            )
-            for part in ("psnr", "sigma")
-        )
-        steps = np.arange(longest)
-        quality.plot(steps, psnr.mean(0), color=colour, label=model)
+    arms = split_by(records, ["arm"])
+    for colour, ((arm,), of_arm) in zip(cycle(plotting.COLOURS), arms.items()):
+        steps, psnr = mean_history([r for r in of_arm if r.metric == PSNR])
+        quality.plot(steps, psnr, color=colour, label=arm)
+        quality.plot(steps[-1], psnr[-1], "o", color=colour, ms=5)
         # A geometric mean: of levels that run away, the others stay visible.
-        level.plot(steps, 255 * np.exp(np.log(sigma + 1e-9).mean(0)), color=colour)
-        quality.plot(steps[-1], psnr.mean(0)[-1], "o", color=colour, ms=5)
-        starts.append(255 * sigma[:, 0].max())
-        lengths.append(longest)
+        levels = [r for r in of_arm if r.metric == LEVEL]
+        steps, logarithm = mean_history(levels, lambda value: np.log(value + 1e-9))
+        level.plot(steps, np.exp(logarithm), color=colour)
+        starts.append(max(r.value for r in levels if r["step"] == 0))
+        lengths.append(steps[-1])
     level.set_yscale("log")
     level.axhline(stop_255, color="0.6", lw=1, ls=":")
     level.annotate(
@@ -61,9 +62,39 @@ def curves(outcomes: Mapping[str, Sequence[Outcome]], *, stop_255: float, title:
             axes.set_xlim(0, 1.1 * max(lengths))
             ticks = [t for t in (0, 10, 30, 100, 300, 1000) if t <= max(lengths)]
             axes.set_xticks(ticks, map(str, ticks))
-    figure.legend(loc="outside lower center", ncols=len(outcomes), frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(arms), frameon=False)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def mean_history(
+    records: Sequence[Record], of: Callable[[np.ndarray], np.ndarray] = lambda value: value
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over images of a quantity over the steps.
+
+    Not every step is recorded: between two that are, values are interpolated, and after the last they stay.
+
+    Args:
+        records: Of one metric and arm, with the setting `step`.
+        of: What the mean is taken of.
+
+    Returns:
+        The steps that are recorded of any image, and the means.
+
+    Example:
+        >>> def at(image, step, value):
+        ...     return Record(experiment="e", metric=PSNR, image=image, value=value, settings={"step": step})
+        >>> steps, mean = mean_history([at("a", 0, 10), at("a", 2, 30), at("b", 0, 10), at("b", 1, 10)])
+        >>> steps.tolist(), mean.tolist()
+        ([0, 1, 2], [10.0, 15.0, 20.0])
+    """
+    steps = np.unique([record["step"] for record in records])
+    rows = []
+    for of_image in split_by(records, ["image"]).values():
+        points = sorted((record["step"], record.value) for record in of_image)
+        x, y = np.transpose(points)
+        rows.append(np.interp(steps, x, of(y)))
+    return steps, np.mean(rows, axis=0)
 
 
 def panel(trajectories: Trajectories, *, title: str, columns: int = 5) -> Figure:
