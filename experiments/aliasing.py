@@ -117,12 +117,12 @@ class Options(Photographs, Levels, Seed, Measured):
     NAME = "aliasing"
 
     weights: Path | None = None
-    """A trained network that `Denoiser.load` reads, in place of the backbones with random weights."""
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: random ones)."""
     test: tuple[str, ...] | None = ("embedded",)
     images: int = 2
     """How many of the images, at most."""
     size: int = 64
-    """Side of the crops, for (a)."""
+    """Side of the square images, in pixels."""
     shift: tuple[int, int] = (1, 1)
     """Rows and columns of the shift, in whole pixels of the image."""
     translation: tuple[float, float] = (0.5, 0.5)

@@ -53,7 +53,7 @@ class Options(Compared):
         *("baseline", "multi-noise", "soft-ne", "ne-arch", "wne", "wne-wiener-cap"),
     )
     crop: int = 128
-    """Side of the central crops of the test images, in pixels: those of the defect, in regret all."""
+    """Side of the central crops of the test images, in pixels."""
 
 
 def wanted(options: Options) -> Wanted[Arm]:

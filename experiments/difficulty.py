@@ -71,11 +71,11 @@ class Options(Compared):
     coverage_sigmas_255: tuple[float, ...] = (50.0, 40.0, 30.0, 20.0, 10.0)
     """Noise levels of the coverage in 8-bit units, each as a training and as a test level."""
     patch: int = 70
-    """Side of the patches, in pixels."""
+    """Side of the square patches, in pixels."""
     samples: int | None = None
     """Patches a level under mean and standard deviation, whose law is known; by default the paper's 384,000,
     in tiny 50,000."""
-    statistics: tuple[Literal["haar_mad", "high_pass", "median_mad", "min_max"], ...] = (
+    further_statistics: tuple[Literal["haar_mad", "high_pass", "median_mad", "min_max"], ...] = (
         "haar_mad",
         "high_pass",
     )
@@ -159,9 +159,9 @@ def cover(
     clean = coverage.crops([corpus[i] for i in order], number, options.patch, rng)
     levels = options.coverage_sigmas_255
     law = coverage.draw_by_law(stds, levels, clean[0].size, key_law)
-    names = ("mean_std", *options.statistics)
+    names = ("mean_std", *options.further_statistics)
     patches = coverage.draw_patches(clean, levels, names, key_patches)
-    drawn = {"mean_std": law} | {name: patches[name] for name in options.statistics}
+    drawn = {"mean_std": law} | {name: patches[name] for name in options.further_statistics}
 
     known = published.coverage() if options.patch == 70 else {}
     dataset, records = set_name(options.images), []

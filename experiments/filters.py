@@ -23,6 +23,7 @@ from experiments.harness import (
     Arm,
     Backbone,
     Sweep,
+    TrainLevels,
     Wanted,
     central,
     earlier_records,
@@ -61,17 +62,17 @@ VIEW = View(rows=("model", "arm"), tables=("metric",), only={"metric": ("rho", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Sweep):
+class Options(TrainLevels, Sweep):
     """Options of the command line; the first of the test images is taken."""
 
     NAME = "filters"
 
     backbones: tuple[Backbone, ...] = ("dncnn",)
-    """Backbones, one after another; the transformers take longer."""
+    """Backbones, one after another; rows of others say that they were not run."""
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
     test_sigmas_255: tuple[float, ...] | None = (10.0, 50.0)
     size: int = 128
-    """Side of the central square of an image, in pixels."""
+    """Side of the square images, in pixels."""
     window: int = 25
     """Side of the window of a filter that is shown, odd, in pixels."""
 

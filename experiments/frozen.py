@@ -46,7 +46,7 @@ class Options(Images, Levels, Seed, Results):
     NAME = "frozen"
 
     weights: Path
-    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ..."""
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
     """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
     allow_namespace: bool = False

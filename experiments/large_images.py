@@ -48,7 +48,7 @@ class Options(Levels, Seed, Results):
     tiles: tuple[int, ...] = (512,)
     """Sides of the tiles."""
     weights: Path | None = None
-    """What `Denoiser.load` reads (default: the denoiser of the package)."""
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     test_sigmas_255: tuple[float, ...] | None = (25.0,)
 
 

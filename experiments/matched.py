@@ -20,6 +20,7 @@ from experiments.harness import (
     Arm,
     Backbone,
     Tested,
+    TrainLevels,
     Wanted,
     earlier_records,
     find_or_train,
@@ -53,7 +54,7 @@ VIEW = View(rows=("model", "arm"), tables=("table", "metric", "unit", "dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Tested):
+class Options(TrainLevels, Tested):
     """Options of the command line."""
 
     NAME = "matched"

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from experiments.harness import (
     Arm,
+    Arms,
     Folder,
     Sweep,
     Wanted,
@@ -76,13 +77,12 @@ VIEW = View(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Sweep):
+class Options(Arms, Sweep):
     """Options of the command line."""
 
     NAME = "non_gaussian"
 
     arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap")
-    """Arms that are trained and compared."""
     noises: tuple[Noise, ...] = ("uniform", "laplace", "rayleigh", "jpeg")
     """What to test on; jpeg takes the networks of uniform noise."""
     qualities: tuple[int, ...] = tuple(range(5, 90, 10))

@@ -100,18 +100,17 @@ class Options(Measured):
     NAME = "overhead"
 
     preset: Literal["tiny", "paper"] = "tiny"
-    """FDnCNN of 8 layers x 48 on 8 x 64 x 64 and SwinIR of 4 blocks x 24 on 4 x 32 x 32, or the paper's: 20 x
-    64 on 16 x 128 x 128 and 24 x 60 on 32 x 64 x 64."""
+    """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
     backbones: tuple[Backbone, ...] = ("fdncnn", "swinir")
-    """What is timed; the rows of the others say that they were not run."""
+    """Backbones, one after another; rows of others say that they were not run."""
     depth: int | None = None
     """Layers of FDnCNN, in place of the preset's."""
     features: int | None = None
     """Features a layer of FDnCNN, in place of the preset's."""
     batch: int | None = None
-    """Images a batch, in place of the preset's."""
+    """Images or crops in a batch (default: the preset's)."""
     size: int | None = None
-    """Side of the images, in place of the preset's."""
+    """Side of the square images, in pixels (default: the preset's)."""
     rounds: int = 15
     """How often each function is timed."""
 

@@ -91,7 +91,7 @@ class Options(Compared):
     seeds: int = 1
     """Networks of each candidate and specialist."""
     crop: int = 256
-    """Side of the central crops of the test images, in pixels: those of the defect, in regret all."""
+    """Side of the central crops of the test images, in pixels."""
     windows: tuple[int, ...] = (32, 64, 128)
     """Sides of windows that are denoised one by one, in pixels; divisors of `crop`."""
 

@@ -14,7 +14,7 @@ WNE_DATA, too.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,9 @@ from tqdm import tqdm
 from experiments.harness import (
     ARMS,
     Arm,
+    Arms,
     Networks,
+    OneBackbone,
     Wanted,
     earlier_records,
     find_or_train,
@@ -50,16 +52,15 @@ MEASURED = ("psnr", "ssim")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Networks):
+class Options(OneBackbone, Arms, Networks):
     """Options of the command line."""
 
     NAME = "sidd"
 
-    data: str = "sidd:SIDD_Medium_Srgb"
+    data: str | None = "sidd:SIDD_Medium_Srgb"
     blocks: str = "SIDD"
     """Folder of the two files of validation blocks."""
-    backbone: Literal["swinir", "dncnn"] = "swinir"
-    arms: tuple[Arm, ...] = ("baseline", "wne")
+    backbone: str = "swinir"
     blocks_at_once: int = 8
     """Blocks that go through a network together."""
 

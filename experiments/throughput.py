@@ -132,7 +132,7 @@ class Options(Measured):
     NAME = "throughput"
 
     preset: Literal["tiny", "paper"] = "tiny"
-    """Networks that a CPU trains in a fraction of a second, or the papers' own."""
+    """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
     models: tuple[Model, ...] = ("dncnn", "fdncnn", "ne-arch", "swinir", "restormer")
     """What is timed; NE-arch is FDnCNN made normalization-equivariant layer by layer."""
     precisions: tuple[Precision, ...] | None = None

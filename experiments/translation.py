@@ -76,10 +76,10 @@ class Options(Photographs, Seed, Measured):
 
     test: tuple[str, ...] | None = ("embedded",)
     images: int = 8
-    """How many of the images, at most; all their feature maps are in memory, 11 MB an image."""
+    """How many of the images, at most."""
     weights: Path | None = None
-    """A torchvision state dict of a ResNet, .pth or .safetensors; else a ResNet-18 with random weights."""
-    precision: Literal["float32", "float64"] = "float32"
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: random ones)."""
+    dtype: Literal["float32", "float64"] = "float32"
     """What layers and errors are computed in; the feature maps are float32."""
 
     @property
@@ -226,7 +226,7 @@ def errors(
 
 def measure(options: Options, images: list[NamedImage], maps: Maps, key: Array) -> Iterator[Record]:
     """Records of one feature map: as it is, and with its Nyquist bins zeroed first."""
-    dtype = jnp.dtype(options.precision)
+    dtype = jnp.dtype(options.dtype)
     x = jnp.asarray(maps.x, dtype)
     key_shift, key_translation, key_affine = jax.random.split(key, 3)
     ends = jnp.asarray(x.shape[1:3], jnp.int32)
@@ -254,7 +254,7 @@ def spectra(options: Options, maps: Maps, key: Array) -> Iterator[Record]:
 
     Affine parameters are Gaussian. The input is divided by its own deviation, to be comparable.
     """
-    dtype = jnp.dtype(options.precision)
+    dtype = jnp.dtype(options.dtype)
     below = CUTOFF * (1 - 1e-6)  # the frequency itself counts as beyond in the spectrum
     x = low_pass(jnp.asarray(maps.x, dtype), below)
     outputs = {INPUT: x / jnp.std(x)} | {
@@ -291,7 +291,7 @@ def main(options: Options) -> None:
     with results_folder(options, network=network(options, model)) as folder:
         records = translation_tables.published()
         maps = list(feature_maps(model, variables, images, random=options.weights is None))
-        wide = options.precision == "float64"
+        wide = options.dtype == "float64"
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             for number, one in enumerate(tqdm(maps, desc="feature maps", unit="map")):
                 key = jax.random.fold_in(jax.random.key(options.seed), number)
@@ -306,7 +306,7 @@ def report(records: list[Record], folder: Folder) -> None:
     """Write the tables and the figure."""
     config = folder.source["config"]
     name, number = config["network"], len({r.image for r in records} - {None})
-    setting = f"{name}; {number} images of {config['test'][0]}, 224 x 224; {config['precision']}"
+    setting = f"{name}; {number} images of {config['test'][0]}, 224 x 224; {config['dtype']}"
     text, shown = translation_tables.tables(records, setting)
     write_atomically(folder.path / "table.md", f"{text}\n\n{footer(folder.source)}\n")
     title = f"Normalized band-limited maps\n{name}"

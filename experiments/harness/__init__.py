@@ -38,18 +38,21 @@ from experiments.harness.folders import (
 from experiments.harness.images import central, load_sets, set_name
 from experiments.harness.networks import Wanted, find_or_train, name_of, without
 from experiments.harness.options import (
+    Arms,
     Compared,
     Data,
     Images,
     Levels,
     Measured,
     Networks,
+    OneBackbone,
     Photographs,
     Results,
     Seed,
     Sweep,
     Tested,
     Training,
+    TrainLevels,
     one_of,
 )
 from experiments.harness.sizes import PRESETS, Preset
@@ -66,6 +69,7 @@ __all__ = [
     "ARMS",
     "PRESETS",
     "Arm",
+    "Arms",
     "Backbone",
     "Compared",
     "Data",
@@ -74,6 +78,7 @@ __all__ = [
     "Levels",
     "Measured",
     "Networks",
+    "OneBackbone",
     "Photographs",
     "Preset",
     "Results",
@@ -81,6 +86,7 @@ __all__ = [
     "Size",
     "Sweep",
     "Tested",
+    "TrainLevels",
     "Training",
     "Wanted",
     "against_first",

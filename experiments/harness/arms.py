@@ -80,7 +80,7 @@ def run_config(
     size: Size,
     level: Level | float,
     *,
-    backbone: Backbone = "dncnn",
+    backbone: str = "dncnn",
     data: str | None = None,
     steps: int | None = None,
     **changes: Any,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
-from experiments.harness.arms import Arm, Backbone, Size, run_config
+from experiments.harness.arms import Arm, Size, run_config
 from experiments.harness.images import load_sets, set_name
 from experiments.harness.sizes import PRESETS, Preset
 from wne_jax.cli.noise_levels import Level, level_text
@@ -36,7 +36,7 @@ class Results:
     workdir: Path | None = None
     """Folder for the results (default: a folder in runs that is called like the experiment)."""
     overwrite: bool = False
-    """Replace the results that the folder holds, once the new ones are whole."""
+    """Replace what is there, once the new is whole."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,8 @@ class Measured(Results):
     """What is measured without networks of ours, once: there is nothing to train or to go on with."""
 
     stage: Literal["all", "report"] = "all"
-    """Do one part only: report (tables and figures anew, from the records)."""
+    """Do one part only: report draws tables and figures anew from the records, train trains networks and no
+    more, eval trains nothing (rows of missing networks stay empty)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,8 @@ class Training(Data, Machine, Results, Seed):
     networks: Path = Path("runs/networks")
     """Folder of trained networks: what is there is taken, what is missing is trained into it."""
     stage: Stage = "all"
-    """Do one part only: train (networks alone), eval (train nothing: rows of missing networks stay empty), or
-    report (tables and figures anew, from the records)."""
+    """Do one part only: report draws tables and figures anew from the records, train trains networks and no
+    more, eval trains nothing (rows of missing networks stay empty)."""
     resume: bool = False
     """Go on with what the folder holds: keep it, and add what is missing."""
 
@@ -171,15 +172,32 @@ class Sweep(Levels, Tested):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared(Sweep):
-    """Arms of one backbone, trained at some levels."""
+class OneBackbone:
+    """Networks of one backbone."""
 
-    backbone: Backbone = "dncnn"
-    """Backbone of the networks."""
+    backbone: str = "dncnn"
+    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """What is compared."""
+
     arms: tuple[Arm, ...] = ("baseline", "wne")
     """Arms that are trained and compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLevels:
+    """What networks are trained on."""
+
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
     """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(OneBackbone, Arms, TrainLevels, Sweep):
+    """Arms of one backbone, trained at some levels."""
 
     @property
     def trained(self) -> Level:

@@ -118,7 +118,7 @@ def ran(tmp_path_factory, image):
     images = f"folder:{folder / 'images'}"
     common = {"data": images, "stage": "eval", "networks": folder / "networks", "test": (images,)}
     of_difficulty = difficulty.Options(
-        **common, samples=2000, batches=1, statistics=("haar_mad",),
+        **common, samples=2000, batches=1, further_statistics=("haar_mad",),
         errors=True, arms=("baseline", "wne"), train_sigmas_255=((25.0,), (50.0,)), test_patches=4,
         test_sigmas_255=(10.0, 50.0), workdir=folder / "difficulty",
     )  # fmt: skip
@@ -161,7 +161,7 @@ def test_what_is_missing_is_added_and_what_is_there_stays(ran, tmp_path):
     config = json.loads((ran / "difficulty/config.json").read_text())["config"]
     options = difficulty.Options(
         data=config["data"], test=(config["data"],), samples=2000, batches=1, stage="eval",
-        statistics=("haar_mad",), errors=True, arms=("baseline", "wne"), test_patches=4,
+        further_statistics=("haar_mad",), errors=True, arms=("baseline", "wne"), test_patches=4,
         train_sigmas_255=((25.0,), (50.0,)), test_sigmas_255=(10.0, 50.0), resume=True,
         networks=tmp_path / "networks", workdir=tmp_path / "difficulty",
     )  # fmt: skip

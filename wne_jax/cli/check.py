@@ -10,9 +10,9 @@ class Check(Model):
     """Measure by how much a denoiser misses f(a y + b) = a f(y) + b, and whether it keeps what it claims."""
 
     size: int = 64
-    """Side of the test images."""
+    """Side of the square images, in pixels."""
     seed: int = 0
-    """Seed of the test images."""
+    """Seed of all that is drawn: initial parameters, crops, noise."""
 
     def run(self) -> int:
         """Print the measurements; 0 if the claim is kept, 1 if it is broken."""

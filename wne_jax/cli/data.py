@@ -35,9 +35,10 @@ class Data:
     download: bool = False
     """Allow TFDS to download (often gigabytes)."""
     data_dir: Path | None = None
-    """Folder of prepared TFDS datasets (default: TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
+    """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
+    ~/tensorflow_datasets)."""
     overwrite: bool = False
-    """Replace a set that is there."""
+    """Replace what is there, once the new is whole."""
 
     def run(self) -> int:
         """Write the set, and say how to use it."""

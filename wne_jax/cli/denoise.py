@@ -41,7 +41,7 @@ class Denoise(Model):
     """Devices among which the rows of each image, or of each tile, are divided; 0 for all. With --tile 0,
     what is too large for one needs no tiles."""
     overwrite: bool = False
-    """Replace files that exist."""
+    """Replace what is there, once the new is whole."""
 
     def run(self) -> int:
         """Denoise every file; 0 if all are done."""

@@ -25,7 +25,7 @@ class Model(ForeignWeights):
     """Which denoiser a command works with."""
 
     weights: Path | None = None
-    """Weights of a denoiser: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     trained_sigma_255: float | None = None
     """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
 

@@ -17,7 +17,7 @@ class Package:
     run_folder: Annotated[Path, conf.Positional, conf.arg(metavar="RUN")]
     """Folder of the run; it may still be training."""
     allow_imports: bool = False
-    """Run the code of a backbone or statistic that the run's configuration names as package.module:Name."""
+    """Run the code of a backbone or statistic that a file names as package.module:Name."""
     out: Annotated[Path | None, conf.arg(aliases=("-o",), metavar="FILE")] = None
     """The .safetensors file to write (default: denoiser.safetensors in the folder of the run)."""
 

@@ -26,7 +26,8 @@ class Network(ForeignWeights):
     """What is trained."""
 
     backbone: Annotated[
-        str | None, conf.arg(help=f"{_one_of(BACKBONES)}; or package.module:Name (default: dncnn).")
+        str | None,
+        conf.arg(help=f"Backbone: {_one_of(BACKBONES)}; or package.module:Name (default: dncnn)."),
     ] = None
     option: Annotated[
         tuple[tuple[str, ...], ...], conf.UseAppendAction, conf.arg(metavar="NAME=VALUE...")
@@ -63,11 +64,11 @@ class Examples:
         str | None, conf.arg(help=f"{_one_of(NOISES)} (default: {TrainConfig.noise}).")
     ] = None
     train_sigmas_255: Level | None = None
-    """Noise level of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
+    """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
     batch: int = TrainConfig.batch
-    """Crops an update."""
+    """Images or crops in a batch."""
     patch: int = TrainConfig.patch
-    """Side of the crops, in pixels."""
+    """Side of the square patches, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class Updates:
     """How it is trained."""
 
     steps: int = 2000
-    """Updates."""
+    """Training steps of a network."""
     loss: Literal["l1", "mse"] = TrainConfig.loss
     """Mean absolute or mean squared difference."""
     optimizer: Literal["adam", "adamw", "sgd"] = OptimizerConfig.name
@@ -93,7 +94,7 @@ class Updates:
     precision: Precision = TrainConfig.precision
     """What convolutions are computed in; parameters stay float32."""
     seed: int = TrainConfig.seed
-    """Of initial parameters, crops and noise."""
+    """Seed of all that is drawn: initial parameters, crops, noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +131,12 @@ class Options:
     """Where images come from, where the run goes, and the groups above."""
 
     data: Annotated[str, conf.arg(metavar="SOURCE[,SOURCE...]")]
-    """Clean images: folder:PATH, tfds:NAME, embedded. Noisy ones: pairs:NOISY:CLEAN, sidd:DIR, repeats:DIR
-    (one subfolder a scene, two shots or more)."""
+    """Training images: folder:PATH, tfds:NAME, embedded; noisy ones: pairs:NOISY:CLEAN, sidd:DIR, repeats:DIR
+    (one subfolder a scene, two shots or more). Commas mix several."""
     out: Annotated[Path, conf.arg(aliases=("-o",), metavar="RUN")]
     """Folder of the run (made if it is not there)."""
     resume: bool = False
-    """Go on from the last checkpoint in the folder, or start if there is none."""
+    """Go on with what the folder holds: keep it, and add what is missing."""
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
     ~/tensorflow_datasets)."""

@@ -1,0 +1,220 @@
+"""Nothing deletes a result unasked, whatever is interrupted."""
+
+import ast
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments.harness import Compared, refuse_results, results_folder, run
+from experiments.harness.folders import earlier_records, together
+from wne_jax.evaluation.records import Record
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Compared):
+    """Options of an experiment that writes a word."""
+
+    NAME = "word"
+
+    word: str = "old"
+    """The word."""
+
+
+def write(options, files=("word.txt", "figures/word.png")):
+    with results_folder(options) as out:
+        for name in files:
+            (out.path / name).parent.mkdir(exist_ok=True)
+            (out.path / name).write_text(options.word)
+        return out
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A folder of results, with a file of somebody's own."""
+    write(Options(workdir=tmp_path / "out"))
+    (tmp_path / "out/mine.txt").write_text("mine")
+    return tmp_path / "out"
+
+
+def test_a_new_folder_holds_the_files_and_says_which(tmp_path):
+    out = write(Options(workdir=tmp_path / "deep/out", seed=3))
+    assert out.workdir == tmp_path / "deep/out"
+    assert contents(tmp_path / "deep").keys() == {
+        "out/config.json", "out/word.txt", "out/figures/word.png",
+    }  # fmt: skip
+    source = json.loads((tmp_path / "deep/out/config.json").read_text())
+    assert source["files"] == ["figures/word.png", "word.txt"] and source["config"]["seed"] == 3
+
+
+def test_results_that_are_there_are_refused(workdir):
+    before = contents(workdir)
+    with pytest.raises(FileExistsError, match="--resume continues them, --overwrite replaces them"):
+        write(Options(workdir=workdir, word="new"))
+    assert contents(workdir) == before
+
+
+def test_overwrite_replaces_what_an_experiment_has_written_and_nothing_else(workdir):
+    write(Options(workdir=workdir, word="new", overwrite=True), files=["word.txt"])
+    after = contents(workdir.parent)
+    assert after.keys() == {"out/config.json", "out/word.txt", "out/mine.txt"}
+    assert after["out/word.txt"] == b"new" and after["out/mine.txt"] == b"mine"
+
+
+def test_a_file_of_ones_own_survives_a_result_of_its_name(workdir):
+    (workdir / "table.md").write_text("mine, too")
+    write(Options(workdir=workdir, overwrite=True), files=["table.md"])
+    assert (workdir / "table.md").read_text() == "old"
+    assert (workdir / "table.md.kept").read_text() == "mine, too"
+
+
+def test_resume_keeps_what_is_there_and_its_origin(workdir):
+    before = json.loads((workdir / "config.json").read_text())
+    write(Options(workdir=workdir, resume=True, networks=Path("elsewhere")), files=["more.txt"])
+    after = json.loads((workdir / "config.json").read_text())
+    assert contents(workdir).keys() == {
+        "config.json", "figures/word.png", "mine.txt", "more.txt", "word.txt",
+    }  # fmt: skip
+    assert after.pop("files") == [*before.pop("files")[:1], "more.txt", "word.txt"]
+    assert after == before
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"stage": "report"}])
+def test_results_of_other_options_are_not_continued(workdir, how):
+    before = contents(workdir)
+    with pytest.raises(ValueError, match="made with other values of train_sigmas_255, word"):
+        write(Options(workdir=workdir, word="new", train_sigmas_255=((2.0, 55.0),), **how))
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_results_and_nothing_else(workdir, error):
+    before = contents(workdir.parent)
+    for how in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(error), results_folder(Options(workdir=workdir, **how)) as out:
+            (out.path / "word.txt").write_text("half")
+            raise error
+    with pytest.raises(error), results_folder(Options(workdir=workdir.parent / "new")) as out:
+        (out.path / "word.txt").write_text("half")
+        raise error
+    assert contents(workdir.parent) == before
+    assert [path.name for path in workdir.parent.iterdir()] == ["out"]
+
+
+def test_the_old_results_come_back_when_the_new_ones_cannot_take_their_place(workdir, monkeypatch):
+    before, rename = contents(workdir.parent), os.rename
+
+    def broken(source, target):
+        if Path(target) == workdir and (Path(source) / "word.txt").read_text() == "new":
+            raise OSError("no space")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", broken)
+    with pytest.raises(OSError, match="no space"):
+        write(Options(workdir=workdir, word="new", overwrite=True))
+    assert contents(workdir) == {k.removeprefix("out/"): v for k, v in before.items()}
+
+
+def test_a_killed_run_leaves_nothing(workdir):
+    code = (
+        "import time; from tests.experiments.test_folders import Options\n"
+        "from experiments.harness import results_folder, run\n"
+        "def main(options):\n"
+        "    with results_folder(options):\n"
+        "        print('inside', flush=True); time.sleep(60)\n"
+        "run(main, Options, '')"
+    )
+    before = contents(workdir.parent)
+    command = [sys.executable, "-c", code, "--workdir", workdir, "--overwrite"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "inside\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert contents(workdir.parent) == before
+    assert [path.name for path in workdir.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"resume": True, "overwrite": True}, ValueError, "give one of them"),
+        ({"workdir": Path("other"), "stage": "report"}, FileNotFoundError, "holds no results"),
+        ({"workdir": Path("theirs")}, FileExistsError, "is there and holds no results"),
+        ({"workdir": Path("theirs"), "overwrite": True}, FileExistsError, "holds no results"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(workdir, change, error, message):
+    (workdir.parent / "theirs").mkdir()
+    (workdir.parent / "theirs/notes.txt").touch()
+    change = {k: workdir.parent / v if k == "workdir" else v for k, v in change.items()}
+    with pytest.raises(error, match=message):
+        refuse_results(Options(**{"workdir": workdir} | change))
+
+
+def test_earlier_records_are_those_of_a_run_that_goes_on(tmp_path):
+    options = Options(workdir=tmp_path / "out")
+    record = Record(experiment="word", metric="psnr", level=5, value=30)
+    with results_folder(options) as out:
+        out.write([record, Record(experiment="word", metric="psnr", level=10)])
+    assert earlier_records(options) == []
+    assert earlier_records(Options(workdir=tmp_path / "out", resume=True)) == [record]
+
+
+def test_each_place_counts_once():
+    def at(level, value):
+        return Record(experiment="word", metric="psnr", level=level, value=value)
+
+    assert together([at(5, None), at(5, 1)], [at(5, 2), at(10, 3)]) == [
+        at(5, None), at(5, 1), at(10, 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_refuses_results_that_are_there_before_it_computes(name, workdir, capsys):
+    module, before = importlib.import_module(f"experiments.{name}"), contents(workdir)
+    needed = [f.name for f in fields(module.Options) if f.default is f.default_factory is MISSING]
+    arguments = [word for option in needed for word in (f"--{option}", "nowhere")]
+    start = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [name, "--workdir", str(workdir), *arguments])
+        patch.setattr("experiments.harness.command._cache_compilations", lambda: None)
+        patch.setattr(signal, "signal", lambda *_: None)
+        run(module.main, module.Options, module.__doc__)
+    assert end.value.code == 2 and time.perf_counter() - start < 10
+    assert "holds results already" in capsys.readouterr().err
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_writes_into_a_folder_of_the_harness_and_removes_nothing(name):
+    tree = ast.parse((ROOT / f"experiments/{name}.py").read_text())
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    }
+    assert "results_folder" in called
+    assert not called & {"unlink", "rmtree", "remove", "rename", "rmdir"}
