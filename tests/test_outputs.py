@@ -166,6 +166,9 @@ class TestKinds:
     def test_unknown_names_list_the_known(self):
         with pytest.raises(ValueError, match=r"value, difference, variance, invariant.*'scale'"):
             wne.wrap(smooth, output="scale")(image())
+        for output in (None, 3, (3,)):
+            with pytest.raises(ValueError, match="output must be one of"):
+                wne.wrap(lambda z: (z,), output=output)(image())
 
 
 class TestPytrees:
@@ -291,6 +294,7 @@ class TestModules:
         out, moved = model.apply(variables, y), model.apply(variables, A * y + B)
         np.testing.assert_allclose(moved["mean"], A * out["mean"] + B, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(moved["variance"], A**2 * out["variance"], rtol=1e-4, atol=1e-4)
+        assert hash(model) == hash(model.clone())  # as static arguments of jit must be
         functional = wne.wrap(
             lambda z: Heads().apply(variables, z), output={"mean": "value", "variance": "variance"}
         )

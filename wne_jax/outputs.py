@@ -19,12 +19,13 @@ A backbone that returns a pytree is declared by one kind for all leaves, or by a
 are not in `OUTPUTS` are made by `Kind`, and passed where a name is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax import Array
 
 
@@ -104,7 +105,7 @@ def kinds(output: Output, h: Any) -> list[Kind]:
         >>> kinds(("value", "variance"), [1.0, (2.0, 3.0)]) == [VALUE, VARIANCE, VARIANCE]
         True
     """
-    if isinstance(output, str | Kind):
+    if output is None or jax.tree_util.all_leaves([output]):
         return [kind(output)] * len(jax.tree.leaves(h))
     declared, returned = _children(output), _children(h)
     if declared.keys() != returned.keys():
@@ -113,6 +114,20 @@ def kinds(output: Output, h: Any) -> list[Kind]:
             "declare one kind, or one for each part"
         )
     return [leaf for key, part in returned.items() for leaf in kinds(declared[key], part)]
+
+
+def hashable(output: Output) -> Output:
+    """The same declaration, as an attribute of a module needs it: dictionaries frozen, lists as tuples.
+
+    Example:
+        >>> hash(hashable({"x": ["value"]})) == hash(hashable({"x": ("value",)}))
+        True
+    """
+    if isinstance(output, Mapping):
+        return FrozenDict({key: hashable(part) for key, part in output.items()})
+    if isinstance(output, list):
+        return tuple(hashable(part) for part in output)
+    return output
 
 
 def map_outputs(function: Callable[[Array, Kind, str], Any], h: Any, output: Output) -> Any:

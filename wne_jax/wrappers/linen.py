@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax import protocol
-from wne_jax.outputs import Output
+from wne_jax.outputs import Output, hashable
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
 from wne_jax.transforms import Anchor, Prediction, require_statistic, wrap
@@ -84,6 +84,7 @@ class WNE(Wrapper):
         require_statistic(self.statistics)
         if isinstance(self.backbone, Inside):
             self.backbone.check_wrapper(self.statistics, self.anchor)
+        self.output = hashable(self.output)
         super().__post_init__()
 
     @property
