@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,10 @@ def small(**changes):
     return TrainConfig(**{"model": SMALL, "patch": 12, "batch": 4, "steps": 20} | changes)
 
 
+def drawn(config, step):
+    return jax.jit(functools.partial(draw_batch, config))(corpus(), jnp.int32(step))
+
+
 def test_losses_have_their_formulas():
     a, b = jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]])
     assert LOSSES["l1"](a, b) == 1.5 and LOSSES["mse"](a, b) == 2.5
@@ -38,16 +44,16 @@ def test_losses_have_their_formulas():
 def test_a_batch_is_a_function_of_seed_and_step_and_the_same_for_every_arm():
     config = small(sigma_255=(0.0, 55.0))
     wrapped = small(sigma_255=(0.0, 55.0), model=ModelConfig(wrapper="wne", options=SMALL.options))
-    first = draw_batch(config, corpus(), jnp.int32(3))
-    chex.assert_trees_all_equal(first, draw_batch(wrapped, corpus(), jnp.int32(3)))
-    assert not np.array_equal(first.noisy, draw_batch(config, corpus(), jnp.int32(4)).noisy)
-    assert not np.array_equal(first.noisy, draw_batch(small(seed=1), corpus(), jnp.int32(3)).noisy)
+    first = drawn(config, 3)
+    chex.assert_trees_all_equal(first, drawn(wrapped, 3))
+    assert not np.array_equal(first.noisy, drawn(config, 4).noisy)
+    assert not np.array_equal(first.noisy, drawn(small(seed=1), 3).noisy)
     assert len(set(np.asarray(first.sigma).tolist())) == 4
     assert first.sigma.min() >= 0 and first.sigma.max() <= 55 / 255
 
 
 def test_the_noise_of_a_batch_has_its_level():
-    batch = draw_batch(small(batch=64, sigma_255=(50,)), corpus(), jnp.int32(0))
+    batch = drawn(small(batch=64, sigma_255=(50,)), 0)
     np.testing.assert_allclose(jnp.std(batch.noisy - batch.clean), 50 / 255, rtol=0.03)
 
 
@@ -55,18 +61,22 @@ def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     config = small(optimizer=OptimizerConfig(schedule="constant", learning_rate=0.01, ema=0.5))
     state = create_state(config)
     after, metrics = jax.jit(make_train_step(config))(state, corpus())
-    batch, model = draw_batch(config, corpus(), state.step), config.model.build()
+    batch, model = drawn(config, 0), config.model.build()
 
     def loss(params):
         variables = {"params": params, **state.collections}
         estimate, _ = model.apply(variables, batch.noisy, train=True, mutable=["batch_stats"])
         return jnp.mean(jnp.square(estimate - batch.clean))
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
+    @jax.jit
+    def adam_step(params):
+        value, gradient = jax.value_and_grad(loss)(params)
+        adam = optax.adam(0.01)
+        updates, _ = adam.update(gradient, adam.init(params))
+        return value, optax.apply_updates(params, updates)
+
+    value, expected = adam_step(state.params)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
-    adam = optax.adam(0.01)
-    updates, _ = adam.update(gradient, adam.init(state.params))
-    expected = optax.apply_updates(state.params, updates)
     # The gradient of a bias before BatchNorm is zero but for rounding, which Adam magnifies.
     kernels = lambda tree: {k: v["kernel"] for k, v in tree.items() if "kernel" in v}  # noqa: E731
     chex.assert_trees_all_close(kernels(after.params), kernels(expected), atol=1e-4)
@@ -101,7 +111,7 @@ def test_training_lowers_the_loss(wrapper, optimizer):
 def test_a_conditioned_model_is_told_its_level():
     options = SMALL.options | {"conditioned": True}
     config = small(model=ModelConfig(backbone="fdncnn", options=options), sigma_255=(5, 50))
-    state, metrics = make_train_step(config)(create_state(config), corpus())
+    state, metrics = jax.jit(make_train_step(config))(create_state(config), corpus())
     assert state.params["conv_0"]["kernel"].shape == (3, 3, 2, 4) and np.isfinite(metrics["loss"])
 
 
