@@ -171,6 +171,10 @@ def test_the_euler_ratio_is_what_a_bias_leaves():
     "call, message",
     [
         (lambda y: analysis.difficulty(y, y[:1]), r"one shape, not \(2, 4, 4, 1\) and \(1,"),
+        (
+            lambda y: analysis.normalized_error(lambda y: y[:1], y, y),
+            r"keep the shape.*\(1, 4, 4, 1\)",
+        ),
         (lambda y: analysis.filters(blur, y, [(0, 0)]), "one image"),
         (lambda y: analysis.filters(blur, y[:1], [(0, 4)]), r"pixel \(0, 4\)"),
         (lambda y: analysis.filters(blur, y[:1], [(0, 0)], channel=1), "channel 1"),

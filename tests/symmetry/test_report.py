@@ -73,6 +73,8 @@ def test_sigma_follows_the_contrast_of_the_images():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(ValueError, match="claim must be one of none, scale"):
         measure(jnp.abs, claim="affine")
+    with pytest.raises(ValueError, match=r"keep the shape.*\(2, 16, 16, 1\) for \(2, 16, 16, 3\)"):
+        measure(lambda y: y[..., :1], claim="none", channels=3, size=SIZE)
     with pytest.raises(ValueError, match="size must be 1"):
         measure(jnp.abs, claim="none", size=0)
 

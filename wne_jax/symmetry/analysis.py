@@ -200,11 +200,18 @@ def normalized_error(
 
     Returns:
         Decibels, `[B]`: more is better; infinite for a constant noisy image, which has no coordinates.
+
+    Raises:
+        ValueError: The estimate has another shape than the images.
     """
     _, target, stats = normalized_problem(noisy, clean, statistics=statistics)
     noisy = jnp.asarray(noisy)
-    estimate = in_coordinates(f(noisy.astype(at_least_float32(noisy.dtype))), stats)
-    return -10 * jnp.log10(_energy(estimate - target))
+    estimate = f(noisy.astype(at_least_float32(noisy.dtype)))
+    if estimate.shape != target.shape:
+        raise ValueError(
+            f"f must keep the shape of images: it returned {estimate.shape} for {target.shape}"
+        )
+    return -10 * jnp.log10(_energy(in_coordinates(estimate, stats) - target))
 
 
 def psnr_from_error(

@@ -6,7 +6,6 @@ brightness, and compared with what the model claims and with what rounding allow
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,11 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from wne_jax.protocol import Symmetry
 from wne_jax.symmetry import equivariance
 from wne_jax.symmetry.actions import Affine
 from wne_jax.symmetry.equivariance import Map, relative_l2
 from wne_jax.symmetry.rounding import ROUNDING_CONSTANT, rounding_tolerance
-
-Symmetry = Literal["none", "scale", "normalization"]
 
 CONTRASTS = (1e-3, 1e-2, 0.1, 3.0, 30.0, 1e3)
 """The a that are tried."""
@@ -131,7 +129,7 @@ def measure(
         The report; printing it gives a table.
 
     Raises:
-        ValueError: An unknown claim, or images without pixels.
+        ValueError: An unknown claim, images without pixels, or an f that does not keep their shape.
 
     Example:
         >>> print(measure(lambda y: y / 2, claim="normalization").found)
@@ -145,6 +143,10 @@ def measure(
     g = jax.jit(_following(f, y) if conditioned else f)
     with jax.default_matmul_precision("highest"):
         value = g(y)
+        if value.shape != y.shape:
+            raise ValueError(
+                f"f must keep the shape of images: it returned {value.shape} for {y.shape}"
+            )
         spread = np.std(y, axis=(1, 2, 3), keepdims=True)
         gain = float(4 + np.max(np.abs(value - y) / np.maximum(spread, 1e-6)))
 
