@@ -41,7 +41,7 @@ from wne_jax._internal.files import write_atomically
 from wne_jax.config import ModelConfig
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import Record, read_records, split_by, write_records
 from wne_jax.evaluation.tables import View, markdown, markdown_table
 from wne_jax.images.units import to_unit

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from experiments.harness import Levels, Results, Seed, one_of, results_folder, run
 from wne_jax._internal.files import write_atomically
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import Record, write_records
 from wne_jax.evaluation.tables import View, markdown
 from wne_jax.images.units import from_unit

@@ -21,7 +21,7 @@ from wne_jax._internal.compiler import jit
 from wne_jax._internal.files import write_atomically
 from wne_jax.config import WrapperConfig
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import NOT_RUN, Record, read_records, split_by, write_records
 from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.training import (

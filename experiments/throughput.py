@@ -40,7 +40,7 @@ from wne_jax._internal.compiler import jit
 from wne_jax._internal.files import write_atomically
 from wne_jax.data.corpus import Corpus
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import read_records, write_records
 from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.training import (

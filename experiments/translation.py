@@ -39,7 +39,7 @@ from experiments.parts.translation_tables import KEPT, METRIC, ZEROED
 from wne_jax._internal.files import write_atomically
 from wne_jax.data import NamedImage, iterate_images, kind_of
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import INPUT, Record, read_records, write_records
 from wne_jax.evaluation.tables import View
 from wne_jax.images.units import to_unit

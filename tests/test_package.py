@@ -38,7 +38,7 @@ TABLES = {
     "regret_range/table.md": "## Regret (dB), embedded, trained at 2 to 55",
     "regret_seeds/table.md": "## All pairs",
     "defects/table.md": "## PSNR",
-    "noise2noise/table.md": "## task denoising",
+    "noise2noise/table.md": "## Task denoising",
 }
 """Files of results, and the heading of the section whose rows the README has."""
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.options import Results
-from wne_jax.evaluation.provenance import provenance, write_json
+from wne_jax.evaluation.origin import provenance, write_json
 from wne_jax.evaluation.records import COLUMNS, Record, read_records, write_records
 from wne_jax.training.config import flatten
 

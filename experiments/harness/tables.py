@@ -8,7 +8,7 @@ from wne_jax._internal.files import write_atomically
 from wne_jax.config import SmoothBase
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import NOT_RUN, Record
 from wne_jax.evaluation.tables import View, markdown
 from wne_jax.training import TrainConfig

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from wne_jax.evaluation import plotting
-from wne_jax.evaluation.provenance import footer, provenance
+from wne_jax.evaluation.origin import footer, provenance
 from wne_jax.evaluation.records import INPUT, Record
 
 SOURCE = provenance({"seed": 0})

@@ -11,7 +11,7 @@ from experiments import difficulty
 from experiments.harness import Folder, networks, published
 from experiments.parts import coverage, normalized_error
 from wne_jax.data import NamedImage, load_images
-from wne_jax.evaluation.provenance import provenance
+from wne_jax.evaluation.origin import provenance
 from wne_jax.evaluation.records import read_records
 from wne_jax.images.reading import write_image
 from wne_jax.images.units import to_unit

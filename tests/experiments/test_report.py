@@ -17,7 +17,7 @@ from experiments.report.counts import count
 from experiments.report.gather import Run, find, views_of
 from experiments.report.page import grids
 from experiments.report.sections import SECTIONS, assign, unlisted
-from wne_jax.evaluation.provenance import write_json
+from wne_jax.evaluation.origin import write_json
 from wne_jax.evaluation.records import Record, write_records
 from wne_jax.evaluation.tables import View
 from wne_jax.images.reading import write_image

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wne_jax.evaluation import plotting
-    from wne_jax.evaluation.provenance import footer, provenance, write_json
+    from wne_jax.evaluation.origin import footer, provenance, write_json
     from wne_jax.evaluation.records import (
         INPUT,
         NOT_RUN,

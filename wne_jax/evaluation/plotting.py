@@ -9,7 +9,7 @@ import numpy as np
 
 from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
-from wne_jax.evaluation.provenance import footer
+from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
 from wne_jax.evaluation.tables import METRICS, heading
 
@@ -315,7 +315,7 @@ def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 15
     Args:
         figure: The figure.
         path: Where to; ends in .png.
-        source: What `wne_jax.evaluation.records.provenance` returned.
+        source: What `wne_jax.evaluation.origin.provenance` returned.
         dpi: Resolution.
     """
     FigureCanvasAgg(figure)

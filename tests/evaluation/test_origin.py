@@ -1,10 +1,11 @@
 import json
 import subprocess
+import sys
 
 import jax
 
 import wne_jax
-from wne_jax.evaluation.provenance import footer, provenance, write_json
+from wne_jax.evaluation.origin import footer, provenance, write_json
 from wne_jax.training import TrainConfig
 
 
@@ -26,3 +27,12 @@ def test_provenance_names_everything(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(source))
     line = footer(source)
     assert "\n" not in line and source["device"] in line and source["revision"] in line
+
+
+def test_the_room_exports_the_function_whatever_is_imported_first():
+    code = (
+        "import wne_jax.evaluation.origin, wne_jax.evaluation as e; print(callable(e.provenance))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
