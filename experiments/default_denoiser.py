@@ -27,7 +27,7 @@ from experiments.harness import (
     write_table,
 )
 from wne_jax.config import ModelConfig, WrapperConfig
-from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import OptimizerConfig, TrainConfig, fit, is_lead

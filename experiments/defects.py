@@ -36,7 +36,7 @@ from experiments.harness import (
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
-from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 

@@ -40,7 +40,7 @@ from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage, load_images
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, mean_over
-from wne_jax.evaluation.sweep import Denoise
+from wne_jax.evaluation.sweeps import Denoise
 from wne_jax.evaluation.tables import View, label
 
 COVERAGE, EXCESS = "coverage", "error_added_by_level"

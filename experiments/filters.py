@@ -41,7 +41,7 @@ from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record
-from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.evaluation.tables import View, label
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import analysis

@@ -31,7 +31,7 @@ from wne_jax.config import OneLevel, WrapperConfig
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, split_by
-from wne_jax.evaluation.sweep import Defect, sweep
+from wne_jax.evaluation.sweeps import Defect, sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.wrappers.one_level import ANCHOR

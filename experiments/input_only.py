@@ -47,7 +47,7 @@ from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
-from wne_jax.evaluation.sweep import Quality, noisy_and_clean, sweep
+from wne_jax.evaluation.sweeps import Quality, noisy_and_clean, sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser

@@ -51,7 +51,7 @@ from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, NOT_RUN, Record, mean_over
-from wne_jax.evaluation.sweep import sweep
+from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 
 TASK = "denoising"

@@ -46,7 +46,7 @@ from experiments.harness import (
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
-from wne_jax.evaluation.sweep import Quality, sweep
+from wne_jax.evaluation.sweeps import Quality, sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 

@@ -48,7 +48,7 @@ from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, mean_over
-from wne_jax.evaluation.sweep import noisy_and_clean, sweep
+from wne_jax.evaluation.sweeps import noisy_and_clean, sweep
 from wne_jax.evaluation.tables import View, markdown_table
 from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser

@@ -42,7 +42,7 @@ from experiments.parts.sidd_blocks import Blocks, load_blocks
 from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
 from wne_jax.evaluation.records import INPUT, NOT_RUN, Record, mean_over
-from wne_jax.evaluation.sweep import MEASURES, Denoise
+from wne_jax.evaluation.sweeps import MEASURES, Denoise
 from wne_jax.evaluation.tables import View
 from wne_jax.images.units import to_unit
 

@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from wne_jax import protocol
-from wne_jax.evaluation.sweep import Denoise
+from wne_jax.evaluation.sweeps import Denoise
 
 
 class Watched:

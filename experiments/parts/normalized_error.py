@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wne_jax.evaluation.sweep import Denoise
+from wne_jax.evaluation.sweeps import Denoise
 from wne_jax.images import degradations as noise
 from wne_jax.statistics import mean_std
 from wne_jax.symmetry import analysis

@@ -14,7 +14,7 @@ from wne_jax.config import ModelConfig, Rescaled, SmoothBase
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, mean_over
-from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.evaluation.tables import label
 from wne_jax.layers import gaussian_blur
 from wne_jax.statistics import fixed

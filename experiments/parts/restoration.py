@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from wne_jax.data import NamedImage
-from wne_jax.evaluation.sweep import BATCH_PIXELS, noisy_and_clean
+from wne_jax.evaluation.sweeps import BATCH_PIXELS, noisy_and_clean
 from wne_jax.images import metrics
 from wne_jax.images.units import to_unit
 from wne_jax.inference import solvers

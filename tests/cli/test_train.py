@@ -21,7 +21,7 @@ from wne_jax.cli.train_options import Network
 from wne_jax.cli.training_run import anchored, measure_anchor, model_config, train_config
 from wne_jax.config import ModelConfig, SmoothBase, WrapperConfig
 from wne_jax.data import build_corpus, load_images
-from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.images.metrics import psnr
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import Compute, Diverged, OptimizerConfig, TrainConfig, load_config

@@ -18,7 +18,7 @@ from experiments.report.gather import Run
 from experiments.report.sections import assign
 from wne_jax.data import load_images
 from wne_jax.evaluation.records import INPUT, mean_over, read_records
-from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.images import metrics
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser

@@ -8,7 +8,7 @@ import wne_jax as wne
 from wne_jax import config, protocol
 from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.data import load_images
-from wne_jax.evaluation.sweep import noisy_and_clean
+from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.images.metrics import psnr
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import DnCNN

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         split_by,
         write_records,
     )
-    from wne_jax.evaluation.sweep import Defect, Quality, noisy_and_clean, psnr_sweep
+    from wne_jax.evaluation.sweeps import Defect, Quality, noisy_and_clean, sweep
     from wne_jax.evaluation.tables import Cell, Table, View, markdown, pivot
 else:
     from wne_jax._internal.lazy import on_demand
@@ -38,9 +38,9 @@ __all__ = [
     "pivot",
     "plotting",
     "provenance",
-    "psnr_sweep",
     "read_records",
     "split_by",
+    "sweep",
     "write_json",
     "write_records",
 ]

@@ -287,36 +287,3 @@ def _chunks(images: Sequence[NamedImage]) -> Iterator[tuple[list[str], Array]]:
             pixels = [to_unit(image.pixels) for image in chunk]
             pixels += [pixels[-1]] * (size - len(chunk))
             yield [image.name for image in chunk], jnp.asarray(np.stack(pixels))
-
-
-# What experiments are written with until they take `sweep`.
-PSNR_AND_SSIM = {"psnr": metrics.psnr, "ssim": metrics.ssim}
-
-
-def quality_sweep(denoisers, images, levels, key, *, measures=None, repeats=1, noise="gaussian"):  # noqa: D103
-    chosen = [Quality(name, f) for name, f in (measures or PSNR_AND_SSIM).items()]
-    records = sweep(
-        denoisers, images, levels, key, measures=chosen, repeats=repeats, degradation=noise
-    )
-    found: dict[tuple, dict[str, Any]] = {}
-    before: dict[tuple, dict[str, float]] = {}
-    for r in records:
-        place = (r.image, r.level, r.repeat)
-        if r.arm == INPUT:
-            before.setdefault(place, {})[f"input_{r.metric}"] = r.value
-        else:
-            row = {"image": r.image, "sigma_255": r.level, "repeat": r.repeat, "model": r.arm}
-            found.setdefault((*place, r.arm), row | before[place])[r.metric] = r.value
-    return list(found.values())
-
-
-def psnr_sweep(*args, progress=True, **options):  # noqa: D103
-    return quality_sweep(*args, measures={"psnr": metrics.psnr}, **options)
-
-
-def defect_sweep(denoisers, images, levels, key, *, samples=8):  # noqa: D103
-    records = sweep(denoisers, images, levels, key, measures=[Defect(samples)])
-    return [
-        {"image": r.image, "sigma_255": r.level, "repeat": 0, "model": r.arm, "defect": r.value}
-        for r in records
-    ]

@@ -9,9 +9,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from experiments.harness import published
 from wne_jax.data import NamedImage, load_images
-from wne_jax.evaluation import sweep as evaluation
+from wne_jax.evaluation import sweeps as evaluation
 from wne_jax.evaluation.records import INPUT, mean_over
-from wne_jax.evaluation.sweep import Defect, Quality, noisy_and_clean, sweep
+from wne_jax.evaluation.sweeps import Defect, Quality, noisy_and_clean, sweep
 
 
 def images():
