@@ -15,7 +15,7 @@ from experiments.harness.folders import refuse_results
 from experiments.harness.options import Networks
 from wne_jax.data.corpus import Corpus
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import TrainConfig, finished, fit, is_lead, load_config, load_corpus
+from wne_jax.training import TrainConfig, finished, fit, is_lead, load_config, load_corpus, package
 from wne_jax.training.config import BOOKKEEPING, differences
 
 WEIGHTS = "denoiser.safetensors"
@@ -33,7 +33,7 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
         >>> name_of("wne", arms.run_config("wne", "tiny", 25, noise="laplace", seed=2))
         'dncnn-wne-25-laplace-seed2'
     """
-    parts = [config.model.backbone, arm]
+    parts = [config.model.backbone.replace(":", "."), arm]
     if "sigma_255" not in arms.ARMS[arm].get("train", {}):
         parts.append("to".join(f"{sigma:g}" for sigma in config.sigma_255))
     parts += [config.noise] if config.noise != "gaussian" else []
@@ -88,7 +88,7 @@ def find_or_train(
             )
     if not is_lead() or options.stage == "train":
         raise SystemExit(0)
-    return {key: _load(found[key]) for key in everything if key in found}
+    return {key: _load(found[key], run[1]) for key, run in everything.items() if key in found}
 
 
 def without(wanted: Wanted[Key], done: Collection[Key]) -> dict[Key, tuple[Arm, TrainConfig]]:
@@ -132,11 +132,8 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
     return (folder / WEIGHTS).is_file() or finished(folder, config)
 
 
-def _load(folder: Path) -> Denoiser:
-    """The network of a finished run, whose weights are then kept in one file."""
-    weights = folder / WEIGHTS
-    if weights.is_file():
-        return Denoiser.load(weights)
-    denoiser = Denoiser.load(folder)
-    denoiser.save(weights)
-    return denoiser
+def _load(folder: Path, config: TrainConfig) -> Denoiser:
+    """The network of a finished run; its file may name what the options of the experiment name."""
+    if not (folder / WEIGHTS).is_file():
+        package(folder, allow_imports=config.model.imports)
+    return Denoiser.load(folder, allow_imports=config.model.imports)

@@ -129,6 +129,48 @@ def test_mismatch_leaves_records_table_and_figures(trained):
     assert "holds to rounding" in done.stdout and "Mean PSNR" in done.stdout
 
 
+OWN = """
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+
+
+class InLinen(nn.Module):
+    @nn.compact
+    def __call__(self, y):
+        return y - 0.1 * nn.Conv(1, (3, 3))(jnp.tanh(nn.Conv(4, (3, 3))(y)))
+
+
+class InNNX(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.last = nnx.Conv(4, 1, (3, 3), rngs=rngs)
+
+    def __call__(self, y):
+        return y - 0.1 * self.last(jnp.tanh(self.first(y)))
+"""
+
+
+@pytest.mark.parametrize("name", ["InLinen", "InNNX"])
+def test_a_backbone_of_ones_own_enters_a_comparison_by_its_import_path(tmp_path, monkeypatch, name):
+    (tmp_path / "own_backbones.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_backbones", raising=False)
+    test = write_images(tmp_path / "photos", (140, 132))
+    done = run(
+        mismatch, "--backbone", f"own_backbones:{name}", "--arms", "baseline", "wne", "--steps", 2,
+        "--test", test, "--test-sigmas-255", 25, "--networks", tmp_path / "networks",
+        "--workdir", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| wne |" in (tmp_path / "run/table.md").read_text()
+    assert {r.model for r in records_of(tmp_path / "run") if r.arm == "wne"} == {
+        f"own_backbones:{name}"
+    }
+    folders_ = {path.name for path in (tmp_path / "networks/tiny").iterdir()}
+    assert folders_ == {f"own_backbones.{name}-{arm}-25" for arm in ("baseline", "wne")}
+
+
 def test_every_shape_is_compiled_once(trained):
     _, _, done = trained
     assert "training step: 2 compilations, 2 arms" in done.stdout

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Denoiser:
         mode: str | None = None,
         key: str | None = None,
         allow_namespace: bool = False,
-        allow_imports: bool = False,
+        allow_imports: bool | Collection[str] = False,
         **wrapping: Any,
     ) -> "Denoiser":
         """Read what a finished training run left, or a weight file, ours or other people's.

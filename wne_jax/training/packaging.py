@@ -1,6 +1,6 @@
 """What a run leaves behind: one file that holds its model and the trained variables."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def leave_denoiser(
 
 
 def package(
-    run: str | Path, out: str | Path | None = None, *, allow_imports: bool = False
+    run: str | Path, out: str | Path | None = None, *, allow_imports: bool | Collection[str] = False
 ) -> tuple[Path, int]:
     """Write the model of a run, finished or not, from its newest checkpoint that can be read.
 
