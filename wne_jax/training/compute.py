@@ -48,7 +48,7 @@ class Compute:
     folded: int = _FOLDED
 
     def __post_init__(self):
-        """Refuse what cannot be meant."""
+        """Reject invalid values."""
         for name, known in (("parallel", get_args(Parallel)), ("corpus", get_args(Placement))):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -45,7 +45,7 @@ class OptimizerConfig:
     ema: float | None = None
 
     def __post_init__(self):
-        """Refuse values that cannot be meant."""
+        """Reject invalid values."""
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
         if self.warmup < 0 or self.halve_every < 1:
@@ -116,7 +116,7 @@ class TrainConfig:
     keep: int = 2
 
     def __post_init__(self):
-        """Refuse values that cannot be meant."""
+        """Reject invalid values."""
         from wne_jax.models import check_denoiser
 
         check_denoiser(self.model.backbone)

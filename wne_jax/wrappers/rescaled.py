@@ -5,7 +5,7 @@ $s(y) = \operatorname{std}(y)\, k(T(y))$, and with it the same symmetry: T(y) do
 so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are
 three answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
 
-k is computed of what the backbone is given: of an image that is denoised in tiles, of every tile by itself.
+k is computed from the backbone's input; on a tiled image, separately for each tile.
 """
 
 from typing import Any, Literal, get_args

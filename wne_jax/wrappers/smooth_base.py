@@ -1,14 +1,14 @@
-r"""Denoise the detail: a smooth base goes around the backbone.
+r"""A smooth base: low frequencies bypass the backbone, which sees only the residual.
 
-The characterization of normalization equivariance leaves location and scale free, and nothing asks the
-location to be a number: an image $b(y)$ with $b(a y + c) = a\,b(y) + c$ will do, such as a blur. Then
+Normalization equivariance leaves location and scale free, and the location need not be a number: an image
+$b(y)$ with $b(a y + c) = a\,b(y) + c$ will do, such as a blur. Then
 
 $$f(y) = s(y)\, g\!\left(\frac{y - b(y)}{s(y)}\right) + b(y)$$
 
 commutes with contrast and brightness for any g, and what g sees depends on the noise level much less. Behind
 `haar_mad` the noise has one strength everywhere, and contrast is what a test level changes: five times as
 much of it at 5 as at 25. Most of an image's contrast lies in its low frequencies, which say little about the
-noise on top of them, and are taken out.
+noise on top of them.
 
 What the backbone then takes for noise can be judged, since noise has variance 1 in normalized coordinates:
 where its local energy E exceeds a `wiener_cap`, it is texture in part, and is shrunk by the Wiener gain
