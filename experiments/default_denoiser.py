@@ -67,8 +67,10 @@ class Options(Images, Levels, Training):
 def main(options: Options) -> None:
     """Train, sweep, and lay the package's files together."""
     refuse_results(options)
-    if options.stage == "report" or not options.test or not options.test_sigmas_255:
-        raise ValueError("--stage report: not here; --test and --test-sigmas-255: one at least")
+    if options.stage == "report":
+        raise ValueError("--stage report: the package is laid together by --stage eval")
+    if not options.test or not options.test_sigmas_255:
+        raise ValueError("--test and --test-sigmas-255 must name a set and a level at least")
     sets, folder = load_sets(options.test, data_dir=options.data_dir), options.networks / "default"
     if options.stage != "eval":
         with options.joined():

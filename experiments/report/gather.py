@@ -103,7 +103,7 @@ def find(folder: Path, networks: Path | None = None) -> tuple[list[Run], list[Ne
         if named is not None and not named.is_dir():
             raise FileNotFoundError(f"{named} is not a folder: {option} names one")
     configs = list(_configs(folder, _DEPTH))
-    configs += [] if networks is None else list(_configs(networks, 1))
+    configs += [] if networks is None else list(_configs(networks, 2))
     runs, trained = [], {}
     for path in configs:
         values = _read_json(path)
