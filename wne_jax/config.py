@@ -14,12 +14,12 @@ from flax import linen as nn
 
 from wne_jax import models, protocol, statistics
 from wne_jax._internal.importing import import_path, is_import_path
+from wne_jax._internal.names import WrapperKind
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers import one_level, rescaled, smooth_base
 from wne_jax.wrappers.base import Inside
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
-Kind = Literal["wne", "scale", "input"]
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
 _SCALE = "root_mean_square"
 _SMALL = {"depth": 6, "features": 32}
@@ -36,15 +36,15 @@ class WrapperConfig:
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
     """
 
-    kind: Kind = "wne"
+    kind: WrapperKind = "wne"
     statistic: str | None = None
     anchor: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self):
         """Reject invalid values."""
-        if self.kind not in get_args(Kind):
+        if self.kind not in get_args(WrapperKind):
             raise ValueError(
-                f"wrapper must be one of {', '.join(get_args(Kind))}, or None; not {self.kind!r}"
+                f"wrapper must be one of {', '.join(get_args(WrapperKind))}, or None; not {self.kind!r}"
             )
         own = _SCALE if self.kind == "scale" else self.statistic or "mean_std"
         if self.statistic not in (None, own):
@@ -150,7 +150,7 @@ class ModelConfig:
 
     backbone: str = "dncnn"
     options: dict[str, Any] = field(default_factory=lambda: _SMALL)
-    wrapper: WrapperConfig | Kind | None = None
+    wrapper: WrapperConfig | WrapperKind | None = None
     inside: InsideConfig | None = None
 
     def __post_init__(self):

@@ -117,3 +117,8 @@ def test_the_names_that_all_share_are_there_and_the_old_ones_are_not(vocabulary)
     assert {*vocabulary["--sigma-255"]} == {"denoise"}  # one level, of the input
     for script in SCRIPTS:
         assert {"--workdir", "--overwrite"} <= {n for n, by in vocabulary.items() if script in by}
+
+
+def test_a_noise_level_is_a_sigma_in_8_bit_units(vocabulary):
+    assert not [name for name in vocabulary if "level" in name]
+    assert all(re.search("sigmas?-255$", name) for name in vocabulary if "sigma" in name)

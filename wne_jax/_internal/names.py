@@ -18,7 +18,7 @@ NOISES = (
 )
 """Of `wne_jax.images.degradations.NOISES`."""
 
-Wrapper = Literal["none", "wne", "scale", "input"]
+WrapperKind = Literal["wne", "scale", "input"]
 Split = Literal["train", "test"]
 Parallel = Literal["auto", "single", "mesh", "pmap"]
 Placement = Literal["auto", "device", "host"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro import conf
 
-from wne_jax._internal.names import BACKBONES, NOISES, STATISTICS, Parallel, Placement, Wrapper
+from wne_jax._internal.names import BACKBONES, NOISES, STATISTICS, Parallel, Placement, WrapperKind
 from wne_jax.cli.model_options import ForeignWeights
 from wne_jax.cli.noise_levels import Level
 from wne_jax.training.config import OptimizerConfig, Precision, TrainConfig
@@ -34,7 +34,7 @@ class Network(ForeignWeights):
     ] = ()
     """Options of the backbone, values as in JSON: depth=8 features=48 (default: depth=6 features=32 for dncnn
     and fdncnn, the published sizes for the others)."""
-    wrapper: Literal["auto"] | Wrapper = "auto"
+    wrapper: Literal["auto", "none"] | WrapperKind = "auto"
     """wne, scale (scale equivariance alone), input (no way back) or none; auto is wne, or that of --init."""
     statistics: Annotated[
         str | None,
