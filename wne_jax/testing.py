@@ -147,12 +147,13 @@ def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
     name = type(model).__name__ if isinstance(model, nn.Module | nnx.Module) else _name(model)
 
     compiled = jax.jit(bare)
+    f = lambda y: compiled(variables, y, _level(y))  # noqa: E731
 
-    _check_output(name, bare(variables, y, SIGMA), compiled(variables, y, SIGMA), y)
-    _check_neighbours(name, lambda y: compiled(variables, y, SIGMA), y)
-    _check_radius(name, lambda y: compiled(variables, y, SIGMA), y, model)
+    _check_output(name, bare(variables, y, _level(y)), f(y), y)
+    _check_neighbours(name, f, y)
+    _check_radius(name, f, y, model)
     if protocol.condition(model, SIGMA):
-        low, high = (compiled(variables, y, sigma) for sigma in (SIGMA, 5 * SIGMA))
+        low, high = f(y), compiled(variables, y, 5 * _level(y))
         _require(bool((low != high).any()), f"{name}: the noise level changes nothing")
     _check_symmetry(name, _following(compiled, variables, y), y, protocol.symmetry(model))
     _check_wrapped(name, wrapped, variables, y, multiple)
@@ -300,12 +301,11 @@ def _check_symmetry(
     name: str, f: Callable[[Array], Array], y: Array, symmetry: protocol.Symmetry
 ) -> None:
     """f(a y) = a f(y), or f(a y + b) = a f(y) + b, where that is declared."""
-    gain = _gain(f, y)
     if symmetry == "normalization":
-        assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=gain)
+        assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=_gain(f, y))
     elif symmetry == "scale":
         for a in (0.01, 3.7, 200.0):
-            assert_equivariant(f, Scale(a), y, gain=gain)
+            assert_equivariant(f, Scale(a), y, gain=_gain(f, y))
     elif symmetry != "none":
         raise AssertionError(f"{name}: symmetry is none, scale or normalization; not {symmetry!r}")
 
@@ -319,12 +319,12 @@ def _check_wrapped(name: str, wrapped: Callable, variables: Any, y: Array, multi
         exact = bool((f(2.0**k * y) == 2.0**k * value).all())
         _require(exact, f"{name}: wrapped, f(2^{k} y) is not 2^{k} f(y), bit for bit")
     constant = jnp.full_like(y, 0.3)
-    kept = bool((compiled(variables, constant, SIGMA) == constant).all())
+    kept = bool((compiled(variables, constant, _level(y)) == constant).all())
     _require(kept, f"{name}: wrapped, a constant image does not come back as it is")
 
     @jax.jit
     def gradients(variables: Any, y: Array) -> Any:
-        loss = lambda v, y: jnp.sum(jnp.square(wrapped(v, y, SIGMA)))  # noqa: E731
+        loss = lambda v, y: jnp.sum(jnp.square(wrapped(v, y, _level(y))))  # noqa: E731
         return jax.grad(loss, argnums=(0, 1))(variables, y)
 
     for what, image in (("an image", y), ("a constant image", constant)):
@@ -333,8 +333,13 @@ def _check_wrapped(name: str, wrapped: Callable, variables: Any, y: Array, multi
             all(map(bool, jax.tree.leaves(finite))), f"{name}: a gradient on {what} is not finite"
         )
     row = _texture((2, 1, multiple + 2, y.shape[-1]))
-    shape = compiled(variables, row, SIGMA).shape
+    shape = compiled(variables, row, _level(row)).shape
     _require(shape == row.shape, f"{name}: wrapped, the output is {shape} for {row.shape}")
+
+
+def _level(y: Array) -> Array:
+    """The noise level of every image."""
+    return jnp.full(y.shape[:1], SIGMA, y.dtype)
 
 
 def _following(compiled: Callable, variables: Any, y: Array) -> Callable[[Array], Array]:
