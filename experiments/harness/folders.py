@@ -191,7 +191,7 @@ def _put_in_place(new: Path, workdir: Path, old: set[str]) -> None:
         raise
     for path in sorted(behind.rglob("*")):
         name = path.relative_to(behind)
-        if path.is_file() and str(name) not in old:
+        if (path.is_file() or path.is_symlink()) and str(name) not in old:
             to = workdir / name
             to.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, to.with_name(f"{to.name}.kept") if to.exists() else to)

@@ -83,6 +83,13 @@ def test_overwrite_replaces_what_an_experiment_has_written_and_nothing_else(work
     assert after["out/word.txt"] == b"new" and after["out/mine.txt"] == b"mine"
 
 
+def test_links_of_ones_own_stay(workdir):
+    (workdir.parent / "elsewhere").mkdir()
+    (workdir / "link").symlink_to(workdir.parent / "elsewhere")
+    write(Options(workdir=workdir, word="new", overwrite=True))
+    assert (workdir / "link").is_symlink() and (workdir / "word.txt").read_text() == "new"
+
+
 def test_a_file_of_ones_own_survives_a_result_of_its_name(workdir):
     (workdir / "table.md").write_text("mine, too")
     write(Options(workdir=workdir, overwrite=True), files=["table.md"])
