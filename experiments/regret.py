@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import (
@@ -44,13 +43,13 @@ from experiments.parts.regret_figures import (
     coordinates,
     regret_curves,
 )
+from experiments.parts.regret_measures import in_windows, under_changes
 from wne_jax.cli.noise_levels import Level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, mean_over
-from wne_jax.evaluation.sweeps import noisy_and_clean, sweep
+from wne_jax.evaluation.sweeps import Denoise, sweep
 from wne_jax.evaluation.tables import View, markdown_table
-from wne_jax.images import metrics
 from wne_jax.inference.denoiser import Denoiser
 
 CANDIDATES: tuple[Arm, ...] = (
@@ -66,10 +65,6 @@ CANDIDATES: tuple[Arm, ...] = (
     "wne-smooth-base",
     "wne-wiener-cap",
 )
-
-AFFINE = ((1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.3), (0.25, 0.5))
-"""Changes of contrast and brightness under which a network should do the same."""
-
 
 REGRET = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"),
               only={"metric": ("regret",)})  # fmt: skip
@@ -170,6 +165,14 @@ def measure(
     ]  # fmt: skip
 
 
+def functions_at(
+    options: Options, denoisers: Mapping[Network, Denoiser], level: Level
+) -> dict[Arm, Denoise]:
+    """The networks of the first seed that were trained at a level, by arm."""
+    networks = {arm: Network(arm, level, options.seed) for arm in options.compared}
+    return {arm: denoisers[n].function for arm, n in networks.items() if n in denoisers}
+
+
 def with_all_seeds(records: Sequence[Record], seeds: int) -> list[Record]:
     """Records of those arms and trainings of which no seed is missing."""
     found = {(r.arm, r.trained, r.seed) for r in records}
@@ -226,82 +229,6 @@ def verdicts(records: Sequence[Record], arm: str) -> dict[str, str]:
             f"{ours[pair] - of['baseline'][pair]:+.2f}" for pair in home
         ),
     }
-
-
-def in_windows(
-    options: Options, denoisers: Mapping[Network, Denoiser], images: Sequence[NamedImage]
-) -> list[Record]:
-    """PSNR at the training level of images denoised in windows, each with statistics of its own.
-
-    What the unwrapped network loses is due to the borders; what another loses beyond, to its statistics.
-    """
-    key, records = jax.random.key(options.seed + 1), []
-    (level,) = options.middle
-    for arm in options.compared:
-        network = Network(arm, options.middle, options.seed)
-        if network not in denoisers:
-            continue
-        for side in (*options.windows, options.crop):
-            values = []
-            for image in images:
-                noisy, clean = noisy_and_clean(image, level, key)
-                if min(clean.shape[1:3]) < options.crop:
-                    continue
-                parts = denoisers[network].function(cut(noisy, side))
-                estimate = jnp.clip(paste(parts, options.crop), 0, 1)
-                values.append(float(metrics.psnr(estimate, clean)[0]))
-            if values:
-                mean, window = float(np.mean(values)), {"window": side}
-                records.append(
-                    _record(options, "psnr_in_windows", network, level, mean, settings=window)
-                )
-    return records
-
-
-def _record(
-    options: Options, metric: str, network: Network, level: float, value: float, **columns
-) -> Record:
-    return Record(
-        experiment=options.NAME, metric=metric, unit="dB", degradation="gaussian", level=level,
-        trained=network.level, model=options.backbone, arm=network.arm, seed=network.seed,
-        value=value, **columns,
-    )  # fmt: skip
-
-
-def cut(image: jax.Array, side: int) -> jax.Array:
-    """The windows `[N, side, side, C]` of one square image `[1, S, S, C]`; `side` divides S."""
-    number, channels = image.shape[1] // side, image.shape[-1]
-    grid = jnp.reshape(image, (number, side, number, side, channels))
-    return jnp.reshape(jnp.swapaxes(grid, 1, 2), (number**2, side, side, channels))
-
-
-def paste(windows: jax.Array, size: int) -> jax.Array:
-    """The image that `cut` has cut."""
-    side, channels = windows.shape[1], windows.shape[-1]
-    grid = jnp.reshape(windows, (size // side, size // side, side, side, channels))
-    return jnp.reshape(jnp.swapaxes(grid, 1, 2), (1, size, size, channels))
-
-
-def under_changes(
-    options: Options, denoisers: Mapping[Network, Denoiser], images: Sequence[NamedImage]
-) -> list[Record]:
-    """PSNR of the networks of the last training when contrast and brightness change; noise of level 25."""
-    key, records = jax.random.key(options.seed + 1), []
-    for arm in options.compared:
-        network = Network(arm, options.train_sigmas_255[-1], options.seed)
-        if network not in denoisers:
-            continue
-        for a, b in AFFINE:
-            change = {"change": f"{a:g} y + {b:g}" if b else f"{a:g} y"}
-            for image in images:
-                noisy, clean = noisy_and_clean(image, 25.0, key)
-                back = (denoisers[network].function(a * noisy + b) - b) / a
-                psnr = float(metrics.psnr(jnp.clip(back, 0, 1), clean)[0])
-                columns = {"image": image.name, "settings": change}
-                records.append(
-                    _record(options, "psnr_under_a_change", network, 25.0, psnr, **columns)
-                )
-    return records
 
 
 def check(options: Options) -> None:
@@ -378,11 +305,17 @@ def measured(
         here = [n for n in specialists if n.level == (level,)]
         records += measure(options, denoisers, images, dataset, here, [level], metric="specialist")
     records += measure(options, denoisers, images, dataset, candidates, levels, metric="psnr")
-    records += in_windows(options, denoisers, images)
-    records += under_changes(options, denoisers, images)
-    middle = options.middle
-    configs = {arm: options.config(arm, middle).model for arm in EXPLAINED}
+    middle, last = options.middle, options.train_sigmas_255[-1]
     key = jax.random.key(options.seed + 1)
+    home, wide = (functions_at(options, denoisers, level) for level in (middle, last))
+    common = {"experiment": options.NAME, "degradation": "gaussian", "model": options.backbone,
+              "seed": options.seed}  # fmt: skip
+    records += in_windows(
+        home, images, middle[0], key, sides=options.windows, crop=options.crop,
+        trained=middle, **common,
+    )  # fmt: skip
+    records += under_changes(wide, images, key, trained=last, **common)
+    configs = {arm: options.config(arm, middle).model for arm in EXPLAINED}
     records += [
         Record(
             experiment=options.NAME, dataset=dataset, degradation="gaussian", trained=middle, **r

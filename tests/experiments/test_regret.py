@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.harness import folders, networks, sizes
+from experiments.parts.regret_measures import cut, paste
 from experiments.regret import (
     Options,
-    cut,
     main,
-    paste,
     published_regret,
     rank,
     regrets,
