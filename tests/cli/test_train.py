@@ -24,6 +24,7 @@ from wne_jax.data import build_corpus, load_images
 from wne_jax.evaluation.sweeps import noisy_and_clean
 from wne_jax.images.metrics import psnr
 from wne_jax.inference.denoiser import Denoiser
+from wne_jax.testing import random_variables
 from wne_jax.training import Compute, Diverged, OptimizerConfig, TrainConfig, load_config
 from wne_jax.training.config import differences
 
@@ -52,9 +53,7 @@ def images(tmp_path_factory):
 @pytest.fixture
 def bare(tmp_path):
     """A file of a network without wrapper, and its denoiser."""
-    rng = np.random.default_rng(3)
-    shapes = jax.eval_shape(BARE.build().init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    variables = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
+    variables = random_variables(BARE.build(), jnp.zeros((1, 8, 8, 1)))
     denoiser = Denoiser(BARE.build(), variables, BARE)
     denoiser.save(tmp_path / "bare.safetensors")
     return tmp_path / "bare.safetensors", denoiser

@@ -2,7 +2,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from experiments.large_images import write_image
 from wne_jax.config import ModelConfig
 from wne_jax.evaluation.records import read_records
 from wne_jax.inference.denoiser import Denoiser
+from wne_jax.testing import random_variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +23,7 @@ def run(*arguments):
 @pytest.fixture
 def weights(tmp_path):
     config = ModelConfig("fdncnn", {"depth": 3, "features": 4}, wrapper="wne")
-    y, rng = jnp.zeros((1, 8, 8, 1)), np.random.default_rng(0)
-    shapes = jax.eval_shape(config.build().init, jax.random.key(0), y)
-    variables = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
+    variables = random_variables(config.build(), jnp.zeros((1, 8, 8, 1)))
     Denoiser(config.build(), variables, config).save(tmp_path / "tiny.safetensors")
     return tmp_path / "tiny.safetensors"
 

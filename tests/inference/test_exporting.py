@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +5,7 @@ import pytest
 from wne_jax.config import ModelConfig, OneLevel, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.exporting import load_exported
+from wne_jax.testing import random_variables
 from wne_jax.wrappers.one_level import ANCHOR
 
 pytest.importorskip("flatbuffers", reason="jax.export writes its files with flatbuffers")
@@ -22,12 +22,9 @@ def make(backbone="dncnn", conditioned=False, statistics="haar_mad", inside=None
         inside=inside,
     )
     condition = {"sigma": jnp.ones(1)} if conditioned else {}
-    shapes = jax.eval_shape(
-        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), **condition)
-    )
-    rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(0.2 * np.abs(rng.normal(size=leaf.shape)), leaf.dtype)  # noqa: E731
-    return Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+    model = config.build()
+    variables = random_variables(model, jnp.zeros((1, 8, 8, 1)), **condition)
+    return Denoiser(model, variables, config)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.tiling import _weights, plan, run_tiled
 from wne_jax.models import DnCNN, FDnCNN
 from wne_jax.statistics import Statistics, haar_mad, mean_std, min_max
+from wne_jax.testing import random_variables
 
 DEPTH = 3
 NE = "normalization-equivariant"
@@ -286,18 +287,8 @@ def test_a_result_in_place_of_its_input_is_refused():
 def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
     options = {"dim": 8, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 1}
     config = ModelConfig("restormer", options, wrapper=WrapperConfig("wne", "haar_mad"))
-    shapes = jax.eval_shape(
-        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
-    )
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        if leaf.ndim < 2:
-            return jnp.full(leaf.shape, 0.5, leaf.dtype)
-        scale = np.sqrt(np.prod(leaf.shape[:-1]))
-        return jnp.asarray(rng.normal(size=leaf.shape) / scale, leaf.dtype)
-
-    denoise = Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+    model, rng = config.build(), np.random.default_rng(0)
+    denoise = Denoiser(model, random_variables(model, jnp.zeros((1, 16, 16, 1))), config)
     image = load_images("embedded", split="test")[0].pixels[:192, :192]
     image = image / np.float32(255) + rng.normal(0, 0.1, image.shape).astype(np.float32)
     whole = denoise(image)
@@ -316,12 +307,8 @@ def test_blended_tiles_of_a_global_network_come_near_the_whole_as_they_grow():
 )
 def test_networks_with_strides_and_windows_are_tiled_exactly(backbone, options):
     config = ModelConfig(backbone, options, wrapper=WrapperConfig("wne", "haar_mad"))
-    shapes = jax.eval_shape(
-        lambda: config.build().init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
-    )
-    rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(0.2 * rng.normal(size=leaf.shape), leaf.dtype)  # noqa: E731
-    denoise = Denoiser(config.build(), jax.tree.map(draw, shapes), config)
+    model, rng = config.build(), np.random.default_rng(0)
+    denoise = Denoiser(model, random_variables(model, jnp.zeros((1, 16, 16, 1))), config)
     image = rng.normal(0.4, 0.2, (121, 99)).astype(np.float32)  # of no multiple
     whole, tiled = denoise(image), denoise(image, tile=64)
     assert np.abs(whole - image).max() > 0.01

@@ -17,6 +17,7 @@ from wne_jax.symmetry.equivariance import (
     assert_exact_under_powers_of_two,
     assert_normalization_equivariant,
 )
+from wne_jax.testing import random_variables
 from wne_jax.wrappers.one_level import (
     ANCHOR,
     ENERGY,
@@ -91,10 +92,7 @@ def test_the_gain_is_wieners():
 def frozen(network=None):
     network = DnCNN(depth=3, features=4, batch_norm=False) if network is None else network
     model = wne.WNE(OneLevel(network, TRAINED), anchor=ANCHOR)
-    variables = jax.jit(model.init)(jax.random.key(0), images())
-    rng = np.random.default_rng(0)
-    draw = lambda v: jnp.asarray(0.2 * rng.normal(size=v.shape), v.dtype)  # noqa: E731
-    return model, jax.tree.map(draw, variables)
+    return model, random_variables(model, images(), spread=0.5)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3])
