@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wne_jax.models.drunet import DRUNet
-from wne_jax.testing import random_variables
+from wne_jax.testing import check_backbone, random_variables
 from wne_jax.weights.layouts.drunet import herbreteau_drunet, kair_drunet
 
 MODES = ("ordinary", "scale-equivariant", "normalization-equivariant")
@@ -191,6 +191,26 @@ def test_spatial_sizes_may_be_symbolic(mode, key):
     np.testing.assert_allclose(exported.call(y), compiled(net)(y), atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES[:2])
+def test_a_residual_network_subtracts_what_the_other_returns(mode, key):
+    y = jax.random.normal(key, (2, 5, 7, 1))
+    net = DRUNet(**TINY, mode=mode)
+    residual, params = net.clone(residual=True), random_params(net)
+    assert shapes_of(residual) == shapes_of(net)
+    output = jax.jit(residual.apply)(params, y)
+    np.testing.assert_allclose(output, y - compiled(net)(y), atol=1e-5)
+    check_backbone(residual)
+
+
+def test_a_residual_network_starts_at_the_identity_and_learns_from_there(key):
+    y = jax.random.normal(key, (1, 6, 4, 1))
+    net = DRUNet(**TINY, residual=True)
+    params = jax.jit(net.init)(key, y)
+    np.testing.assert_array_equal(jax.jit(net.apply)(params, y), y)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(net.apply(p, y) ** 2)))(params)
+    assert float(jnp.abs(gradient["params"]["tail"]["kernel"]).max()) > 0
+
+
 def test_options_from_a_file_are_those_of_a_program():
     from_json, net = DRUNet(features=[4, 6]), DRUNet(features=(4, 6))
     assert from_json == net and hash(from_json) == hash(net) and net.multiple == 2
@@ -205,6 +225,8 @@ def test_refusals(key):
         DRUNet(padding="wrap")
     with pytest.raises(ValueError, match="padding must be one of reflect, circular; not 'zeros'"):
         DRUNet(padding="zeros", mode=NE)
+    with pytest.raises(ValueError, match="residual=True does not commute with brightness"):
+        DRUNet(residual=True, mode=NE)
     with pytest.raises(ValueError, match=r"blocks must be 1 or more, not \(8,\) and 0"):
         DRUNet(features=(8,), blocks=0)
     with pytest.raises(ValueError, match="features must name a level"):

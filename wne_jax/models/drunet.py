@@ -41,11 +41,17 @@ class DRUNet(Declared, nn.Module, kw_only=True):
     Conditioned, $f(a y + b, a \sigma) = a f(y, \sigma) + b$, with b = 0 in the second mode: the noise map is
     exempt from the affine constraint. KAIR's DRUNet is scale-equivariant and conditioned.
 
+    With `residual` the last convolution predicts the noise, $f(y) = y - \mathrm{net}(y)$, and starts at zero,
+    the model at the identity. Small networks then learn in minutes: features (32, 64, 128) and one block cost
+    about as much as a DnCNN of 8 layers of 48 features.
+
     Attributes:
         features: Channels of every level, from the finest; even in the normalization-equivariant mode.
         blocks: Residual blocks in each of a level's chains, 1 or more.
         mode: One of the three above.
         use_bias: Whether the ordinary mode's layers have biases.
+        residual: Whether the last convolution's output is subtracted from `y`, or is the output itself. The
+            normalization-equivariant mode, whose output is an affine combination of pixels, has it False.
         padding: "zeros", "reflect" or "circular", of every convolution. None: zeros, or reflection in the
             normalization-equivariant mode, which zeros would break. On a torus, whose sides are multiples of
             `multiple`, the circular network commutes with shifts by multiples of it; other sizes are made up
@@ -59,8 +65,8 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         precision: As in `jax.lax.conv`.
 
     Raises:
-        ValueError: An unknown mode or padding, no features, `blocks` below 1, or zeros or an odd number of
-            features in the normalization-equivariant mode.
+        ValueError: An unknown mode or padding, no features, `blocks` below 1, or `residual`, zeros or an odd
+            number of features in the normalization-equivariant mode.
 
     Example:
         >>> import jax
@@ -79,6 +85,7 @@ class DRUNet(Declared, nn.Module, kw_only=True):
     blocks: int = 4
     mode: Mode = "ordinary"
     use_bias: bool = True
+    residual: bool = False
     padding: Padding | None = None
     conditioned: bool = False
     remat: bool = False
@@ -93,6 +100,11 @@ class DRUNet(Declared, nn.Module, kw_only=True):
             affine = self.mode == "normalization-equivariant"
             known = tuple(p for p in get_args(Padding) if not (affine and p == "zeros"))
             check_choice("padding", self.padding, known, hint=f", for mode {self.mode!r}")
+        if self.residual and self.mode == "normalization-equivariant":
+            raise ValueError(
+                "residual=True does not commute with brightness, which mode 'normalization-equivariant' "
+                "promises: leave it out"
+            )
         self.features = tuple(self.features)  # JSON has lists, which do not hash
         if not self.features or self.blocks < 1:
             raise ValueError(
@@ -140,10 +152,13 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         y = as_images(y)
         layers = self._layers()
 
+        start: dict[str, Any] = {"kernel_init": nn.initializers.zeros} if self.residual else {}
+
         def net(x: Array) -> Array:
-            x = with_noise_map(x, sigma, conditioned=self.conditioned)
-            x = layers.conv(self.features[0], "head", exempt=int(self.conditioned))(x)
-            return layers.conv(y.shape[-1], "tail")(self._level(x, 0))
+            h = with_noise_map(x, sigma, conditioned=self.conditioned)
+            h = layers.conv(self.features[0], "head", exempt=int(self.conditioned))(h)
+            h = layers.conv(x.shape[-1], "tail", **start)(self._level(h, 0)).astype(x.dtype)
+            return x - h if self.residual else h
 
         return process(net, y, multiple=self.multiple)
 
@@ -188,14 +203,11 @@ class _Layers(NamedTuple):
     padding: Padding
     options: Mapping[str, Any]
 
-    def conv(self, features: int, name: str, *, exempt: int = 0) -> nn.Module:
+    def conv(self, features: int, name: str, *, exempt: int = 0, **changes: Any) -> nn.Module:
+        options = {"padding": self.padding, "name": name, **self.options, **changes}
         if self.affine:
-            return AffineConv(
-                features, padding=self.padding, exempt=exempt, name=name, **self.options
-            )
-        return Conv(
-            features, padding=self.padding, use_bias=self.use_bias, name=name, **self.options
-        )
+            return AffineConv(features, exempt=exempt, **options)
+        return Conv(features, use_bias=self.use_bias, **options)
 
     def down(self, features: int, name: str) -> nn.Module:
         if self.affine:
