@@ -88,7 +88,11 @@ def find_or_train(
             )
     if not is_lead() or options.stage == "train":
         raise SystemExit(0)
-    return {key: _load(found[key], run[1]) for key, run in everything.items() if key in found}
+    return {
+        key: _load(found[key], run[1].model.imports)
+        for key, run in everything.items()
+        if key in found
+    }
 
 
 def without(wanted: Wanted[Key], done: Collection[Key]) -> dict[Key, tuple[Arm, TrainConfig]]:
@@ -132,8 +136,8 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
     return (folder / WEIGHTS).is_file() or finished(folder, config)
 
 
-def _load(folder: Path, config: TrainConfig) -> Denoiser:
+def _load(folder: Path, imports: tuple[str, ...]) -> Denoiser:
     """The network of a finished run; its file may name what the options of the experiment name."""
     if not (folder / WEIGHTS).is_file():
-        package(folder, allow_imports=config.model.imports)
-    return Denoiser.load(folder, allow_imports=config.model.imports)
+        package(folder, allow_imports=imports)
+    return Denoiser.load(folder, allow_imports=imports)

@@ -203,5 +203,5 @@ def test_unknown_sets(tmp_path, location, message):
 
 def test_tfds_is_imported_where_it_is_used(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match="pip install tensorflow-datasets importlib_resources"):
+    with pytest.raises(ImportError, match=r'pip install "wne-jax\[data\]"'):
         iterate_images("tfds:div2k", data_dir=tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import wne_jax as wne
-from experiments.mismatch import Options, arm_configs
+from experiments.mismatch import Options
 from wne_jax.layers.spectra import without_nyquist
 from wne_jax.models import DnCNN
 from wne_jax.statistics import STATISTICS
@@ -137,6 +137,6 @@ def test_filtered_relu_commutes_with_contrast_and_polynomials_are_refused_where_
 
 
 def test_the_arm_differs_from_wne_in_activation_and_padding():
-    arms = arm_configs(Options(arms=("wne", "alias-free")))
-    changed = differences(arms["wne"], arms["alias-free"])
+    options = Options()
+    changed = differences(options.config("wne", 25.0), options.config("alias-free", 25.0))
     assert set(changed) == {"model.options.activation", "model.options.padding"}
