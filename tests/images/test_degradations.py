@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import convolve
 
 from wne_jax.images import degradations as noise
 
@@ -123,6 +124,68 @@ def test_correlated_autocorrelation(key):
             assert (
                 abs(rho - np.exp(-(distance**2) / 4)) < error + 2e-4
             )  # the filter is cut at 4 pixels
+
+
+def test_coloured_is_correlated_with_a_width_of_each_image(key):
+    """Through a Gaussian of w pixels the correlation of neighbours at distance d is exp(-d^2 / 4 w^2)."""
+    n = np.asarray(noise.coloured(key, jnp.zeros((16, 256, 256, 1)), SIGMA), np.float64) / SIGMA
+    np.testing.assert_allclose(n.var(axis=(1, 2, 3)), 1, atol=0.06)
+    rho = [
+        [np.mean(each * np.roll(each, d, axis)) for d, axis in ((1, 0), (1, 1), (2, 0))]
+        for each in n
+    ]
+    down, across, two = np.array(rho).T
+    np.testing.assert_allclose(down, across, atol=0.05)
+    width = 1 / np.sqrt(-4 * np.log(np.maximum(down, 1e-6)))
+    assert 0.2 < width.min() < 0.6 < 0.9 < width.max() < 1.3
+    coarse = down > 0.3  # where taps at whole pixels stand for the Gaussian
+    assert coarse.sum() > 5
+    np.testing.assert_allclose(two[coarse], down[coarse] ** 4, atol=0.06)
+
+
+def bilinear(raw):
+    """Bayer's mosaic (RGGB) interpolated by the textbook's kernels, inside of the border."""
+    red = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+    green = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
+    rows, columns = np.indices(raw.shape) % 2
+    at = [(rows == 0) & (columns == 0), rows != columns, (rows == 1) & (columns == 1)]
+    kernels = [red, green, red]
+    return np.stack([convolve(raw * a, k, mode="constant") for a, k in zip(at, kernels)], -1)
+
+
+def test_the_noise_of_a_camera_is_interpolated_from_its_mosaic(key):
+    """Each pixel has its own colour's noise, and of the other two what the kernels make of neighbours."""
+    level, x = 0.05, jnp.full((64, 64, 3), GRAY)
+    gain = np.sqrt(np.mean([9 / 16, 5 / 8, 9 / 16]))
+    n = gain * (np.asarray(noise.camera(key, x, level)) - np.asarray(noise.quantize(x, 256)))
+    rows, columns = np.indices((64, 64)) % 2
+    raw = np.where(rows != columns, n[..., 1], np.where(rows == 0, n[..., 0], n[..., 2]))
+    inside = slice(1, -1)
+    rounding = 1.5 * gain / 255
+    assert np.abs(bilinear(raw) - n)[inside, inside].max() < 2 * rounding
+    assert np.abs(n).max() > 10 * rounding
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("gray", [0.0, 0.5, 1.0])
+def test_the_variance_of_a_camera_grows_with_the_light(key, channels, gray):
+    level = 0.05
+    y = noise.camera(key, jnp.full((N, N, channels), gray), level)
+    expected = level**2 * (0.9 * gray + 0.1) + 1 / 255**2 / 12
+    np.testing.assert_allclose(np.var(np.asarray(y, np.float64)), expected, rtol=0.02)
+    assert abs(np.mean(np.asarray(y, np.float64)) - gray) < 1e-3
+    values = np.asarray(y, np.float64) * 255
+    np.testing.assert_allclose(values, np.round(values), atol=1e-4)
+
+
+def test_a_camera_writes_jpeg(key):
+    x = jax.random.uniform(jax.random.key(3), (2, 24, 16, 3))
+    y = np.asarray(noise.camera(key, x, 0.1))
+    expected = np.stack([noise.jpeg(image, 75) for image in y])
+    np.testing.assert_array_equal(noise.camera_jpeg(key, x, 0.1), expected)
+    np.testing.assert_array_equal(jax.jit(noise.camera_jpeg)(key, x, 0.0), x)
+    with pytest.raises(ValueError, match="2 channels"):
+        noise.camera(key, x[..., :2], 0.1)
 
 
 def test_varying_ramp(key):

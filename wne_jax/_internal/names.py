@@ -14,7 +14,7 @@ STATISTICS = ("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", 
 
 NOISES = (
     *("gaussian", "uniform", "laplace", "rayleigh", "poisson", "speckle"),
-    *("salt_and_pepper", "correlated", "varying"),
+    *("salt_and_pepper", "correlated", "varying", "coloured", "camera", "camera_jpeg"),
 )
 """Of `wne_jax.images.degradations.NOISES`."""
 

@@ -23,10 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from wne_jax._internal.dtypes import at_least_float32
 from wne_jax._internal.extras import extra
-from wne_jax.images.units import from_unit, to_unit
+from wne_jax.images.units import BT601, from_unit, to_unit
 
 Noise = Callable[[jax.Array, ArrayLike, ArrayLike], jax.Array]
+
+COLOURED = (0.3, 1.2)
+"""Widths in pixels, from and to, of the blur of `coloured`."""
+
+READING = 0.1
+"""Share of the variance of `camera` on white that does not depend on the light."""
 
 _GAUSSIAN_LIMIT = 2.0**-8  # of `poisson`
 
@@ -96,11 +103,72 @@ def correlated(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
     """
     x, sigma = _prepare(x, level)
     noise = jax.random.normal(key, x.shape, x.dtype)
-    for axis in (-3, -2):
-        taps = enumerate(_unit_energy_taps(x.shape[axis]))
-        rolled = [float(w) * jnp.roll(noise, k, axis) for k, w in taps if w]
-        noise = functools.reduce(operator.add, rolled)
-    return x + sigma * noise
+    return x + sigma * _blurred(noise, jnp.ones((), at_least_float32(x.dtype)))
+
+
+def coloured(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
+    """Gaussian noise of variance sigma^2 whose correlation is another one in every image.
+
+    As `correlated`, but the width of the blur is drawn for each image: uniform from 0.3 pixels, where noise
+    is nearly white, to 1.2, where it is coarse grain.
+    """
+    x, sigma = _prepare(x, level)
+    width_key, noise_key = jax.random.split(key)
+    shape = (x.shape[0], 1, 1, 1) if x.ndim == 4 else ()
+    width = jax.random.uniform(width_key, shape, at_least_float32(x.dtype), *COLOURED)
+    return x + sigma * _blurred(jax.random.normal(noise_key, x.shape, x.dtype), width)
+
+
+def camera(
+    key: jax.Array, x: ArrayLike, level: ArrayLike, *, quality: int | None = None
+) -> jax.Array:
+    r"""Noise as a camera makes it: of photons and of reading, mosaicked, interpolated, rounded to 8 bits.
+
+    A sensor behind a Bayer mosaic (RGGB) measures one colour at each pixel, with noise of variance
+    proportional to $(1 - r)\,x + r$, r = 0.1: photons (Poisson) and reading (Gaussian). The other two colours
+    of a pixel are the means of its neighbours that measured them, which correlates the noise between
+    neighbours. A gray image is the luma of three equal colours. The picture itself keeps its resolution: the
+    interpolation is linear, and the noise alone goes through it.
+
+    The noise is scaled to the mean variance $\sigma^2$ over the pixels of a white image, x = 1. Where sigma
+    is 0, the image stays as it is, and is not rounded.
+
+    Args:
+        key: A key.
+        x: As everywhere here, of 1 or 3 channels.
+        level: sigma.
+        quality: Of a JPEG file that the result passes through, 1 to 100; it then is saturated, too. JPEG runs
+            on the host.
+
+    Raises:
+        ValueError: Other channels.
+
+    References:
+        Foi, Trimeche, Katkovnik & Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for
+        single-image raw-data", 2008.
+    """
+    x, sigma = _prepare(x, level)
+    channels = x.shape[-1]
+    if channels not in (1, 3):
+        raise ValueError(f"x has {channels} channels; a camera's image has 1 or 3")
+    photon_key, read_key = jax.random.split(key)
+    sites = jnp.asarray(_bayer(*x.shape[-3:-1]), x.dtype).reshape(
+        *(1,) * (x.ndim - 3), *x.shape[-3:-1], 3
+    )
+    raw = jnp.sum(jnp.maximum(x, 0) * sites, axis=-1, keepdims=True)  # what the sensor sees
+    photons = _photons(photon_key, raw, math.sqrt(1 - READING) * sigma)
+    reading = math.sqrt(READING) * sigma * jax.random.normal(read_key, raw.shape, x.dtype)
+    noise = _demosaicked(photons + reading, sites)
+    if channels == 1:
+        weights = jnp.asarray(BT601, x.dtype).reshape((1,) * (x.ndim - 1) + (3,))
+        noise = jnp.sum(noise * weights, axis=-1, keepdims=True)
+    y = quantize(x + noise / _camera_gain(channels), 256)
+    return jnp.where(sigma > 0, y if quality is None else _through_jpeg(y, quality), x)
+
+
+def camera_jpeg(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
+    """What `camera` gives, from a JPEG file of quality 75."""
+    return camera(key, x, level, quality=75)
 
 
 def varying(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
@@ -121,6 +189,9 @@ NOISES: dict[str, Noise] = {
     "salt_and_pepper": salt_and_pepper,
     "correlated": correlated,
     "varying": varying,
+    "coloured": coloured,
+    "camera": camera,
+    "camera_jpeg": camera_jpeg,
 }
 """Every keyed degradation, by its name in configs and on command lines."""
 
@@ -230,9 +301,70 @@ def _floats(x: ArrayLike) -> jax.Array:
     return x
 
 
-def _unit_energy_taps(size: int) -> np.ndarray:
-    """Circular Gaussian taps of one pixel, cut at 4 pixels, the sum of their squares being 1."""
-    offsets = np.arange(-4, 5)
-    taps = np.zeros(size)
-    np.add.at(taps, offsets % size, np.exp(-0.5 * offsets**2))
-    return taps / np.sqrt(np.sum(taps**2))
+def _blurred(noise: jax.Array, width: jax.Array) -> jax.Array:
+    """White noise through a circular Gaussian of this width, cut at 4 pixels, at the same variance."""
+    for axis in (-3, -2):
+        taps: dict[int, jax.Array] = {}  # wrapped onto an image that is smaller than the filter
+        for k in range(-4, 5):
+            wrapped = k % noise.shape[axis]
+            taps[wrapped] = taps.get(wrapped, 0) + jnp.exp(-0.5 * jnp.square(k / width))
+        norm = jnp.sqrt(functools.reduce(operator.add, map(jnp.square, taps.values())))
+        rolled = [
+            (w / norm).astype(noise.dtype) * jnp.roll(noise, k, axis) for k, w in taps.items()
+        ]
+        noise = functools.reduce(operator.add, rolled)
+    return noise
+
+
+def _bayer(height: int, width: int) -> np.ndarray:
+    """Which colour is measured where, RGGB: 1 or 0, `[H, W, 3]`."""
+    odd = np.add.outer(np.arange(height) % 2, np.arange(width) % 2)
+    red, green = odd == 0, odd == 1
+    return np.stack([red, green, ~red & ~green], -1).astype(np.float64)
+
+
+def _demosaicked(raw: jax.Array, sites: jax.Array) -> jax.Array:
+    """Bilinear interpolation: the mean of the nearest sites of each colour, `[..., H, W, 3]`."""
+
+    def spread(a: jax.Array) -> jax.Array:
+        margin = [(0, 0)] * (a.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
+        height, width = a.shape[-3:-1]
+        a = jnp.pad(a, margin)
+        at = lambda i, j: a[..., 1 + i : 1 + i + height, 1 + j : 1 + j + width, :]  # noqa: E731
+        beside = at(-1, 0) + at(1, 0) + at(0, -1) + at(0, 1)
+        corners = at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)
+        diagonal = jnp.asarray([1, 0, 1], a.dtype).reshape(
+            (1,) * (a.ndim - 1) + (3,)
+        )  # the green sites around a pixel are beside it
+        return 4 * at(0, 0) + (1 + diagonal) * beside + diagonal * corners
+
+    number = spread(sites)
+    return spread(raw * sites) / jnp.where(number > 0, number, 1)
+
+
+@functools.cache
+def _camera_gain(channels: int) -> float:
+    """What interpolation leaves of the standard deviation of white noise, over all pixels and channels."""
+    energies = np.array([9 / 16, 5 / 8, 9 / 16])  # of the four pixels of a Bayer cell, the mean
+    energy = np.mean(energies) if channels == 3 else np.sum(np.square(BT601) * energies)
+    return float(np.sqrt(energy))
+
+
+def _photons(key: jax.Array, rate: jax.Array, sigma: jax.Array) -> jax.Array:
+    """The noise of `poisson`, drawn for each image by itself: JAX's sampler lets neighbours interfere."""
+    if rate.ndim == 3:
+        return poisson(key, rate, sigma) - rate
+    levels = jnp.broadcast_to(jnp.ravel(sigma), rate.shape[:1])
+    return jax.vmap(poisson)(jax.random.split(key, len(rate)), rate, levels) - rate
+
+
+def _through_jpeg(y: jax.Array, quality: int) -> jax.Array:
+    """`jpeg` of each image, also in compiled code."""
+
+    def on_host(y: np.ndarray) -> np.ndarray:
+        images = np.asarray(y, np.float32).reshape(-1, *y.shape[-3:])
+        done = np.stack([jpeg(image, quality) for image in images])
+        return done.reshape(y.shape).astype(y.dtype)
+
+    shape = jax.ShapeDtypeStruct(y.shape, y.dtype)
+    return jax.pure_callback(on_host, shape, y, vmap_method="sequential")

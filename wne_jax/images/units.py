@@ -7,7 +7,8 @@ here guesses a unit from the values.
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-_BT601 = np.array([0.299, 0.587, 0.114])
+BT601 = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in the luma."""
 
 
 def full_scale(dtype: DTypeLike) -> float:
@@ -101,7 +102,7 @@ def to_gray(image: ArrayLike) -> np.ndarray:
     image = _checked(image)
     if image.shape[-1] == 1:
         return image
-    luma = image @ _BT601
+    luma = image @ BT601
     if np.issubdtype(image.dtype, np.integer):
         luma = np.rint(luma)
     return luma[..., None].astype(image.dtype)
