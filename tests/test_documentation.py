@@ -1,13 +1,95 @@
-"""What the pages of docs/ name exists."""
+"""What README and docs/ say is so: names, files, links, numbers, and the code that they show."""
 
+import os
 import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import wne_jax as wne
+
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = sorted(set(re.findall(r"`(wne_jax(?:\.\w+)+)`", (ROOT / "docs/papers.md").read_text())))
+RUNS = ["README", "five_minutes", "statistics", "translations", "denoise", "train"]
+"""Pages whose code runs as it stands; some pages have tests of their own."""
+
+
+def code(page: str) -> str:
+    """The Python of a page, in its order."""
+    (path,) = (p for p in PAGES if p.stem == page)
+    return "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+
+
+@pytest.mark.parametrize("page", RUNS)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, standard_promotion):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code(page), page, "exec"), names)
+    assert len(names) > 2
+
+
+def test_the_code_on_weights_of_others_runs(wne_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(wne_weights / "dncnn_gray_sigma25.matconvnet.mat", "dncnn_25.mat")
+    image = np.random.default_rng(0).normal(90, 10, (40, 40)).astype(np.float32)
+    names = {"image": image}
+    exec(code("weights"), names)
+    assert np.std(names["x"]) < np.std(image)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_pictures_and_included_files_are_there(page):
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    links += re.findall(r"^```\{include\} (\S+)$", text, re.MULTILINE)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs/index.md").read_text()
+    pages = {page.stem for page in PAGES} - {"README", "index"}
+    assert [
+        page for page in sorted(pages) if not re.search(rf"^{page}$", index, re.MULTILINE)
+    ] == []
+
+
+def test_every_public_room_has_its_page_of_the_interface():
+    pages = {p.stem for p in (ROOT / "docs/api").glob("*.md")} - {"index", "wne_jax"}
+    rooms = {name for name in wne.__all__ if hasattr(getattr(wne, name), "__file__")}
+    assert rooms == pages
+    listed = (ROOT / "docs/api/index.md").read_text().splitlines()
+    assert pages <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "page"),
+    [
+        ("unknown noise level", "statistics"),
+        ("TIFF files of 16 bit", "denoise"),
+        ("tile", "denoise"),
+        ("Restormer and SwinIR weights", "weights"),
+    ],
+)
+def test_what_people_search_for_is_on_its_page(wanted, page):
+    assert re.search(wanted, (ROOT / f"docs/{page}.md").read_text(), re.IGNORECASE)
+
+
+def test_the_readme_is_short_and_its_numbers_are_those_of_the_results():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 130
+    rows = [line for line in readme.splitlines() if re.match(r"\| \w", line)]
+    table = (ROOT / "experiments/results/mismatch/table.md").read_text()
+    assert len(rows) >= 4 and all(row in table for row in rows)
+    packaged = (ROOT / "wne_jax/weights/default/table.md").read_text().split("## ")[1]
+    header, reached = (
+        re.search(rf"^\| {name} \|(.*)\|$", packaged, re.MULTILINE)[1].split("|")
+        for name in ("model", "default")
+    )
+    psnr = dict(zip((cell.strip() for cell in header), (cell.strip() for cell in reached)))
+    assert f"{psnr['15']} / {psnr['25']} / {psnr['50']} dB" in readme
 
 
 @pytest.mark.parametrize("name", NAMES)

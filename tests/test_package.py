@@ -1,4 +1,4 @@
-"""The project as a whole: what importing it needs, what it offers, and whether its front door is whole."""
+"""The project as a whole: what importing it needs, what it offers, and what its pages type."""
 
 import ast
 import json
@@ -24,24 +24,6 @@ BROUGHT_BY_FLAX = {"optax"}
 
 LAZY = {"data", "evaluation", "training"}
 """Public rooms that need more than the core does."""
-
-TABLES = {
-    "mismatch/table.md": "## PSNR",
-    "alias_free/table.md": "## PSNR",
-    "overhead/table.md": "",
-    "frozen/table.md": "## PSNR",
-    "large_images/table.md": "",
-    "translation/table.md": "## Table 2",
-    "regret/table.md": "## All pairs",
-    "robustness/table.md": "## PSNR (dB), Set12, dncnn, trained at 25",
-    "robustness-swinir/table.md": "## PSNR (dB), Set12, swinir, trained at 25",
-    "regret_range/table.md": "## Regret (dB), embedded, trained at 2 to 55",
-    "regret_seeds/table.md": "## All pairs",
-    "defects/table.md": "## PSNR",
-    "noise2noise/table.md": "## Task denoising",
-}
-"""Files of results, and the heading of the section whose rows the README has."""
-
 
 ROOMS = [name for name in wne.__all__ if hasattr(getattr(wne, name), "__path__")]
 
@@ -82,15 +64,17 @@ def test_a_room_has_the_names_of_its_all(room):
 
 
 def examples() -> str:
-    """The code of the README and of the notebooks."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The code of the README, the docs and the notebooks."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages if page.stem != "extending")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         blocks += ["".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code"]
     return re.sub(r"^%.*$", "", "".join(blocks), flags=re.MULTILINE)
 
 
-def test_what_the_readme_and_the_notebooks_type_is_public():
+def test_what_the_readme_the_docs_and_the_notebooks_type_is_public():
     """Modules behind the public names are for those who work on the library."""
     typed = {
         (f"wne_jax.{room}", name)
@@ -156,22 +140,6 @@ def test_requirements_pin_what_every_extra_needs():
 def name_of(requirement: str) -> str:
     """The package that a requirement is about, as indices spell it."""
     return re.split(r"[\[<>=;]", requirement)[0].strip().lower().replace("_", "-")
-
-
-def test_the_readme_has_its_pictures_links_and_tables():
-    text = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    assert len(links) >= 3 and all((ROOT / link).exists() for link in links)
-    assert not re.search(r"[A-Z]+_TABLE", text)
-
-
-def test_the_numbers_of_the_readme_are_those_of_the_results():
-    readme = (ROOT / "README.md").read_text().splitlines()
-    for table, heading in TABLES.items():
-        text = (ROOT / "experiments/results" / table).read_text()
-        section = text[text.index(heading) + len(heading) :].split("\n## ")[0]
-        rows = [line for line in section.splitlines() if line.startswith("| ")]
-        assert len(rows) >= 3 and all(row in readme for row in rows)
 
 
 def test_notebooks_are_stored_without_output():

@@ -22,7 +22,7 @@ class Part(NamedTuple):
 def parse_mixture(data: str) -> list[Part]:
     """Split `source,source` or `source@weight,source@weight` into its parts.
 
-    A weight is what follows the last `@`, if that is a number; a path may hold other `@`s, but no comma.
+    A weight is what follows the last `@`, if that is a number; a path may hold other `@` signs, but no comma.
 
     >>> parse_mixture("tfds:div2k@3, folder:BSD400@1")
     [Part(spec='tfds:div2k', weight=3.0), Part(spec='folder:BSD400', weight=1.0)]

@@ -19,7 +19,7 @@ _TAPS: list[float] = (_WEIGHTS / _WEIGHTS.sum()).tolist()
 
 
 def psnr(estimate: ArrayLike, reference: ArrayLike, *, data_range: float = 1.0) -> jax.Array:
-    """Peak signal-to-noise ratio, 10 log10(R^2 / mean |x - r|^2), over all pixels and channels.
+    """Peak signal-to-noise ratio, 10 log10(R^2 / mean (x - r)^2), over all pixels and channels.
 
     >>> psnr(jnp.full((1, 4, 4, 1), 0.1), jnp.zeros((1, 4, 4, 1))).round(3).tolist()
     [20.0]

@@ -143,7 +143,7 @@ def violation(
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> Array:
-    """The largest |f(T y) - T f(y)| in units of what rounding allows: at most 1 for an equivariant map.
+    """The largest deviation of f(T y) from T f(y) in units of what rounding allows: at most 1 if equivariant.
 
     A function of arrays, for use under `jit`, `vmap` and `pmap`. Arguments as in `assert_equivariant`.
 

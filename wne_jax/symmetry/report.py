@@ -55,7 +55,7 @@ class Report:
         powers_of_two: Whether f(2^k y) = 2^k f(y), bit for bit.
         constants: Whether f(c) = c for constant images c.
         euler: ||f(y) - J(y) y|| / ||f(y)||, the worst image; 0 under scale equivariance.
-        row_sums: The largest |sum of a row of J(y) - 1|; 0 under normalization equivariance.
+        row_sums: The largest distance of the sum of a row of J(y) from 1; 0 under normalization equivariance.
     """
 
     claim: Symmetry
