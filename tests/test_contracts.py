@@ -34,6 +34,7 @@ VARIANTS = [
     ("dncnn", {"mode": SE, "conditioned": True}),
     ("fdncnn", {"conditioned": True}),
     ("fdncnn", {"mode": NE, "conditioned": True}),
+    ("ffdnet", {"conditioned": True}),
     ("drunet", {"conditioned": True}),
     ("drunet", {"mode": NE, "conditioned": True}),
 ]

@@ -36,6 +36,7 @@ __all__ = ["TINY", "check_backbone", "check_layout", "check_statistic", "random_
 TINY: dict[str, dict[str, Any]] = {
     "dncnn": {"depth": 4, "features": 8},
     "fdncnn": {"depth": 4, "features": 8},
+    "ffdnet": {"depth": 3, "features": 8},
     "drunet": {"features": (4, 6), "blocks": 1},
     "swinir": {"groups": 1, "blocks": 2, "features": 8, "heads": 2, "window": 4},
     "restormer": {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0},

@@ -176,7 +176,7 @@ class OneBackbone:
     """Networks of one backbone."""
 
     backbone: str = "dncnn"
-    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+    """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from safetensors.numpy import save_file
 
 from wne_jax.cli import denoise_files
 from wne_jax.cli import main as commands
@@ -392,6 +393,29 @@ def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monk
     model = Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()
     assert model.config.wrapper == WrapperConfig("wne", "mean_std", anchor=ANCHOR)
     assert model.config.inside == OneLevel(25)
+
+
+def test_a_wrapper_that_a_file_is_taken_to_have_is_noted_and_can_be_replaced(tmp_path, capsys):
+    kernels = {0: (4, 1, 3, 3), 2: (1, 4, 3, 3)}
+    tensors = {
+        f"model.fdncnn.{i}.weight": RNG.normal(size=s, scale=0.2) for i, s in kernels.items()
+    }
+    tensors = {name: t.astype(np.float32) for name, t in tensors.items()}
+    tensors["model.fdncnn.0.bias"] = np.full(4, 0.3, np.float32)
+    save_file(tensors, tmp_path / "x.safetensors")
+    weights = ("--weights", tmp_path / "x.safetensors", "--size", 8)
+    assert run("check", *weights) == 0
+    found = capsys.readouterr()
+    assert "inside WNE" in found.err and "--wrapper none" in found.err
+    outputs = {}
+    for wrapper in ("none", "wne"):
+        assert run("check", *weights, "--wrapper", wrapper) == 0
+        outputs[wrapper] = capsys.readouterr()
+        assert not outputs[wrapper].err
+    assert outputs["wne"].out == found.out and outputs["none"].out != found.out
+    assert "--wrapper needs --weights" in mistake(capsys, "check", "--wrapper", "none")
+    both = ("--wrapper", "wne", "--trained-sigma-255", 25)
+    assert "leave --wrapper out" in mistake(capsys, "check", *weights, *both)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, capsys):

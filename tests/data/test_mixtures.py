@@ -24,13 +24,13 @@ def test_parts(data, parts):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("", "a source is empty"),
-        ("embedded,", "a source is empty"),
+        ("", "a part is empty"),
+        ("embedded,", "a part is empty"),
         ("a@0", "the weight of a must be positive and finite"),
         ("a@-1", "positive and finite"),
         ("a@nan", "positive and finite"),
         ("a@inf,b@1", "the weight of a"),
-        ("a@2,b,c", "b, c has no weight; write @NUMBER behind all sources or none"),
+        ("a@2,b,c", "b, c has no weight; write @NUMBER behind all parts or none"),
         ("a,b,a", "a is given twice"),
         ("a@1,a@2", "a is given twice"),
     ],

@@ -69,6 +69,19 @@ def test_no_draw_of_rayleigh_noise_is_infinite(key, monkeypatch):
     np.testing.assert_allclose(high, np.sqrt(4 / (4 - np.pi) * 24 * np.log(2)), rtol=1e-6)
 
 
+def test_a_mixture_is_one_of_its_kinds_by_its_shares():
+    kinds = [noise.gaussian, noise.uniform]
+    keys = jax.random.split(jax.random.key(4), 400)
+    x = jnp.full((4, 4, 1), GRAY)
+    draw = lambda kind, keys: jax.vmap(kind, in_axes=(0, None, None))(keys, x, SIGMA)  # noqa: E731
+    either = jax.jit(draw, static_argnums=0)(noise.mixed(kinds, [3, 1]), keys)
+    parts = jax.vmap(lambda key: jax.random.split(key)[1])(keys)
+    distance = [np.abs(either - draw(kind, parts)).max((1, 2, 3)) for kind in kinds]
+    is_kind = np.array(distance) < 1e-6
+    assert (is_kind.sum(axis=0) == 1).all()
+    assert abs(is_kind[1].mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 400)
+
+
 def test_poisson_counts_photons(key):
     x = jnp.linspace(-0.5, 1.0, N * N).reshape(N, N, 1)
     y = np.asarray(noise.poisson(key, x, 0.25))

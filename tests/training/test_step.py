@@ -57,6 +57,20 @@ def test_the_noise_of_a_batch_has_its_level():
     np.testing.assert_allclose(jnp.std(batch.noisy - batch.clean), 50 / 255, rtol=0.03)
 
 
+def test_every_example_draws_its_kind_of_noise_from_a_mixture():
+    config = small(batch=64, noise="gaussian@3,salt_and_pepper@1", sigma_255=(51,))
+    batch, again = drawn(config, 5), drawn(config, 5)
+    for one, other in zip(batch, again):
+        np.testing.assert_array_equal(one, other)
+    unchanged = np.mean(np.asarray(batch.noisy == batch.clean), axis=(1, 2, 3))
+    impulses = (
+        unchanged > 0.5
+    )  # a level of 0.2 replaces a fifth of the pixels; Gaussian noise moves all
+    assert np.all(impulses | (unchanged < 0.05)) and 5 <= impulses.sum() <= 30
+    with pytest.raises(ValueError, match="not 'pink'"):
+        make_train_step(small(noise="gaussian,pink"))
+
+
 def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     config = small(optimizer=OptimizerConfig(schedule="constant", learning_rate=0.01, ema=0.5))
     state = create_state(config)

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import DnCNN
-from wne_jax.weights import WeightsError, convert
+from wne_jax.weights import WeightsError, WeightsNote, convert
 from wne_jax.weights.layouts import LAYOUTS
 
 SCALE, NE = "scale-equivariant", "normalization-equivariant"
@@ -80,6 +82,44 @@ def test_channels_depth_and_width_are_read_off_the_shapes(channels):
     config, variables = convert(empty(merged_dncnn(depth=5, features=6, channels=channels)))
     assert config == ModelConfig("dncnn", {"depth": 5, "features": 6, "batch_norm": False})
     assert variables["params"]["conv_0"]["kernel"].shape == (3, 3, channels, 6)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "model.", "net._orig_mod."])
+def test_a_common_prefix_that_no_layout_knows_is_left_out(prefix):
+    shapes = merged_dncnn()
+    config, variables = convert(empty({f"{prefix}{name}": s for name, s in shapes.items()}))
+    assert config == convert(empty(shapes))[0] and len(variables["params"]) == 4
+    mixed = {name if name == "model.0.bias" else f"{prefix}{name}": s for name, s in shapes.items()}
+    with pytest.raises(WeightsError):
+        convert(empty(mixed))
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [
+        ("wne_dncnn", ["taken for a network that was trained inside WNE, .*--wrapper none"]),
+        ("wne_swinir_light", ["taken for a network that was trained inside WNE"]),
+        ("wne_restormer", ["taken for a network that was trained inside WNE"]),
+        ("ne_nets_drunet_ordinary", ["no multiple of 8 by the mean of the whole batch"]),
+        ("kair_drunet_gray", []),
+        ("ne_nets_fdncnn_ordinary", []),
+    ],
+)
+def test_what_names_do_not_tell_is_noted(published_shapes, name, notes):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        convert(empty(published_shapes(name)), name="x.pth")
+    found = [str(w.message) for w in caught if w.category is WeightsNote]
+    assert len(found) == len(notes)
+    for line, note in zip(found, notes):
+        assert re.match(f"x.pth: .*{note}", line) and "\n" not in line
+
+
+def test_four_pixels_a_channel_tell_ffdnet_from_fdncnn():
+    shapes = {"model.0.weight": (8, 5, 3, 3), "model.0.bias": (8,)}
+    shapes |= {"model.2.weight": (4, 8, 3, 3), "model.2.bias": (4,)}
+    config, _ = convert(empty(shapes))
+    assert config == ModelConfig("ffdnet", {"depth": 2, "features": 8, "conditioned": True})
 
 
 def test_unknown_names_are_listed_with_the_layouts_that_are_known():

@@ -35,11 +35,21 @@ def dncnn_with_batch_norm():
     return shapes | running | {f"{norm}.num_batches_tracked": ()}
 
 
-def matconvnet_dncnn():
+def matconvnet(first, inputs, outputs):
+    """Three convolutions of 4 features, whose first is in this place."""
     shapes = {}
-    for name, inputs, outputs in (("layers.1", 1, 4), ("layers.3", 4, 4), ("layers.5", 4, 1)):
-        shapes |= {f"{name}.filters": (3, 3, inputs, outputs), f"{name}.biases": (outputs,)}
+    for i, (before, after) in enumerate(((inputs, 4), (4, 4), (4, outputs))):
+        name = f"layers.{first + 2 * i}"
+        shapes |= {f"{name}.filters": (3, 3, before, after), f"{name}.biases": (after,)}
     return shapes
+
+
+def sequential_dncnn():
+    names = ("dncnn.0", "dncnn.2", "dncnn.5")
+    shapes = {}
+    for name, inputs, outputs in zip(names, (1, 4, 4), (4, 4, 1)):
+        shapes |= conv(name, inputs, outputs, bias=False)
+    return shapes | vectors("dncnn.3", 4, "weight", "bias", "running_mean", "running_var")
 
 
 def scico_dncnn():
@@ -126,11 +136,15 @@ def torchvision_resnet():
 CHECKPOINTS = {
     "kair_dncnn": stack("model.", 1, 4, 4, 1),
     "kair_fdncnn": stack("model.", 2, 4, 4, 1),
+    "kair_ffdnet": stack("model.", 5, 4, 4, 4),
     "fdncnn": stack("model.fdncnn.", 1, 4, 4, 1, last_bias=False),
     "fdncnn_scale_equivariant": stack("fdncnn.", 1, 4, 4, 1, bias=False),
     "fdncnn_normalization_equivariant": stack("fdncnn.", 2, 4, 4, 1, bias=False),
     "dncnn_with_batch_norm": dncnn_with_batch_norm(),
-    "matconvnet_dncnn": matconvnet_dncnn(),
+    "sequential_dncnn": sequential_dncnn(),
+    "matconvnet_dncnn": matconvnet(1, 1, 1),
+    "matconvnet_fdncnn": matconvnet(2, 2, 1),
+    "matconvnet_ffdnet": matconvnet(3, 5, 4),
     "scico_dncnn": scico_dncnn(),
     "kair_drunet": drunet("res", "m_down1", "m_up1", inputs=2, bias=False),
     "herbreteau_drunet": drunet("m_res", "m_down.0", "m_up.0", inputs=1, bias=True),

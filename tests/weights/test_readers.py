@@ -82,10 +82,14 @@ def test_flax_msgpack_is_flattened_and_holds_arrays_alone(tmp_path):
     assert refusal(path) == "holds a list, not a dict of arrays"
 
 
-def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, **fields):
-    """A MatConvNet file as MATLAB writes it: cells of references, axes backwards, no trailing ones."""
+def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, inputs=1, **fields):
+    """A MatConvNet file as MATLAB writes it: cells of references, axes backwards, no trailing ones.
+
+    `bnorm` has multipliers 2, biases 5 and moments 3 and 4, `SubP` the scales of FFDNet.
+    """
     h5py = pytest.importorskip("h5py", reason="writes .mat")
-    kernels = [RNG.normal(size=shape).astype(np.float32) for shape in ((3, 3, 1, 4), (3, 3, 4, 1))]
+    shapes = (3, 3, inputs, 4), (3, 3, 4, 1)
+    kernels = [RNG.normal(size=shape).astype(np.float32) for shape in shapes]
     biases = [RNG.normal(size=n).astype(np.float32) for n in (4, 1)]
     left = iter(zip(kernels, biases))
     with h5py.File(path, "w") as file:
@@ -103,6 +107,14 @@ def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, *
             layer["type"] = np.array([[ord(c)] for c in kind], np.uint16)
             if kind == "relu":
                 layer["leak"] = np.full((1, 1), leak)
+            if kind == "SubP":
+                layer["scale"] = np.full((1, 1), 2.0 if i else 0.5)
+            if kind == "bnorm":
+                ones = np.ones((1, 4), np.float32)
+                moments = np.concatenate([3 * ones, 4 * ones])
+                parts = (("a", 2 * ones), ("b", 5 * ones), ("c", moments))
+                data = [refs.create_dataset(f"{name}{i}", data=part) for name, part in parts]
+                cell(f"#refs#/layer{i}/weights", data)
             if kind == "conv":
                 kernel, bias = next(left)
                 kernel = kernel[..., 0] if kernel.shape[-1] == 1 else kernel
@@ -129,12 +141,41 @@ def test_matconvnet_kernels_come_in_the_order_of_matlab(tmp_path):
         np.testing.assert_array_equal(tensors[f"layers.{n}.biases"], bias)
 
 
+def test_matconvnet_batch_normalization_is_merged_into_the_convolution_before(tmp_path):
+    kinds = ("conv", "bnorm", "relu", "conv")
+    kernels, biases = write_simplenn(tmp_path / "x.mat", kinds=kinds)
+    tensors = read_tensors(tmp_path / "x.mat")
+    assert list(tensors)[2:] == ["layers.3.filters", "layers.3.biases"]
+    np.testing.assert_allclose(tensors["layers.1.filters"], 2 * kernels[0] / 4, rtol=1e-6)
+    np.testing.assert_allclose(
+        tensors["layers.1.biases"], 2 * (biases[0] - 3) / 4 + 5, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "first", "inputs"),
+    [
+        (("concat", "conv", "relu", "conv"), 2, 2),
+        (("SubP", "concat", "conv", "relu", "conv", "SubP"), 3, 5),
+    ],
+)
+def test_what_stands_before_the_first_convolution_shows_in_its_place(
+    tmp_path, kinds, first, inputs
+):
+    kernels, _ = write_simplenn(tmp_path / "x.mat", kinds=kinds, inputs=inputs)
+    tensors = read_tensors(tmp_path / "x.mat")
+    assert list(tensors)[::2] == [f"layers.{first}.filters", f"layers.{first + 2}.filters"]
+    np.testing.assert_array_equal(tensors[f"layers.{first}.filters"], kernels[0])
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"leak": 0.2}, "layers.2 is a layer 'relu'; only conv and relu without leak are read"),
-        ({"kinds": ("conv", "bnorm")}, "layers.2 is a layer 'bnorm'"),
-        ({"kinds": ("conv", "relu")}, "layers.2 is the last and no conv"),
+        ({"leak": 0.2}, "layers.2 has leak [[0.2]]; only 0 is read"),
+        ({"kinds": ("conv", "pool", "conv")}, "layers.2 is a layer 'pool'; only conv, relu"),
+        ({"kinds": ("conv", "relu")}, "starts with ['conv'] and ends with ['conv', 'relu']"),
+        ({"kinds": ("concat",)}, "starts with ['concat'] and ends with"),
+        ({"kinds": ("SubP", "concat", "conv")}, "starts with ['SubP', 'concat', 'conv'] and"),
         ({"pad": 0.0}, "layers.1 has pad [[0.0]]; only 1 is read"),
         ({"stride": 2.0}, "layers.1 has stride [[2.0]]; only 1 is read"),
         ({"dilate": 2.0}, "layers.1 has dilate [[2.0]]; only 1 is read"),
@@ -152,6 +193,9 @@ def test_other_matlab_files_are_refused_by_what_they_are(tmp_path):
     assert refusal(path).startswith("a MATLAB file older than version 7.3; save it again")
     with h5py.File(path, "w") as file:
         file["net/params"] = np.zeros(3)
+    assert refusal(path).startswith("a MatConvNet network of the kind DagNN; only simplenn")
+    with h5py.File(path, "w") as file:
+        file["net/meta"] = np.zeros(3)
     assert refusal(path).startswith("there is no net.layers in it")
     write_simplenn(path)
     path.write_bytes(path.read_bytes()[:-500])

@@ -6,7 +6,7 @@ a table of its room; a test compares the two.
 
 from typing import Literal
 
-BACKBONES = ("dncnn", "fdncnn", "drunet", "swinir", "restormer")
+BACKBONES = ("dncnn", "fdncnn", "ffdnet", "drunet", "swinir", "restormer")
 """Of `wne_jax.models.MODELS`."""
 
 STATISTICS = ("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max")

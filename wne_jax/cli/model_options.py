@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from wne_jax._internal.names import WrapperKind
 
 if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
@@ -16,6 +18,8 @@ class ForeignWeights:
     """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
     allow_imports: bool = False
     """Run the code of a backbone or statistic that a file names as package.module:Name."""
+    key: str | None = None
+    """Which state dict is meant where a PyTorch file holds several, such as params_ema."""
     mode: str | None = None
     """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
 
@@ -26,6 +30,9 @@ class Model(ForeignWeights):
 
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
+    wrapper: Literal["auto", "none"] | WrapperKind = "auto"
+    """wne, scale (scale equivariance alone), input (no way back) or none; auto is that of the weights that
+    are read, or wne without any."""
     trained_sigma_255: float | None = None
     """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
 
@@ -36,6 +43,12 @@ class Model(ForeignWeights):
         from wne_jax.wrappers.one_level import ANCHOR
 
         wrapping: dict[str, Any] = {}
+        if self.wrapper != "auto":
+            if self.weights is None:
+                raise ValueError("--wrapper needs --weights: the packaged denoiser has its own")
+            if self.trained_sigma_255 is not None:
+                raise ValueError("--trained-sigma-255 brings its own wrapper: leave --wrapper out")
+            wrapping = {"wrapper": None if self.wrapper == "none" else WrapperConfig(self.wrapper)}
         if self.trained_sigma_255 is not None:
             if self.weights is None:
                 raise ValueError(
@@ -50,6 +63,7 @@ class Model(ForeignWeights):
         return Denoiser.load(
             self.weights,
             mode=self.mode,
+            key=self.key,
             allow_namespace=self.allow_namespace,
             allow_imports=self.allow_imports,
             **wrapping,

@@ -35,7 +35,8 @@ class Network(ForeignWeights):
     """Options of the backbone, values as in JSON: depth=8 features=48 (default: depth=6 features=32 for dncnn
     and fdncnn, the published sizes for the others)."""
     wrapper: Literal["auto", "none"] | WrapperKind = "auto"
-    """wne, scale (scale equivariance alone), input (no way back) or none; auto is wne, or that of --init."""
+    """wne, scale (scale equivariance alone), input (no way back) or none; auto is that of the weights that
+    are read, or wne without any."""
     statistics: Annotated[
         str | None,
         conf.arg(
@@ -61,7 +62,11 @@ class Examples:
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for colour (default: 1, or those of --init)."""
     noise: Annotated[
-        str | None, conf.arg(help=f"{_one_of(NOISES)} (default: {TrainConfig.noise}).")
+        str | None,
+        conf.arg(
+            help=f"{_one_of(NOISES)}; or a mixture, drawn for each example: gaussian@3,poisson@1 (default: "
+            f"{TrainConfig.noise})."
+        ),
     ] = None
     train_sigmas_255: Level | None = None
     """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""

@@ -42,6 +42,7 @@ def train(options: Options) -> None:
         start = Denoiser.load(
             network.init,
             mode=network.mode,
+            key=network.key,
             allow_namespace=network.allow_namespace,
             allow_imports=network.allow_imports,
         )
@@ -51,7 +52,9 @@ def train(options: Options) -> None:
     read: dict[str, Any] = {}
     if start is not None:
         config = anchored(options, config, corpus, start)
-        if network.mode or network.allow_namespace:  # of which `config.init` says nothing
+        if (
+            network.mode or network.key or network.allow_namespace
+        ):  # of which `config.init` says nothing
             read["variables"] = start.variables
     compute = options.machine.compute
     fit(config, options.out, resume=options.resume, corpus=corpus, compute=compute, **read)
@@ -115,9 +118,9 @@ def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
     Raises:
         ValueError: Options that exclude each other, or a value that the backbone cannot take.
     """
-    if given is None and (network.mode or network.allow_namespace):
+    if given is None and (network.mode or network.key or network.allow_namespace):
         raise ValueError(
-            "--mode and --allow-namespace say how --init is read, and there is none; "
+            "--mode, --key and --allow-namespace say how --init is read, and there is none; "
             "a new backbone has --option mode=..."
         )
     if given is not None and (network.backbone or network.option):

@@ -19,7 +19,7 @@ class Part(NamedTuple):
     weight: float | None
 
 
-def parse_mixture(data: str) -> list[Part]:
+def parse_mixture(data: str, *, argument: str = "data") -> list[Part]:
     """Split `source,source` or `source@weight,source@weight` into its parts.
 
     A weight is what follows the last `@`, if that is a number; a path may hold other `@` signs, but no comma.
@@ -31,6 +31,7 @@ def parse_mixture(data: str) -> list[Part]:
 
     Args:
         data: One source or more, separated by commas.
+        argument: What messages call it: kinds of noise are mixed in the same way.
 
     Returns:
         The parts, in their order.
@@ -39,22 +40,24 @@ def parse_mixture(data: str) -> list[Part]:
         ValueError: A part is empty, or given twice; a weight is not positive and finite; some parts have a
             weight and others none.
     """
-    parts = [_parse_part(text.strip(), data) for text in data.split(",")]
+    parts = [_parse_part(text.strip(), f"{argument} is {data!r}") for text in data.split(",")]
     specs = [part.spec for part in parts]
     for spec in specs:
         if specs.count(spec) > 1:
-            raise ValueError(f"data is {data!r}: {spec} is given twice; give it once, by weight")
+            raise ValueError(
+                f"{argument} is {data!r}: {spec} is given twice; give it once, by weight"
+            )
     bare = [part.spec for part in parts if part.weight is None]
     if 0 < len(bare) < len(parts):
         raise ValueError(
-            f"data is {data!r}: {', '.join(bare)} has no weight; write @NUMBER behind all sources or none"
+            f"{argument} is {data!r}: {', '.join(bare)} has no weight; write @NUMBER behind all parts or none"
         )
     return parts
 
 
-def _parse_part(text: str, data: str) -> Part:
+def _parse_part(text: str, given: str) -> Part:
     if not text:
-        raise ValueError(f"data is {data!r}: a source is empty; write SOURCE,SOURCE")
+        raise ValueError(f"{given}: a part is empty; write PART,PART")
     match = _WEIGHTED.fullmatch(text)
     try:
         weight = float(match[2]) if match else None
@@ -63,5 +66,5 @@ def _parse_part(text: str, data: str) -> Part:
     if match is None or weight is None:
         return Part(text, None)
     if not (math.isfinite(weight) and weight > 0):
-        raise ValueError(f"data is {data!r}: the weight of {match[1]} must be positive and finite")
+        raise ValueError(f"{given}: the weight of {match[1]} must be positive and finite")
     return Part(match[1], weight)

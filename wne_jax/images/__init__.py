@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wne_jax.images import degradations, files
-    from wne_jax.images.degradations import DEGRADATIONS, NOISES, draw_level, jpeg, quantize
+    from wne_jax.images.degradations import DEGRADATIONS, NOISES, draw_level, jpeg, mixed, quantize
     from wne_jax.images.metrics import psnr, ssim
     from wne_jax.images.reading import ImageError, read_image, write_image
     from wne_jax.images.units import (
@@ -31,6 +31,7 @@ __all__ = [
     "from_unit",
     "full_scale",
     "jpeg",
+    "mixed",
     "psnr",
     "quantize",
     "read_image",

@@ -196,6 +196,31 @@ NOISES: dict[str, Noise] = {
 """Every keyed degradation, by its name in configs and on command lines."""
 
 
+def mixed(noises: Sequence[Noise], weights: Sequence[float]) -> Noise:
+    """One of several noises for each call, drawn by the key.
+
+    >>> either = mixed([gaussian, poisson], [3, 1])
+    >>> either(jax.random.key(0), jnp.ones((8, 8, 1)), 0.1).shape
+    (8, 8, 1)
+
+    Args:
+        noises: The kinds.
+        weights: The probability of each, up to a common factor.
+
+    Returns:
+        A noise like the others. Mapped over keys, it draws for each image by itself, and computes every kind
+        for every image.
+    """
+    logits = jnp.log(jnp.asarray(weights, jnp.float32))
+
+    def either(key: jax.Array, x: ArrayLike, level: ArrayLike) -> jax.Array:
+        key_kind, key_noise = jax.random.split(key)
+        kind = jax.random.categorical(key_kind, logits)
+        return jax.lax.switch(kind, noises, key_noise, x, level)
+
+    return either
+
+
 def draw_level(
     key: jax.Array, level: float | Sequence[float], shape: tuple[int, ...] = ()
 ) -> jax.Array:

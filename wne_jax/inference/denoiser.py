@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,9 @@ from wne_jax.inference.streaming import find_peak, stream_noise, stream_statisti
 from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
 from wne_jax.statistics import Statistics
-from wne_jax.weights import DENOISER_FILE, load_model, save
+from wne_jax.weights import DENOISER_FILE, WeightsNote, load_model, save
+from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.linen import WNE
-
-_DEFAULT = Path(__file__).parents[1] / "weights" / "default" / DENOISER_FILE
 
 
 class Denoiser:
@@ -116,9 +116,16 @@ class Denoiser:
                     f"python -m wne_jax package {path} writes that of an unfinished one"
                 )
             path = path / DENOISER_FILE
-        config, variables = load_model(
-            path, mode=mode, key=key, allow_namespace=allow_namespace, allow_imports=allow_imports
-        )
+        with warnings.catch_warnings():
+            if wrapping:  # what a file says of its wrapper is then beside the point
+                warnings.filterwarnings("ignore", ".*inside WNE", WeightsNote)
+            config, variables = load_model(
+                path,
+                mode=mode,
+                key=key,
+                allow_namespace=allow_namespace,
+                allow_imports=allow_imports,
+            )
         if config.backbone in CLASSIFIERS:
             raise ValueError(
                 f"{path}: holds a {config.backbone}, which classifies and denoises nothing"
@@ -127,9 +134,22 @@ class Denoiser:
         return cls(config.build(), variables, config)
 
     @classmethod
+    def pretrained(cls, name: str = "gray") -> "Denoiser":
+        """A denoiser that comes with the package, by its name: "gray" is blind, for sigma 2 to 75 (of 255).
+
+        Raises:
+            ValueError: No such name, or a file that is not the one that was packaged.
+
+        Example:
+            >>> Denoiser.pretrained("gray").channels
+            1
+        """
+        return cls.load(packaged_file(name))
+
+    @classmethod
     def default(cls) -> "Denoiser":
-        """The small gray denoiser that comes with the package: blind, for sigma 2 to 75 (of 255)."""
-        return cls.load(_DEFAULT)
+        """The gray denoiser that comes with the package, `pretrained("gray")`."""
+        return cls.pretrained("gray")
 
     def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.

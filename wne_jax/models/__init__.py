@@ -12,6 +12,7 @@ from wne_jax.models._nnx import from_nnx
 from wne_jax.models.dncnn import DnCNN
 from wne_jax.models.drunet import DRUNet
 from wne_jax.models.fdncnn import FDnCNN
+from wne_jax.models.ffdnet import FFDNet
 from wne_jax.models.resnet import ResNet
 from wne_jax.models.restormer import Restormer
 from wne_jax.models.swinir import SwinIR
@@ -22,6 +23,7 @@ __all__ = [
     "DRUNet",
     "DnCNN",
     "FDnCNN",
+    "FFDNet",
     "ResNet",
     "Restormer",
     "SwinIR",
@@ -32,6 +34,7 @@ __all__ = [
 MODELS: dict[str, type[nn.Module]] = {
     "dncnn": DnCNN,
     "fdncnn": FDnCNN,
+    "ffdnet": FFDNet,
     "drunet": DRUNet,
     "swinir": SwinIR,
     "restormer": Restormer,

@@ -78,7 +78,8 @@ class TrainConfig:
         data: Sources of images; see `wne_jax.data`. Of pairs and repeats, whose noise is the camera's own,
             `noise`, `sigma_255` and `objective` are not read.
         channels: 1 for gray, 3 for colour.
-        noise: Name in `wne_jax.images.degradations.NOISES`.
+        noise: Name in `wne_jax.images.degradations.NOISES`, or several, `gaussian@3,poisson@1`, of which
+            every example draws one by these shares.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
             example draws its own.
         objective: What an example is made of; see `wne_jax.training.objectives`.

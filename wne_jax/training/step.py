@@ -14,7 +14,8 @@ from jax import Array, lax
 
 from wne_jax import protocol
 from wne_jax.data.corpus import Batch, Corpus, corrupt_crops, draw_examples
-from wne_jax.images.degradations import NOISES
+from wne_jax.data.mixtures import parse_mixture
+from wne_jax.images.degradations import NOISES, Noise, mixed
 from wne_jax.models import option_defaults
 from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
@@ -93,6 +94,26 @@ def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
     )
 
 
+def noise_of(config: TrainConfig) -> Noise:
+    """The noise of a configuration: one by its name, or one drawn for each example from `NAME@SHARE,...`.
+
+    Raises:
+        ValueError: An unknown noise, or shares that `wne_jax.data.parse_mixture` refuses.
+
+    Example:
+        >>> noise_of(TrainConfig(noise="gaussian")).__name__
+        'gaussian'
+    """
+    parts = parse_mixture(config.noise, argument="noise")
+    for part in parts:
+        if part.spec not in NOISES:
+            raise ValueError(f"noise must be one of {sorted(NOISES)}, not {part.spec!r}")
+    kinds = [NOISES[part.spec] for part in parts]
+    if len(kinds) == 1:
+        return kinds[0]
+    return mixed(kinds, [part.weight or 1.0 for part in parts])
+
+
 def draw_batch(
     config: TrainConfig, source: Corpus | Array, step: Array, indices: Array | None = None
 ) -> Batch:
@@ -104,7 +125,7 @@ def draw_batch(
         step: Number of the step.
         indices: i32[B], the wanted examples (default: the whole batch).
     """
-    corrupt = partial(OBJECTIVES[config.objective], noise=NOISES[config.noise], level=config.level)
+    corrupt = partial(OBJECTIVES[config.objective], noise=noise_of(config), level=config.level)
     key = jax.random.fold_in(data_key(config), step)
     indices = jnp.arange(config.batch) if indices is None else indices
     if isinstance(source, Corpus):
@@ -142,11 +163,9 @@ def make_update(
     config: TrainConfig, *, axis_name: str | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The second half of a step: `(state, batch) -> (state, metrics)`; arguments as in `make_train_step`."""
-    for name, known in (("loss", LOSSES), ("noise", NOISES)):
-        if getattr(config, name) not in known:
-            raise ValueError(
-                f"{name} must be one of {sorted(known)}, not {getattr(config, name)!r}"
-            )
+    noise_of(config)
+    if config.loss not in LOSSES:
+        raise ValueError(f"loss must be one of {sorted(LOSSES)}, not {config.loss!r}")
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
     gradient_of = _accumulated(_make_gradient(config, axis_name), parts=config.accumulate)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wne_jax.config import ModelConfig
-from wne_jax.weights._errors import WeightsError
+from wne_jax.weights._errors import WeightsError, WeightsNote
 from wne_jax.weights.conversion import convert
 from wne_jax.weights.readers import read_tensors
 from wne_jax.weights.saved import DENOISER_FILE, is_ours, load, read_metadata, save
@@ -22,6 +22,7 @@ from wne_jax.weights.saved import DENOISER_FILE, is_ours, load, read_metadata, s
 __all__ = [
     "DENOISER_FILE",
     "WeightsError",
+    "WeightsNote",
     "convert",
     "load_model",
     "read_metadata",

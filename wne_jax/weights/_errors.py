@@ -9,6 +9,10 @@ class WeightsError(ValueError):
     """Weights cannot be read, written or fitted to a model; one line: the file, then the reason."""
 
 
+class WeightsNote(UserWarning):
+    """What a reader of a weight file should know, since the file does not tell it."""
+
+
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a library raises for a damaged or foreign file into one line."""

@@ -7,13 +7,25 @@ import numpy as np
 
 from wne_jax.weights._errors import WeightsError, reading
 
+_HEADS = ((), ("concat",), ("SubP", "concat"))
+"""What may stand before the first convolution: the noise level as a channel, and `pixel_unshuffle`."""
+
+_SCALE = 2
+"""The factor of `SubP`, which is FFDNet's layer for `pixel_unshuffle` and `pixel_shuffle`."""
+
 
 def read_matconvnet(path: Path) -> dict[str, np.ndarray]:
     """Kernels and biases of `net.layers`, a chain of convolutions and ReLUs.
 
+    Batch normalization is merged into the convolution before it, as the authors of DnCNN do it: with the
+    multipliers g, the biases b and the moments m and s of the layer, kernels become g / s times themselves,
+    and biases (bias - m) g / s + b.
+
     Returns:
         `layers.N.filters`, `[kh, kw, in, out]`, and `layers.N.biases`, `[out]`, with N the layer's place in
-        MATLAB's count, from 1.
+        MATLAB's count, from 1, in which batch normalization does not count. A first convolution in place 2
+        has the layer `concat` before it, which appends the noise level; one in place 3 has `SubP` before
+        that, and another after the last.
     """
     with path.open("rb") as file:
         start = file.read(10)
@@ -28,34 +40,90 @@ def read_matconvnet(path: Path) -> dict[str, np.ndarray]:
             f'{path}: h5py is needed to read it: pip install "wne-jax[matconvnet]"'
         ) from error
     with reading(path, "MATLAB v7.3"), h5py.File(path, "r") as file:
+        if any(f"net/{part}" in file for part in ("params", "vars")):
+            raise WeightsError(
+                f"{path}: a MatConvNet network of the kind DagNN; only simplenn, a chain, is read"
+            )
         if "net/layers" not in file:
             raise WeightsError(f"{path}: there is no net.layers in it: not a MatConvNet simplenn")
+        layers = [file[reference] for reference in np.ravel(file["net/layers"][()])]
+        kinds = [_text(layer["type"]) for layer in layers]
+        _check_ends(kinds, layers, path)
         tensors: dict[str, np.ndarray] = {}
-        place = 0
-        for place, reference in enumerate(np.ravel(file["net/layers"][()]), start=1):
-            tensors |= _read_layer(
-                file, file[reference], f"{path}: layers.{place}", f"layers.{place}"
-            )
-        if f"layers.{place}.filters" not in tensors:
-            raise WeightsError(f"{path}: layers.{place} is the last and no conv; only that is read")
+        place, name = 0, ""
+        for i, (kind, layer) in enumerate(zip(kinds, layers), start=1):
+            where = f"{path}: layers.{i}"
+            if kind == "bnorm":
+                tensors |= _merged(file, layer, where, name, tensors)
+                continue
+            place += 1
+            if kind == "conv":
+                name = f"layers.{place}"
+                tensors |= _read_convolution(file, layer, where, name)
+            elif kind == "relu":
+                _check_fields(layer, where, leak=0)
         return tensors
 
 
-def _read_layer(file: Any, layer: Any, place: str, name: str) -> dict[str, np.ndarray]:
-    """The tensors of one layer, which must be one that a plain network has."""
-    kind = "".join(map(chr, np.ravel(layer["type"][()])))
-    if kind == "relu" and not np.any(layer["leak"][()] if "leak" in layer else 0):
-        return {}
-    if kind != "conv":
-        raise WeightsError(f"{place} is a layer {kind!r}; only conv and relu without leak are read")
+def _check_ends(kinds: list[str], layers: list[Any], path: Path) -> None:
+    """Refuse chains that no network here has, but for the numbers in them."""
+    first = kinds.index("conv") if "conv" in kinds else len(kinds)
+    shuffled = "SubP" in kinds[:first]
+    end = len(kinds) - shuffled
+    for i, kind in enumerate(kinds[first:end], start=first + 1):
+        if kind not in ("conv", "relu", "bnorm"):
+            raise WeightsError(
+                f"{path}: layers.{i} is a layer {kind!r}; only conv, relu without leak and bnorm are read, "
+                "with concat, or SubP and concat, before the first"
+            )
+    if tuple(kinds[:first]) not in _HEADS or kinds[end - 1 : end] != ["conv"]:
+        raise WeightsError(
+            f"{path}: starts with {kinds[: first + 1]} and ends with {kinds[-2:]}; a chain is read that "
+            "starts with conv, behind concat or SubP and concat, and ends with conv, before SubP if it has it"
+        )
+    if shuffled:
+        _check_fields(layers[0], f"{path}: layers.1", scale=1 / _SCALE)
+        if kinds[-1] != "SubP":
+            raise WeightsError(f"{path}: layers.1 is a SubP, and the last layer is none")
+        _check_fields(layers[-1], f"{path}: layers.{len(kinds)}", scale=_SCALE)
+
+
+def _read_convolution(file: Any, layer: Any, where: str, name: str) -> dict[str, np.ndarray]:
+    """Kernel and bias of a convolution of stride 1 that keeps the size; no bias is one of zeros."""
     kernel, bias = (_read_single(file[reference]) for reference in np.ravel(layer["weights"][()]))
     kernel = np.expand_dims(kernel, tuple(range(kernel.ndim, 4)))  # MATLAB drops trailing ones
-    for field, expected in (("stride", 1), ("dilate", 1), ("pad", kernel.shape[0] // 2)):
-        if field in layer and np.any(layer[field][()] != expected):
+    _check_fields(layer, where, stride=1, dilate=1, pad=kernel.shape[0] // 2)
+    bias = bias.reshape(-1) if bias.size else np.zeros(kernel.shape[-1], kernel.dtype)
+    return {f"{name}.filters": kernel, f"{name}.biases": bias}
+
+
+def _merged(
+    file: Any, layer: Any, where: str, name: str, tensors: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The convolution `name` with the normalization after it merged into it."""
+    weights = [_read_single(file[reference]) for reference in np.ravel(layer["weights"][()])]
+    if len(weights) != 3:
+        raise WeightsError(f"{where} is a bnorm without moments: it was not trained to the end")
+    multipliers, biases = np.ravel(weights[0]), np.ravel(weights[1])
+    mean, deviation = weights[2].reshape(len(multipliers), 2).T
+    factor = multipliers / deviation
+    return {
+        f"{name}.filters": tensors[f"{name}.filters"] * factor,
+        f"{name}.biases": (tensors[f"{name}.biases"] - mean) * factor + biases,
+    }
+
+
+def _check_fields(layer: Any, where: str, **expected: float) -> None:
+    """Refuse other values of a layer's fields than the ones that are read."""
+    for field, value in expected.items():
+        if field in layer and np.any(layer[field][()] != value):
             raise WeightsError(
-                f"{place} has {field} {layer[field][()].tolist()}; only {expected} is read"
+                f"{where} has {field} {layer[field][()].tolist()}; only {value} is read"
             )
-    return {f"{name}.filters": kernel, f"{name}.biases": bias.reshape(-1)}
+
+
+def _text(data: Any) -> str:
+    return "".join(map(chr, np.ravel(data[()])))
 
 
 def _read_single(data: Any) -> np.ndarray:

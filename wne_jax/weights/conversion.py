@@ -1,7 +1,8 @@
 """From the tensors of a checkpoint to a model and its variables, by a table that is checked on every side."""
 
+import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,12 +12,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wne_jax import protocol
 from wne_jax.config import ModelConfig
-from wne_jax.weights._errors import WeightsError, some
+from wne_jax.weights._errors import WeightsError, WeightsNote, some
 from wne_jax.weights.layouts import LAYOUTS
 from wne_jax.weights.layouts._table import Layout, Plan, Shapes
 
 Flat = Mapping[tuple[str, ...], Any]
 """Variables, or their shapes, by path: collection, modules, name."""
+
+_PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
+"""What wrappers of PyTorch put before all names; a layout whose own names start so comes first."""
 
 _SIDE = 16  # of the image that the shapes are computed for; no shape depends on it
 
@@ -26,12 +30,13 @@ def convert(
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Recognise a published checkpoint, and turn its tensors into a model's variables.
 
-    Every tensor is used once or is a buffer, every variable is filled once, and shapes agree.
+    Every tensor is used once or is a buffer, every variable is filled once, and shapes agree. Where no layout
+    knows the names, a common prefix `module.`, `_orig_mod.`, `net.` or `model.` is left out.
 
     Names and shapes do not say everything. A scale-equivariant FDnCNN and a normalization-equivariant one
     have the same, so that `mode` has to tell them apart. Nor do they tell a network that was trained inside
-    `WNE` from its bare twin, in the files of Saied & Fleuret: an ordinary one comes wrapped, and
-    `dataclasses.replace(config, wrapper=None)` bares it.
+    `WNE` from its bare twin, in the files of Saied & Fleuret: an ordinary one comes wrapped, a warning says
+    so, and `dataclasses.replace(config, wrapper=None)` bares it.
 
     Args:
         tensors: By name, as `read_tensors` returns them.
@@ -54,8 +59,17 @@ def convert(
         >>> config.backbone, config.options["depth"], list(variables["params"])
         ('dncnn', 3, ['conv_0', 'conv_1', 'conv_2'])
     """
-    shapes = {tensor: tuple(value.shape) for tensor, value in tensors.items()}
-    plan = _recognise(shapes, name, mode)
+    given = tensors
+    while True:
+        shapes = {tensor: tuple(value.shape) for tensor, value in tensors.items()}
+        plans = [plan for layout in LAYOUTS if (plan := _plan(layout, shapes)) is not None]
+        prefix = next(iter(tensors), "").partition(".")[0] + "."
+        if plans or prefix not in _PREFIXES or not all(t.startswith(prefix) for t in tensors):
+            break
+        tensors = {tensor.removeprefix(prefix): value for tensor, value in tensors.items()}
+    plan = _choose(plans, given, name, mode)
+    if plan.note is not None:
+        warnings.warn(f"{name}: {plan.note}", WeightsNote, stacklevel=2)
     return plan.config, fill(plan, tensors, name)
 
 
@@ -99,13 +113,12 @@ def _compare(given: Flat, expected: Flat) -> dict[str, list[str]]:
     }
 
 
-def _recognise(shapes: Shapes, name: str, mode: str | None) -> Plan:
+def _choose(plans: Sequence[Plan], tensors: Iterable[str], name: str, mode: str | None) -> Plan:
     """The one plan that fits."""
-    plans = [plan for layout in LAYOUTS if (plan := _plan(layout, shapes)) is not None]
     if not plans:
         known = ", ".join(layout.__name__ for layout in LAYOUTS)
         raise WeightsError(
-            f"{name}: no known layout has tensors named {some(shapes)}; known are {known}"
+            f"{name}: no known layout has tensors named {some(tensors)}; known are {known}"
         )
     fitting = [plan for plan in plans if mode is None or _mode(plan) == mode]
     if len(fitting) == 1:

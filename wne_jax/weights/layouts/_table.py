@@ -23,14 +23,22 @@ class Plan(NamedTuple):
     """A recognised checkpoint: the model to build, the table, and the tensors that hold no parameter.
 
     `buffers` are counters, indices and masks: things that the model computes for itself. `zeros` are biases
-    and means that it does not have; they must be zero.
+    and means that it does not have; they must be zero. `note` is what a reader of the file should know, since
+    names and shapes do not tell it.
     """
 
     config: ModelConfig
     entries: list[Entry]
     buffers: frozenset[str] = frozenset()
     zeros: frozenset[str] = frozenset()
+    note: str | None = None
 
+
+ASSUMED_WRAPPER = (
+    "taken for a network that was trained inside WNE, which its tensors do not tell: the result of one that "
+    "was not is wrong by a quarter of the range and more; wrapper=None (--wrapper none) bares it"
+)
+"""The note on files of Saied & Fleuret, whose names are the same with and without a wrapper."""
 
 Layout = Callable[[Shapes], Plan | None]
 """Recognise a checkpoint by the names and shapes of its tensors; None if it is of another layout."""

@@ -11,6 +11,12 @@ from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._affine import affine_convolution
 from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, same
 
+_PADDING = (
+    "its authors continue sides that are no multiple of 8 by the mean of the whole batch, and here they are "
+    "reflected: at the borders of such images results differ by 16 to 36 %"
+)
+"""The note on the DRUNet of Herbreteau et al."""
+
 
 def kair_drunet(shapes: Shapes) -> Plan | None:
     """`m_down1.0.res.0.weight`, ..., `m_up1.0.weight`: the levels from 1, finest first."""
@@ -23,7 +29,8 @@ def herbreteau_drunet(shapes: Shapes) -> Plan | None:
     names = _Names(
         "m_res", lambda level: f"m_down.{level}", lambda level, last: f"m_up.{last - 1 - level}"
     )
-    return _plan(shapes, names)
+    plan = _plan(shapes, names)
+    return None if plan is None else plan._replace(note=_PADDING)
 
 
 class _Names(NamedTuple):

@@ -1,5 +1,5 @@
-"""Plain stacks of convolutions: DnCNN and FDnCNN as KAIR, Herbreteau et al., Mohan et al., Saied & Fleuret,
-MatConvNet and SCICO keep them.
+"""Plain stacks of convolutions: DnCNN and FDnCNN as KAIR, Herbreteau et al., Mohan et al., Saied & Fleuret
+and SCICO keep them; FFDNet as KAIR does.
 
 Two things no name tells. The files of Saied & Fleuret start every name with `model.`, whatever wrapper is
 around the network (their configuration lies beside them): an ordinary network is taken for one that was
@@ -15,6 +15,7 @@ import numpy as np
 from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._affine import affine_convolution
 from wne_jax.weights.layouts._table import (
+    ASSUMED_WRAPPER,
     Entry,
     Plan,
     Shapes,
@@ -61,10 +62,18 @@ def kair_dncnn(shapes: Shapes) -> Plan | None:
 def kair_fdncnn(shapes: Shapes) -> Plan | None:
     """`model.0`, `model.2`, ... with a channel more at the input, the noise level; it predicts the image."""
     stack = _sequential(shapes, "model.")
-    if stack is None or stack.inputs != stack.outputs + 1:
+    if stack is None or stack.inputs != stack.outputs + 1 or stack.outputs % 4 == 0:
         return None
     config = ModelConfig("fdncnn", stack.options(last_bias=True))
     return Plan(config, _convolutions(stack.names))
+
+
+def kair_ffdnet(shapes: Shapes) -> Plan | None:
+    """The same names, with four pixels a channel and then the noise level; it predicts the image."""
+    stack = _sequential(shapes, "model.")
+    if stack is None or stack.inputs != stack.outputs + 1 or stack.outputs % 4:
+        return None
+    return Plan(ModelConfig("ffdnet", stack.options()), _convolutions(stack.names))
 
 
 def fdncnn(shapes: Shapes) -> Plan | None:
@@ -73,7 +82,8 @@ def fdncnn(shapes: Shapes) -> Plan | None:
     if stack is None or f"{stack.names[0]}.bias" not in shapes:
         return None
     config = ModelConfig("fdncnn", stack.options(), wrapper="wne" if wrapped else None)
-    return Plan(config, _convolutions(stack.names)[:-1])  # the last entry is the last bias
+    entries = _convolutions(stack.names)[:-1]  # the last entry is the last bias
+    return Plan(config, entries, note=ASSUMED_WRAPPER if wrapped else None)
 
 
 def fdncnn_scale_equivariant(shapes: Shapes) -> Plan | None:
@@ -138,24 +148,29 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
         config = ModelConfig("dncnn", stack.options(mode="scale-equivariant"))
     else:
         config = ModelConfig("dncnn", stack.options(), wrapper="wne" if prefix else None)
-    return Plan(config, entries, frozenset(buffers), frozenset(zeros) & shapes.keys())
+    note = ASSUMED_WRAPPER if bias and prefix else None
+    return Plan(config, entries, frozenset(buffers), frozenset(zeros) & shapes.keys(), note)
 
 
-def matconvnet_dncnn(shapes: Shapes) -> Plan | None:
-    """`layers.1`, `layers.3`, ... as `read_tensors` names MatConvNet's; it predicts the noise."""
-    names = [f"layers.{2 * i + 1}" for i in range(len(shapes) // 2)]
-    kernels = [shapes.get(f"{name}.filters", ()) for name in names]
-    if len(kernels) < 2 or any(len(kernel) != 4 for kernel in kernels):
+def sequential_dncnn(shapes: Shapes) -> Plan | None:
+    """`dncnn.0`, then `dncnn.2` and `dncnn.3` (batch normalization), `dncnn.5` and `dncnn.6`, ...; no biases.
+
+    The widely used PyTorch port of DnCNN-S; it predicts the noise.
+    """
+    hidden = [
+        name.removesuffix(".running_mean") for name in shapes if name.endswith(".running_mean")
+    ]
+    names = ["dncnn.0", *(f"dncnn.{3 * i + 2}" for i in range(len(hidden) + 1))]
+    stack = _stack(shapes, names)
+    if stack is None or stack.inputs != stack.outputs or len(hidden) != len(names) - 2:
         return None
-    inputs, features, outputs = kernels[0][2], kernels[0][3], kernels[-1][3]
-    if inputs != outputs:
-        return None
-    entries = []
-    for i, name in enumerate(names):
-        entries.append(Entry(f"{name}.filters", ("params", f"conv_{i}", "kernel"), same))
-        entries.append(Entry(f"{name}.biases", ("params", f"conv_{i}", "bias"), same))
-    stack = _Stack(names, features, inputs, outputs)
-    return Plan(ModelConfig("dncnn", stack.options(batch_norm=False)), entries)
+    entries, buffers = _convolutions(names, bias=False), set()
+    for i in range(1, len(names) - 1):
+        norm = f"dncnn.{3 * i}"
+        entries += batch_norm(norm, f"norm_{i}")
+        buffers.add(f"{norm}.num_batches_tracked")
+    config = ModelConfig("dncnn", stack.options(use_bias=False))
+    return Plan(config, entries, frozenset(buffers))
 
 
 def scico_dncnn(shapes: Shapes) -> Plan | None:

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from wne_jax.config import ModelConfig
-from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, same
+from wne_jax.weights.layouts._table import (
+    ASSUMED_WRAPPER,
+    Entry,
+    Plan,
+    Shapes,
+    convolution_entries,
+    same,
+)
 
 
 def restormer(shapes: Shapes) -> Plan | None:
@@ -48,7 +55,8 @@ def restormer(shapes: Shapes) -> Plan | None:
         "norm_bias": norm_bias,
     }
     config = ModelConfig("restormer", options, wrapper="wne" if prefix else None)
-    return Plan(config, _entries(prefix, options["blocks"], refinement, norm_bias=norm_bias))
+    entries = _entries(prefix, options["blocks"], refinement, norm_bias=norm_bias)
+    return Plan(config, entries, note=ASSUMED_WRAPPER if prefix else None)
 
 
 def _length(shapes: Shapes, chain: str) -> int:

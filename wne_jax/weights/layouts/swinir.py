@@ -4,7 +4,15 @@ import math
 from typing import Any
 
 from wne_jax.config import ModelConfig
-from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, linear, same
+from wne_jax.weights.layouts._table import (
+    ASSUMED_WRAPPER,
+    Entry,
+    Plan,
+    Shapes,
+    convolution_entries,
+    linear,
+    same,
+)
 
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """What the official network subtracts from colour images; it is a constant of the code, not a tensor."""
@@ -47,7 +55,12 @@ def swinir(shapes: Shapes) -> Plan | None:
         options["mean"] = _RGB_MEAN
     config = ModelConfig("swinir", options, wrapper="wne" if prefix else None)
     buffers = (s for s in shapes if s.endswith((".relative_position_index", ".attn_mask")))
-    return Plan(config, _entries(prefix, depths, patch_norm=patch_norm), frozenset(buffers))
+    return Plan(
+        config,
+        _entries(prefix, depths, patch_norm=patch_norm),
+        frozenset(buffers),
+        note=ASSUMED_WRAPPER if prefix else None,
+    )
 
 
 def _block(prefix: str, i: int, j: int) -> str:

@@ -1,0 +1,24 @@
+import pytest
+
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.weights import WeightsError, packaged
+
+
+def test_the_packaged_denoisers_are_those_of_their_hashes():
+    for name in packaged.PACKAGED:
+        assert packaged.packaged_file(name).stat().st_size <= 5e6
+        assert Denoiser.pretrained(name).symmetry == "normalization"
+
+
+def test_other_names_and_other_files_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"no denoiser 'color' is packaged: .*channel by channel"):
+        Denoiser.pretrained("color")
+    path, expected = packaged.PACKAGED["gray"]
+    changed = tmp_path / path.name
+    changed.write_bytes(path.read_bytes()[:-1] + b"x")
+    monkeypatch.setitem(packaged.PACKAGED, "gray", (changed, expected))
+    with pytest.raises(WeightsError, match="is not the file that was packaged"):
+        Denoiser.pretrained("gray")
+    monkeypatch.setitem(packaged.PACKAGED, "gray", (tmp_path / "gone", expected))
+    with pytest.raises(WeightsError, match="no file in place of"):
+        Denoiser.pretrained("gray")
