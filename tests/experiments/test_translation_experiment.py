@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from experiments import translation
+from experiments.parts import translation_tables
 from experiments.parts.translation_tables import PUBLISHED
 from experiments.translation import Maps, Options, main
-from wne_jax.evaluation.records import INPUT, read_records
+from wne_jax.evaluation.records import INPUT, Record, read_records
 from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 
@@ -122,3 +123,18 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be of a ResNet"):
         main(Options(images=2, weights=tmp_path / "denoiser.safetensors", workdir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_standard_error_is_that_of_the_means_of_the_feature_maps():
+    """Repeating what was measured on a map tells nothing new."""
+
+    def records(repeats):
+        return [
+            Record(experiment="translation", metric=translation_tables.METRIC, arm="x", value=value,
+                   settings={"feature_map": name})
+            for name, value in (("a", 1.0), ("b", 3.0))
+            for _ in range(repeats)
+        ]  # fmt: skip
+
+    once, often = (translation_tables._mean(records(n), arm="x") for n in (1, 50))
+    assert once == often == "2.0e+00 ± 1e+00"
