@@ -83,15 +83,16 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A run of two processes, of which one was killed, and then the one that was left."""
+    """A run of two processes, of which one was killed, and the other ended for that."""
     workdir = tmp_path_factory.mktemp("killed") / "run"
     children = start(2, workdir)
     while len(steps_logged(workdir)) < 16 and all(child.poll() is None for child in children):
         time.sleep(0.005)
     children[1].kill()
     assert children[1].wait(60) == -signal.SIGKILL
-    children[0].kill()
-    children[0].communicate(timeout=60)
+    left, (_, said) = time.monotonic(), children[0].communicate(timeout=60)
+    assert time.monotonic() - left < 20
+    assert children[0].returncode != 0, said
     return workdir
 
 
@@ -128,8 +129,20 @@ def test_processes_that_disagree_end_in_time_and_say_why(tmp_path):
     children = start(2, tmp_path / "run", configs=[CONFIG, other], devices=2)
     for child in children:
         _, errors = child.communicate(timeout=100)
-        assert child.returncode != 0 and "the processes have different options" in errors
+        assert child.returncode == 2 and "the processes have different options" in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_of_one_ends_the_other_with_its_line(tmp_path):
+    mistaken = dataclasses.replace(CONFIG, data="folder:nowhere")
+    children = start(2, tmp_path / "run", configs=[CONFIG, mistaken], devices=2)
+    _, own = children[1].communicate(timeout=100)
+    left, (_, told) = time.monotonic(), children[0].communicate(timeout=100)
+    assert time.monotonic() - left < 10
+    assert [child.returncode for child in children] == [2, 2]
+    assert "stack trace" not in own and "nowhere: no such folder" in own.splitlines()[-1]
+    (line,) = told.split("\n")[1:-1]
+    assert line.startswith("error: process 1: ") and "nowhere: no such folder" in line
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ if TYPE_CHECKING:
     from wne_jax.config import ModelConfig
     from wne_jax.training.compute import Compute
     from wne_jax.training.config import OptimizerConfig, TrainConfig, load_config, save_config
+    from wne_jax.training.joining import joined
     from wne_jax.training.loop import Diverged, fit, load_corpus
     from wne_jax.training.packaging import finished, package
-    from wne_jax.training.processes import is_lead, joined
+    from wne_jax.training.processes import is_lead
     from wne_jax.training.step import (
         TrainState,
         create_state,

@@ -15,7 +15,7 @@ from wne_jax._internal.files import free_name
 from wne_jax.config import ModelConfig
 from wne_jax.training.claim import Identity
 from wne_jax.training.config import TrainConfig, load_config, parse_config
-from wne_jax.training.processes import any_process, is_lead, wait_for_all
+from wne_jax.training.processes import any_process, is_lead, is_of_a_connection, wait_for_all
 from wne_jax.training.step import TrainState, create_state
 from wne_jax.weights.saved import check_imports
 
@@ -65,6 +65,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
+        if is_of_a_connection(error):
+            return  # a write under way would wait for the process that is gone
         try:
             self._manager.close()
         except Exception as own:  # of the write under way
