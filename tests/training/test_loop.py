@@ -16,9 +16,19 @@ from tensorboardX.proto import event_pb2
 
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import Diverged, ModelConfig, OptimizerConfig, TrainConfig, fit, package
+from wne_jax.training import (
+    Compute,
+    Diverged,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    draw_batch,
+    fit,
+    package,
+)
 from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.log import Log
+from wne_jax.weights import load_model
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -96,6 +106,28 @@ def test_only_the_last_checkpoints_are_kept_and_the_last_is_the_state(tmp_path, 
     chex.assert_trees_all_equal(denoiser.variables["params"], state.ema)
     image = np.random.default_rng(0).integers(0, 200, (20, 16), np.uint8)
     assert denoiser(image).shape == image.shape
+
+
+@pytest.mark.parametrize("corpus", ["device", "host"])
+def test_the_log_has_the_loss_of_what_is_saved(tmp_path, corpus):
+    ramp = np.tile(np.linspace(0, 255, 30), (24, 1)).astype(np.uint8)[..., None]
+    images = build_corpus([ramp, ramp.swapaxes(0, 1)])
+    config = dataclasses.replace(
+        CONFIG, steps=60, log_every=20, save_every=20, optimizer=OptimizerConfig(ema=0.9999)
+    )
+    compute = Compute("single", corpus)
+    fit(config, tmp_path / "run", corpus=images, compute=compute, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert [line["step"] for line in lines] == [20, 40, 60]
+    model, variables = load_model(tmp_path / "run/denoiser.safetensors")
+    batch = draw_batch(config, jax.device_put(images), np.int32(59))
+    estimate = model.build().apply(variables, batch.noisy)
+    expected = np.mean(np.square(estimate - batch.clean))
+    np.testing.assert_allclose(lines[-1]["average_loss"], expected, rtol=1e-4)
+    assert lines[-1]["average_loss"] < lines[0]["average_loss"]
+    assert (
+        lines[-1]["average_loss"] < 1.5 * lines[-1]["loss"]
+    )  # a constant decay keeps the first state
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):

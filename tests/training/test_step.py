@@ -1,4 +1,5 @@
 import functools
+import math
 
 import chex
 import jax
@@ -16,7 +17,7 @@ from wne_jax.training import (
     draw_batch,
     make_train_step,
 )
-from wne_jax.training.step import LOSSES
+from wne_jax.training.step import LOSSES, average_decay
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -94,13 +95,24 @@ def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     # The gradient of a bias before BatchNorm is zero but for rounding, which Adam magnifies.
     kernels = lambda tree: {k: v["kernel"] for k, v in tree.items() if "kernel" in v}  # noqa: E731
     chex.assert_trees_all_close(kernels(after.params), kernels(expected), atol=1e-4)
-    chex.assert_trees_all_close(
-        after.ema, jax.tree.map(lambda p, q: (p + q) / 2, state.params, after.params), atol=1e-6
+    chex.assert_trees_all_close(  # the average begins with a decay of 1 / 10
+        after.ema,
+        jax.tree.map(lambda p, q: (p + 9 * q) / 10, state.params, after.params),
+        atol=1e-6,
     )
     assert after.step == 1 and bool(metrics["finite"])
     changed = jax.tree.map(lambda p, q: bool(jnp.any(p != q)), state.collections, after.collections)
     assert all(jax.tree.leaves(changed))
     chex.assert_trees_all_equal(after.variables()["params"], after.ema)
+
+
+def test_the_average_forgets_the_first_parameters_and_reaches_its_limit():
+    decays = np.asarray([average_decay(0.999, jnp.int32(t)) for t in range(40)])
+    left = [math.factorial(n) * math.factorial(9) / math.factorial(n + 9) for n in range(1, 41)]
+    np.testing.assert_allclose(np.cumprod(decays, dtype=float), left, rtol=1e-5)
+    assert left[-1] < 1e-9 < 0.9 < 0.999**40  # of the first parameters, and with a constant decay
+    assert average_decay(0.9999, jnp.int32(10**6)) == np.float32(0.9999)
+    assert average_decay(0.5, jnp.int32(30)) == 0.5
 
 
 @pytest.mark.parametrize("wrapper, optimizer", [(None, "adam"), ("wne", "adamw")])

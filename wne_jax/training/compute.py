@@ -25,7 +25,13 @@ from wne_jax.data.corpus import MAX_ELEMENTS, Corpus
 from wne_jax.data.stream import stream_crops
 from wne_jax.training.config import TrainConfig
 from wne_jax.training.processes import any_process
-from wne_jax.training.step import Metrics, TrainState, data_key, make_train_step
+from wne_jax.training.step import (
+    Metrics,
+    TrainState,
+    data_key,
+    make_average_loss,
+    make_train_step,
+)
 
 _SHARE_OF_MEMORY = 0.25  # of a device, for the corpus
 _FOLDED = 50  # steps in one dispatch on an accelerator
@@ -105,7 +111,8 @@ class Runner:
         self._bytes = corpus.pixels.nbytes
         self.together = jax.process_count() > 1
         self._check_division()
-        self._step = self._compile()
+        self._step = self._compile_step()
+        self._average_loss = self._compile(make_average_loss)
 
     def __str__(self) -> str:
         """One line that says how the run is computed."""
@@ -158,22 +165,32 @@ class Runner:
         state, metrics = self._step(state, source, jnp.int32(count))
         return state, Progress(count, metrics)
 
+    def average_loss(self, state: TrainState, source: Corpus | Array) -> float:
+        """The loss of the averaged parameters on the batch of the last step, given what that drew from."""
+        loss = self._average_loss(state, source)
+        return float(np.ravel(loss.addressable_shards[0].data)[0])
+
     @property
     def _folds(self) -> bool:
         on_cpu = self._mesh.devices.flat[0].platform == "cpu"
         return not (on_cpu or self.streams or self.pmapped) and self._compute.folded > 1
 
-    def _compile(self) -> Callable[..., tuple[TrainState, Metrics]]:
+    def _compile_step(self) -> Callable[..., tuple[TrainState, Metrics]]:
+        def make(config: TrainConfig, **options: Any) -> Callable[..., tuple[TrainState, Metrics]]:
+            step = make_train_step(config, **options)
+            return _fold(step, limit=self._compute.folded) if self._folds else step
+
+        return self._compile(make, donate_argnums=0)
+
+    def _compile(self, make: Callable[..., Callable], **options: Any) -> Callable:
+        """Compile what `make(config, axis_name= or constrain=)` returns, for all devices."""
         if self.pmapped:
-            step = make_train_step(self._config, axis_name="data")
-            return jax.pmap(
-                step, axis_name="data", devices=list(self._mesh.devices.flat), donate_argnums=0
-            )
+            devices = list(self._mesh.devices.flat)
+            function = make(self._config, axis_name="data")
+            return jax.pmap(function, axis_name="data", devices=devices, **options)
         spread = partial(lax.with_sharding_constraint, shardings=self._spread("data"))
-        step = make_train_step(self._config, constrain=spread if self._mesh.size > 1 else _as_is)
-        if self._folds:
-            step = _fold(step, limit=self._compute.folded)
-        return jit(step, donate_argnums=0, out_shardings=self.sharding)
+        function = make(self._config, constrain=spread if self._mesh.size > 1 else _as_is)
+        return jit(function, out_shardings=self.sharding, **options)
 
     def _spread(self, *axes: str) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))

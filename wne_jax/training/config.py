@@ -31,8 +31,8 @@ class OptimizerConfig:
         halve_every: Period of the schedule "halved", in steps.
         weight_decay: Read by "adamw".
         clip: Largest global norm of the gradient; None for no clipping.
-        ema: Decay of an exponential moving average of the parameters, which evaluation then uses;
-            None for none.
+        ema: Decay of an exponential moving average of the parameters, which is then what is saved and
+            evaluated; None for none. It begins smaller: see `wne_jax.training.step.average_decay`.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 from jax._src import distributed  # the public face has no messages between processes
@@ -84,7 +85,7 @@ class _News:
     """
 
     def __init__(self) -> None:
-        self._client = distributed.global_state.client
+        self._client: Any = distributed.global_state.client
         self._me = distributed.global_state.process_id
         self.leads = self._me == 0  # JAX's own number of this process would have its devices found
         self._number = distributed.global_state.num_processes or 1

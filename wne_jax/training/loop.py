@@ -82,7 +82,8 @@ def fit(
     """Train to the last step, leaving configuration, log and checkpoints in a folder.
 
     A finished run also leaves `denoiser.safetensors`: the model and its variables, averaged where the
-    optimizer has an `ema`. `Denoiser.load` reads it.
+    optimizer has an `ema`, whose log has the `average_loss` of those beside the loss that is trained.
+    `Denoiser.load` reads it.
 
     A resumed run equals an uninterrupted one bit for bit on one device, since the batch of a step is a
     function of (corpus, seed, step). It may go on with other devices, or another number of processes, on a
@@ -222,7 +223,8 @@ def _run(
     pending: list[Progress] = []
     step, logged, began = start, start, time.perf_counter()
     while step < config.steps:
-        state, done = runner.advance(state, next(source), _until_look(config, step))
+        drawn = next(source)
+        state, done = runner.advance(state, drawn, _until_look(config, step))
         step += done.steps
         pending.append(done)
         looking = step % config.log_every == 0
@@ -232,12 +234,14 @@ def _run(
             stopping = largest(stopping) if looking or saving else 0
         if not (saving or looking or stopping):
             continue
-        loss = _mean_loss(pending, first=logged + 1)
+        losses = {"loss": _mean_loss(pending, first=logged + 1)}
+        if config.optimizer.ema is not None:
+            losses["average_loss"] = runner.average_loss(state, drawn)
         rate = (step - logged) / (time.perf_counter() - began)
         bar.update(step - logged)
-        bar.set_postfix(loss=f"{loss:.3g}")
+        bar.set_postfix({name: f"{loss:.3g}" for name, loss in losses.items()})
         if log is not None:
-            log.write(step, loss=loss, steps_per_second=rate)
+            log.write(step, **losses, steps_per_second=rate)
         if saving or stopping:
             checkpoints.save(runner.canonical(state))
         if stopping:

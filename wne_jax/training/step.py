@@ -177,12 +177,50 @@ def make_update(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if config.optimizer.ema is not None:
-            ema = optax.incremental_update(params, ema, 1 - config.optimizer.ema)
+            decay = average_decay(config.optimizer.ema, state.step)
+            ema = optax.incremental_update(params, ema, 1 - decay)
         norms = jnp.stack([loss, optax.tree.norm(gradient), optax.tree.norm(updates)])
         state = TrainState(state.step + 1, params, collections, opt_state, ema)
         return state, {"loss": loss, "finite": jnp.all(jnp.isfinite(norms))}
 
     return update
+
+
+def average_decay(limit: float, step: Array) -> Array:
+    """How much of the moving average an update keeps: (1 + t) / (10 + t) after t updates, up to a limit.
+
+    The average so reaches over the last tenth of the updates, until it reaches over 1 / (1 - limit) of them.
+    The initial parameters, which a constant decay would keep for that long, are gone at once.
+
+    Example:
+        >>> [f"{average_decay(0.999, jnp.int32(t)):.3f}" for t in (0, 90, 9_000)]
+        ['0.100', '0.910', '0.999']
+    """
+    return jnp.minimum(limit, (1 + step) / (10 + step))
+
+
+def make_average_loss(
+    config: TrainConfig,
+    *,
+    axis_name: str | None = None,
+    constrain: Callable[[Any], Any] = lambda batch: batch,
+) -> Callable[[TrainState, Corpus | Array], Array]:
+    """The function `(state, source) -> loss` of what a run saves, on the batch of the last step.
+
+    Parameters are averaged, and batch normalization has its running statistics, as in inference. Arguments as
+    in `make_train_step`.
+    """
+    model = config.model.build()
+
+    def average_loss(state: TrainState, source: Corpus | Array) -> Array:
+        indices = constrain(_indices(config, axis_name))
+        batch = constrain(draw_batch(config, source, state.step - 1, indices))
+        options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=False)
+        estimate: Any = model.apply(state.variables(), batch.noisy, **options)
+        loss = LOSSES[config.loss](estimate, batch.clean)
+        return loss if axis_name is None else lax.pmean(loss, axis_name)
+
+    return average_loss
 
 
 Gradient = Callable[[TrainState, Batch], tuple[tuple[Array, Any], Any]]
