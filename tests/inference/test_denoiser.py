@@ -43,6 +43,34 @@ def test_shape_and_dtype_come_back(equivariant, shape, dtype):
     assert result.shape == shape and result.dtype == dtype
 
 
+@pytest.mark.parametrize("tile", [None, 8])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.int64, 2**53 + 1),
+        (np.int64, -(2**63)),
+        (">i8", 2**63 - 1),
+        (np.uint64, 2**53 + 1),
+        (np.uint64, 2**64 - 1),
+    ],
+)
+def test_constants_beyond_the_integers_of_float64_come_back(equivariant, dtype, value, tile):
+    flat = np.full((12, 9), value, dtype)
+    np.testing.assert_array_equal(equivariant(flat, tile=tile), flat)
+
+
+def test_an_offset_beyond_the_integers_of_float64_is_added_exactly_and_saturates(equivariant):
+    low = image(np.int64, high=600)
+    near = equivariant(low)
+    for offset in (2**60 + 1, -(2**62) - 3):
+        np.testing.assert_array_equal(equivariant(low + offset) - offset, near)
+    top = np.iinfo(np.uint64).max - (low.max() - low).astype(np.uint64)
+    highest = equivariant(top)
+    shifted = near - low.max()  # exactly below the limit, or held at it
+    expected = [min(int(np.iinfo(np.uint64).max) + int(step), 2**64 - 1) for step in shifted.flat]
+    assert highest.ravel().tolist() == expected
+
+
 def test_a_gray_model_takes_colours_one_by_one(equivariant):
     colour = image(np.float32, (2, 6, 7, 3))
     for b in range(2):
