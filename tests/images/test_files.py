@@ -1,8 +1,11 @@
 """Files against the arrays and the metadata that they were made from, with nothing done in between."""
 
 import dataclasses
+import errno
+import os
+import stat
 import struct
-import zlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from wne_jax.images import deep_png
 from wne_jax.images.files import ImageError, ImageFile, creating, fitted, open_image
 from wne_jax.images.reading import UPRIGHT, read_image
 
@@ -80,19 +84,55 @@ def test_modes_of_pillow_become_gray_or_colour_and_keep_their_alpha(tmp_path):
         np.testing.assert_array_equal(pillow(tmp_path / f"{name}.out.png"), expected, err_msg=name)
 
 
-def test_deep_gray_png_is_kept_and_deep_colour_is_refused(tmp_path):
+def test_deep_gray_png_is_kept(tmp_path):
     Image.fromarray(GRAY16).save(tmp_path / "x.png")
     assert copy(tmp_path / "x.png", tmp_path / "y.png").pixels.dtype == np.uint16
     np.testing.assert_array_equal(read_image(tmp_path / "y.png")[..., 0], GRAY16)
 
-    def chunk(kind, body):
-        crc = zlib.crc32(kind + body)
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(bytes(7))) + chunk(b"IEND", b"")
-    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
-    assert "save it as TIFF" in refusal(tmp_path / "deep.png")
+def test_a_transparent_value_of_deep_gray_stays_with_its_pixels(tmp_path):
+    pixels = np.full((5, 6), 700, np.uint16)
+    pixels[:2] = 900
+    Image.fromarray(pixels).save(tmp_path / "x.png", transparency=900)
+    image = open_image(tmp_path / "x.png")
+    with creating(tmp_path / "y.png", image) as out:
+        out[:] = 900  # what a model may make of any pixel
+        image.copy_alpha(out)
+    with Image.open(tmp_path / "y.png") as after:
+        assert after.info["transparency"] == 900
+        np.testing.assert_array_equal(np.asarray(after) == 900, pixels == 900)
+    assert any("900" in note for note in fitted(tmp_path / "y.tif", image).notes)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_deep_colour_png_keeps_pixels_alpha_and_what_it_says(tmp_path, samples):
+    pytest.importorskip("imagecodecs")
+    deep = RNG.integers(0, 65536, (12, 17, samples), dtype=np.uint16)
+    said = PngInfo()
+    said.add_text("Author", "somebody")
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "x.png").write_bytes(
+        deep_png.encode(
+            deep, pnginfo=said, dpi=(300, 150), icc_profile=b"profile", exif=exif.tobytes()
+        )
+    )
+    image = copy(tmp_path / "x.png", tmp_path / "y.png")
+    assert image.alpha == (samples != 3) and image.metadata.orientation == 6
+    np.testing.assert_array_equal(open_image(tmp_path / "y.png").pixels, deep)
+    with Image.open(tmp_path / "y.png") as after:
+        after.load()
+        assert after.text == {"Author": "somebody"} and after.info["icc_profile"] == b"profile"
+        assert after.info["dpi"] == pytest.approx((300, 150), rel=1e-3)
+        assert after.getexif()[274] == 6
+    copy(tmp_path / "x.png", tmp_path / "y.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.tif"), deep)
+
+
+def test_deep_colour_png_needs_imagecodecs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    tifffile.imwrite(tmp_path / "deep.tif", RGB8.astype(np.uint16), photometric="rgb")
+    assert "pip install imagecodecs" in refusal(tmp_path / "deep.tif", tmp_path / "y.png")
 
 
 def test_png_keeps_what_it_says(tmp_path):
@@ -278,9 +318,9 @@ def test_axes_can_be_told_against_what_a_tiff_says(tmp_path):
     assert tifffile.imread(tmp_path / "y.tif").shape == (5, 12, 3)
     tifffile.imwrite(tmp_path / "z.tif", STACK16[0], metadata={"axes": "ZYX"})
     assert copy(tmp_path / "z.tif", tmp_path / "y.tif", axes="YXC").plane_shape == (5, 12)
-    with tifffile.TiffFile(tmp_path / "y.tif") as tif:
-        assert tif.series[0].axes == "CYX"
-        np.testing.assert_array_equal(tif.asarray(), np.moveaxis(STACK16[0], -1, 0))
+    with tifffile.TiffFile(tmp_path / "y.tif") as tif:  # as it lay, and now with names
+        assert tif.series[0].axes == "YXC" and len(tif.pages) == 5
+        np.testing.assert_array_equal(tif.asarray(), STACK16[0])
     assert "are 2 and the array has 3" in refusal(tmp_path / "x.tif", axes="YX")
 
 
@@ -436,8 +476,8 @@ def test_palettes_and_inks_of_a_tiff(tmp_path):
 def test_a_target_holds_the_image_or_says_why_not(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", STACK16)
     assert "cannot hold a stack of 10" in refusal(tmp_path / "stack.tif", tmp_path / "y.png")
-    tifffile.imwrite(tmp_path / "deep.tif", RGB8.astype(np.uint16), photometric="rgb")
-    assert "uint16 of 3 samples" in refusal(tmp_path / "deep.tif", tmp_path / "y.png")
+    tifffile.imwrite(tmp_path / "deep.tif", RGB8.astype(np.int16), photometric="rgb")
+    assert "int16 of 3 samples" in refusal(tmp_path / "deep.tif", tmp_path / "y.png")
     np.save(tmp_path / "f.npy", GRAY8.astype(np.float32))
     for suffix in (".png", ".jpg", ".bmp"):
         assert "float32" in refusal(tmp_path / "f.npy", tmp_path / f"y{suffix}")
@@ -547,17 +587,48 @@ def test_a_folder_that_is_none_cannot_be_written(tmp_path):
             pass
 
 
-def test_a_disk_that_is_full_is_known_beforehand(tmp_path, monkeypatch):
-    from wne_jax.images.files import _files
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_a_disk_without_place_is_an_error_before_any_work(tmp_path, monkeypatch, suffix):
+    """Else a signal ends the process when the map meets the full disk."""
+    asked = []
 
-    usage = _files.shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(_files.shutil, "disk_usage", lambda path: usage)
+    def full(file, start, size):
+        asked.append((start, size, os.fstat(file).st_size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    path = tmp_path / f"x{suffix}"
     with (
-        pytest.raises(ImageError, match="needs 204 bytes"),
-        creating(tmp_path / "x.npy", ImageFile(Path("source"), GRAY8, "YX")),
+        pytest.raises(ImageError, match="needs 204 bytes, which the disk does not have"),
+        creating(path, ImageFile(Path("source"), GRAY8, "YX")),
     ):
-        pass
+        pytest.fail("there is no array to be filled")
+    ((start, size, whole),) = asked
+    assert start == 0 and size == whole > GRAY8.nbytes
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
+def test_what_replaces_a_file_has_its_permissions(tmp_path, suffix):
+    path, image = tmp_path / f"x{suffix}", ImageFile(Path("source"), GRAY8, "YX")
+    for mode in (0o600, 0o664):
+        path.touch()
+        path.chmod(mode)
+        with creating(path, image) as out:
+            out[:] = GRAY8
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    (tmp_path / f"link{suffix}").symlink_to(path)
+    with creating(tmp_path / f"link{suffix}", image) as out:
+        out[:] = 255 - GRAY8
+    assert (tmp_path / f"link{suffix}").is_symlink()
+    np.testing.assert_array_equal(open_image(path).pixels, 255 - GRAY8)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".npy", "µ" * 125 + ".tif"])
+def test_the_longest_names_can_be_written(tmp_path, name):
+    with creating(tmp_path / name, ImageFile(Path("source"), GRAY8, "YX")) as out:
+        out[:] = GRAY8
+    np.testing.assert_array_equal(open_image(tmp_path / name).pixels, GRAY8)
 
 
 def test_in_place(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import warnings
 import zlib
 
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from wne_jax.images import _errors, units
 from wne_jax.images import reading as images
-from wne_jax.images import units
 from wne_jax.images.reading import ImageError, read_image, write_image
 
 RNG = np.random.default_rng(0)
@@ -108,13 +109,29 @@ def test_alpha_never_mixes_into_colour(tmp_path):
     assert (read_image(tmp_path / "x.png") == [10, 20, 30]).all()
 
 
-def test_deep_gray_png_is_kept_and_deep_colour_refused(tmp_path):
-    path = tmp_path / "x.png"
-    path.write_bytes(png16(GRAY16, 0))
-    np.testing.assert_array_equal(read_image(path), GRAY16)
-    for samples, colour_type in [(RGB16, 2), (RGB16[..., :2], 4)]:
-        path.write_bytes(png16(samples, colour_type))
-        assert "16-bit PNG with colour or alpha" in refusal(path)
+def test_deep_gray_png_is_kept(tmp_path):
+    (tmp_path / "x.png").write_bytes(png16(GRAY16, 0))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), GRAY16)
+
+
+DEEP = [(RGB16, 2, 3), (RGB16[..., :2], 4, 1), (np.dstack([RGB16, GRAY16]), 6, 3)]
+
+
+@pytest.mark.parametrize(("samples", "colour_type", "kept"), DEEP)
+def test_deep_colour_png_is_read_by_imagecodecs(tmp_path, samples, colour_type, kept):
+    pytest.importorskip("imagecodecs")
+    (tmp_path / "x.png").write_bytes(png16(samples, colour_type))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), samples[..., :kept])
+
+
+@pytest.mark.parametrize(("samples", "colour_type", "kept"), DEEP)
+def test_deep_colour_png_is_refused_without_imagecodecs(
+    tmp_path, monkeypatch, samples, colour_type, kept
+):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    (tmp_path / "x.png").write_bytes(png16(samples, colour_type))
+    message = refusal(tmp_path / "x.png")
+    assert "16-bit PNG with colour or alpha" in message and "pip install imagecodecs" in message
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -207,7 +224,7 @@ def test_what_is_no_image_is_refused(tmp_path):
 def test_sizes_are_checked_before_decoding(tmp_path, monkeypatch):
     write_image(tmp_path / "x.png", GRAY8)
     write_image(tmp_path / "x.tif", GRAYF)
-    monkeypatch.setattr(images, "MAX_PIXELS", GRAY8.size - 1)
+    monkeypatch.setattr(_errors, "MAX_PIXELS", GRAY8.size - 1)
     monkeypatch.setattr(Image.Image, "load", None)
     monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
     assert "12 x 17: more than 203 pixels" in refusal(tmp_path / "x.png")

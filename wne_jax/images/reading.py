@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +15,21 @@ from numpy.typing import ArrayLike
 
 from wne_jax._internal.extras import extra
 from wne_jax._internal.files import write_atomically
+from wne_jax._internal.limits import excess
+from wne_jax.images._errors import ImageError as ImageError
+from wne_jax.images._errors import check_size, decoding, image_error
+from wne_jax.images.tiff import check_segments, open_tiff
 
 with extra("images", "image files"):
     from PIL import Image
+
+    from wne_jax.images import deep_png
 
 if TYPE_CHECKING:
     import tifffile
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Lower-case suffixes of the files that `read_image` reads."""
-
-MAX_PIXELS = 2**28
-"""Larger images are refused before they are decoded. What Pillow decodes ends earlier, at twice
-`PIL.Image.MAX_IMAGE_PIXELS`: 179 million pixels, unless that is set."""
 
 TIFF = frozenset({".tif", ".tiff"})
 """The suffixes among them that are TIFF."""
@@ -46,13 +48,11 @@ UPRIGHT = {
 }
 """Views `[H, W, ...]` the right way up, by the value of the orientation tag; 1 is upright already."""
 
+_CONVERTED = 2**22  # pixels that Pillow converts at a time
+
 _AS_MODE = {"1": "L", "L": "L", "LA": "L", "I;16": "I;16"} | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"), "RGB"
 )
-
-
-class ImageError(ValueError):
-    """An image cannot be read or written; the message is one line: the path, then the reason."""
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -60,8 +60,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
     Palettes, CMYK and YCbCr become RGB; one-bit images become 0 and 255; an alpha channel is
     dropped, not composited; the orientation tag is applied; half and double precision become
-    `float32`. What cannot be kept is refused rather than degraded: 16-bit colour PNG (which Pillow
-    cuts to 8 bits without a word; save it as TIFF), stacks, signed integers, NaN.
+    `float32`. What cannot be kept is refused rather than degraded: stacks, signed integers, NaN, and
+    16-bit colour PNG without imagecodecs (Pillow cuts it to 8 bits without a word).
 
     Args:
         path: a file whose suffix is in `SUFFIXES`.
@@ -119,49 +119,11 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
         raise image_error(path, f"cannot be written: {err.strerror or err}") from err
 
 
-def image_error(path: Path, reason: object) -> ImageError:
-    """The error of one file: its path, then the reason, in one line."""
-    return ImageError(f"{path}: {' '.join(str(reason).split())}")
-
-
-@contextmanager
-def decoding(path: Path, suffixes: Set[str]) -> Iterator[str]:
-    """Read a file inside: it is there, it is not empty, and whatever a decoder raises is an `ImageError`.
-
-    Args:
-        path: the file.
-        suffixes: those that the decoder knows.
-
-    Yields:
-        The file's suffix, in lower case.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in suffixes:
-        known = ", ".join(sorted(suffixes))
-        raise image_error(path, f"unknown suffix {suffix!r}; expected one of {known}")
-    if not path.is_file():
-        raise image_error(path, "is a folder" if path.is_dir() else "no such file")
-    try:
-        if path.stat().st_size == 0:
-            raise image_error(path, "the file is empty (zero bytes)")
-        yield suffix
-    except ImageError:
-        raise
-    except Exception as err:  # decoders of damaged files raise anything, struct.error included
-        raise image_error(path, f"cannot be decoded: {err or type(err).__name__}") from err
-
-
-def check_size(path: Path, height: int, width: int) -> None:
-    """Refuse an image without pixels, and one of more than `MAX_PIXELS`."""
-    if height * width == 0:
-        raise image_error(path, f"the image is {height} x {width}: it has no pixels")
-    if height * width > MAX_PIXELS:
-        raise image_error(path, f"the image is {height} x {width}: more than {MAX_PIXELS} pixels")
-
-
 @contextmanager
 def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """Open and decode one image with Pillow, after what it would degrade or choke on is refused.
+    """Open one image with Pillow, and decode it, after what it would choke on is refused.
+
+    A PNG of 16 bits with colour or alpha is decoded to 8: `deep_png` has its pixels.
 
     Args:
         path: the file.
@@ -170,10 +132,6 @@ def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     Yields:
         The image (the first frame), in a mode that becomes 8-bit gray or RGB, or 16-bit gray.
     """
-    if "PNG" in formats and _is_deep_colour_png(path):
-        raise image_error(
-            path, "16-bit PNG with colour or alpha would be cut to 8 bits; save it as TIFF"
-        )
     # An open file, not its name: by name, Pillow memory-maps an uncompressed TIFF and garbles a rotated one.
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it refuses real bombs
@@ -188,38 +146,46 @@ def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
         yield image
 
 
+def to_array(image: Image.Image, mode: str) -> np.ndarray:
+    """The pixels of a decoded image in a mode of Pillow, u8 or u16 [H, W] or [H, W, S].
+
+    Pillow holds several copies of what it converts, so it is given some rows at a time.
+    """
+    samples = Image.getmodebands(mode)
+    shape = (image.height, image.width) + ((samples,) if samples > 1 else ())
+    pixels = np.empty(shape, np.uint16 if mode == "I;16" else np.uint8)
+    rows = max(1, _CONVERTED // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = strip if strip.mode == mode else strip.convert(mode)
+    return pixels
+
+
 def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
+    deep = "PNG" in formats and deep_png.is_deep_colour(path)
     with open_pillow(path, formats) as image:
-        mode = _AS_MODE[image.mode]
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         upright = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+        pixels = None if deep else to_array(image, _AS_MODE[image.mode])
+    if pixels is None:
+        pixels = deep_png.decode(path.read_bytes())
+        pixels = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return upright(pixels) if upright else pixels
 
 
-def _is_deep_colour_png(path: Path) -> bool:
-    # Behind the signature: length, "IHDR", width, height, bit depth (byte 24), colour type (25).
-    with path.open("rb") as file:
-        head = file.read(26)
-    return len(head) == 26 and head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] != 0
-
-
 def _read_tiff(path: Path) -> np.ndarray:
-    with extra("images", "TIFF files"):
-        import tifffile
-
-    try:
-        tif = tifffile.TiffFile(path)
-    except tifffile.TiffFileError as err:
-        raise image_error(path, f"the content is not TIFF ({err})") from err
-    with tif:
+    with open_tiff(path) as tif:
         page = tif.pages[0].aspage()
         if len(tif.pages) != 1 or tif.series[0].size != page.size:
             raise image_error(path, "holds several pages, or a stack; expected one image")
         check_size(path, page.imagelength, page.imagewidth)
+        if missing := check_segments(path, [page]):
+            raise image_error(path, missing)
         if page.dtype in (np.bool_, np.uint8):  # Pillow knows more colour spaces and compressions
             return _read_pillow(path, ("TIFF",))
         _check_deep_page(path, page)
+        if reason := excess(page.nbytes, path):
+            raise image_error(path, reason)
         pixels = page.asarray()
         upright = UPRIGHT.get(page.tags.valueof(ORIENTATION, 1))
     if page.axes == "SYX":

@@ -6,8 +6,8 @@ metadata. `ImageFile.planes` walks through its images, and `creating` writes a f
 their results.
 """
 
+from wne_jax.images._errors import ImageError
 from wne_jax.images.files._files import SUFFIXES, creating, fitted, open_image
 from wne_jax.images.files._image import ImageFile, Metadata
-from wne_jax.images.reading import ImageError
 
 __all__ = ["SUFFIXES", "ImageError", "ImageFile", "Metadata", "creating", "fitted", "open_image"]

@@ -1,7 +1,6 @@
 """Open a file by its suffix, and make one like it."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +8,11 @@ from types import ModuleType
 
 import numpy as np
 
-from wne_jax._internal.files import written_aside
+from wne_jax._internal.files import reserve, written_aside
+from wne_jax.images._errors import ImageError, decoding, image_error
 from wne_jax.images.files import _npy, _pillow
-from wne_jax.images.files._image import ImageFile
-from wne_jax.images.reading import TIFF, ImageError, decoding, image_error
+from wne_jax.images.files._image import ImageFile, Metadata
+from wne_jax.images.reading import TIFF
 
 SUFFIXES = _pillow.SUFFIXES | _npy.SUFFIXES | TIFF
 """Lower-case suffixes of the files that `open_image` opens and `creating` creates."""
@@ -48,7 +48,29 @@ def fitted(path: str | os.PathLike[str], image: ImageFile) -> ImageFile:
     if suffix not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise image_error(path, f"unknown suffix {suffix!r} for writing; use one of {known}")
-    return _format(suffix).fit(path, image)
+    image = _format(suffix).fit(path, image)
+    for note in _unsaid(image.metadata, suffix):
+        image = image.noting(note)
+    return image
+
+
+def _unsaid(metadata: Metadata, suffix: str) -> Iterator[str]:
+    """Notes on what a file of another format cannot say; on EXIF and alpha, `fit` has its own."""
+    png, jpeg, npy = suffix == ".png", suffix in (".jpg", ".jpeg"), suffix == ".npy"
+    said = dict(metadata.tiff)
+    described = {"description", "imagej", "ome"} & said.keys() or said.get("extratags")
+    if suffix not in TIFF and (described or metadata.pages):
+        yield "its TIFF description and tags are not kept"
+    if not png and metadata.png:
+        yield "its PNG texts and measures of colour are not kept"
+    if not png and metadata.transparent is not None:
+        yield f"pixels of value {metadata.transparent} are not marked as transparent any more"
+    if not jpeg and metadata.comment:
+        yield "its comment is not kept"
+    if (npy or suffix == ".bmp") and (metadata.icc or metadata.xmp):
+        yield "its colour profile and XMP are not kept"
+    if npy and (metadata.exif or metadata.dpi):
+        yield "its EXIF block and resolution are not kept"
 
 
 @contextmanager
@@ -83,7 +105,7 @@ def creating(path: str | os.PathLike[str], image: ImageFile) -> Iterator[np.ndar
         with written_aside(path) as aside:
             out = _new_array(aside, path, image)
             yield out
-            _finish(aside, path, image, out)
+            _format(path.suffix.lower()).finish(aside, path, image, out)
     except ImageError:
         raise
     except OSError as err:
@@ -91,23 +113,15 @@ def creating(path: str | os.PathLike[str], image: ImageFile) -> Iterator[np.ndar
 
 
 def _new_array(aside: Path, path: Path, image: ImageFile) -> np.ndarray:
-    kind = _format(path.suffix.lower())
-    if kind is _pillow:
-        aside.touch()  # a folder that cannot be written is to be known before any work
-        return np.empty(image.pixels.shape, image.pixels.dtype)
-    if shutil.disk_usage(path.parent).free < image.pixels.nbytes:
-        raise image_error(path, f"needs {image.pixels.nbytes} bytes, which the disk does not have")
-    mapped = kind.create(aside, image)
-    return np.empty(image.pixels.shape, image.pixels.dtype) if mapped is None else mapped
-
-
-def _finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
-    if isinstance(out, np.memmap):
-        out.flush()
-    elif (kind := _format(path.suffix.lower())) is _pillow:
-        _pillow.write(aside, image, out, kind=_pillow.FORMATS[path.suffix.lower()])
-    else:
-        kind.write(aside, image, out)
+    aside.touch()  # a folder that cannot be written is to be known before any work
+    array = _format(path.suffix.lower()).create(aside, image)
+    if isinstance(array, np.memmap):
+        try:
+            reserve(aside, aside.stat().st_size)
+        except OSError as err:
+            reason = f"needs {array.nbytes} bytes, which the disk does not have"
+            raise image_error(path, f"{reason} ({err.strerror})") from err
+    return array
 
 
 def _format(suffix: str) -> ModuleType:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wne_jax.images.reading import UPRIGHT, image_error
+from wne_jax.images._errors import image_error
+from wne_jax.images.reading import UPRIGHT
 
 CMYK_LOST = "CMYK becomes RGB, without its colour profile"
 EXIF_LOST = "its EXIF block is not kept"
@@ -27,8 +28,10 @@ class Metadata:
         exif: The EXIF block, as stored.
         xmp: The XMP packet.
         comment: The comment of a JPEG.
+        transparent: The value of a gray PNG of 16 bits that stands for a transparent pixel.
         png: Chunks `(name, data)` or `(key, text)` of a PNG: its texts, gamma and chromaticities.
         tiff: Arguments of `tifffile.imwrite` that repeat what only a TIFF can say.
+        pages: Tags of each page of a TIFF, where later ones have their own; see `_tiff_pages`.
     """
 
     orientation: int = 1
@@ -38,8 +41,10 @@ class Metadata:
     exif: bytes | None = None
     xmp: bytes | None = None
     comment: bytes | None = None
+    transparent: int | None = None
     png: tuple[tuple[str | bytes, Any], ...] = ()
     tiff: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pages: tuple[tuple[Any, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +104,18 @@ class ImageFile:
             yield stacked[index]
 
     def copy_alpha(self, out: np.ndarray) -> None:
-        """Copy what `planes` leaves out into an array of the shape of `pixels`."""
+        """Copy what `planes` leaves out into an array of the shape of `pixels`.
+
+        Pixels that are transparent by their value keep it, and no others get it.
+        """
         if self.alpha:
             np.moveaxis(out, self.axes.index("S"), -1)[..., -1] = np.moveaxis(
                 self.pixels, self.axes.index("S"), -1
             )[..., -1]
+        if (value := self.metadata.transparent) is not None:
+            clear = self.pixels == value
+            beside = value - 1 if value else 1
+            out[...] = np.where(clear, self.pixels, np.where(out == value, beside, out))
 
     def upright(self) -> "ImageFile":
         """The same image, turned as its orientation says, for formats that cannot say it; a view."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wne_jax.images._errors import image_error
 from wne_jax.images.files._image import ALPHA_GUESSED, ImageFile, check_axes
-from wne_jax.images.reading import image_error
 
 SUFFIXES = frozenset({".npy"})
 
@@ -37,6 +37,12 @@ def create(aside: Path, image: ImageFile) -> np.memmap:
     """A new file's array, to be filled."""
     shape, dtype = image.pixels.shape, image.pixels.dtype
     return np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
+
+
+def finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
+    """Write what is still in memory."""
+    if isinstance(out, np.memmap):
+        out.flush()
 
 
 def _guess(path: Path, shape: tuple[int, ...]) -> str:

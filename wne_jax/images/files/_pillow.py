@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from wne_jax._internal.extras import extra
+from wne_jax.images import deep_png
+from wne_jax.images._errors import image_error
 from wne_jax.images.files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadata
-from wne_jax.images.reading import ORIENTATION, image_error, open_pillow
+from wne_jax.images.reading import ORIENTATION, open_pillow, to_array
 
 with extra("images", "image files"):
     from PIL import Image
@@ -24,6 +26,7 @@ _LARGEST_DPI = {"JPEG": 65_535, "PNG": 1e8, "BMP": 5e7}  # of 16 and 32 bits, th
 
 def read(path: Path, axes: str | None) -> ImageFile:
     """Decode an image; its axes are known, whatever `axes` are given for other files."""
+    deep = deep_png.is_deep_colour(path)
     with open_pillow(path, ("PNG", "JPEG", "BMP")) as image:
         notes = []
         if (frames := getattr(image, "n_frames", 1)) > 1:
@@ -32,8 +35,11 @@ def read(path: Path, axes: str | None) -> ImageFile:
             notes.append(f"only the first of its {frames} images is kept")
         if image.mode == "CMYK":
             notes.append(CMYK_LOST)
-        pixels, alpha = decode(image)
         metadata = _metadata(image)
+        pixels, alpha = (np.empty(0), False) if deep else decode(image)
+    if deep:
+        pixels = deep_png.decode(path.read_bytes())
+        alpha = pixels.shape[-1] in (2, 4)
     return ImageFile(path, pixels, "YXS"[: pixels.ndim], alpha, metadata, tuple(notes))
 
 
@@ -43,13 +49,12 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
     Palettes become RGB, or gray where they are gray and no profile speaks of RGB.
     """
     if image.mode == "I;16":
-        return np.array(image), False
+        return to_array(image, "I;16"), False
     gray = image.mode in ("1", "L", "LA")
     alpha = image.has_transparency_data
-    colours = np.array(image.convert("LA" if gray else "RGBA") if alpha else
-                       image.convert("L" if gray else "RGB"))  # fmt: skip
+    colours = to_array(image, ("L" if gray else "RGB") + ("A" if alpha else ""))
     palette = image.mode in ("P", "PA") and "icc_profile" not in image.info
-    if palette and (colours[..., :1] == colours[..., 1:3]).all():
+    if palette and all((row[:, :1] == row[:, 1:3]).all() for row in colours):
         colours = colours[..., [0, 3]] if alpha else colours[..., 0]
     return colours, alpha
 
@@ -64,7 +69,12 @@ def fit(path: Path, image: ImageFile) -> ImageFile:
     if image.alpha and kind != "PNG":
         image = image.without_alpha(f"{kind} cannot hold its alpha, which is dropped")
     image = _squeezed(image)
-    deep = kind == "PNG" and dtype == np.uint16 and image.axes == "YX"
+    deep = kind == "PNG" and dtype == np.uint16
+    if deep and image.axes == "YXS":
+        try:
+            deep_png.imagecodecs()
+        except ImportError as err:
+            raise image_error(path, err) from err
     if dtype != np.uint8 and not deep:
         size = f"{dtype} of {image.samples} samples a pixel"
         raise image_error(path, f"{kind} cannot hold {size}; use .tif or .npy")
@@ -81,19 +91,27 @@ def fit(path: Path, image: ImageFile) -> ImageFile:
     return image
 
 
-def write(aside: Path, image: ImageFile, pixels: np.ndarray, *, kind: str) -> None:
+def create(aside: Path, image: ImageFile) -> np.ndarray:
+    """An array to be filled."""
+    return np.empty(image.pixels.shape, image.pixels.dtype)
+
+
+def finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
     """Encode pixels under the image's metadata; a JPEG of quality 95 keeps its colours at full size."""
-    metadata = image.metadata
+    kind, metadata = FORMATS[path.suffix.lower()], image.metadata
     options: dict[str, Any] = {"dpi": metadata.dpi, "icc_profile": metadata.icc}
     if kind == "JPEG":
         options |= {"quality": 95, "subsampling": 0, "xmp": metadata.xmp}
         options["comment"] = metadata.comment
     if kind == "PNG":
-        options["pnginfo"] = _png_chunks(metadata)
+        options |= {"pnginfo": _png_chunks(metadata), "transparency": metadata.transparent}
     if kind != "BMP":
         options["exif"] = metadata.exif or _exif_of(metadata.orientation)
     options = {name: value for name, value in options.items() if value is not None}
-    encoded = Image.fromarray(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")))
+    if out.dtype.itemsize == 2 and out.ndim == 3:
+        aside.write_bytes(deep_png.encode(out, **options))
+        return
+    encoded = Image.fromarray(np.ascontiguousarray(out, out.dtype.newbyteorder("=")))
     with aside.open("wb") as file:
         encoded.save(file, kind, **options)
 
@@ -118,6 +136,7 @@ def _metadata(image: Image.Image) -> Metadata:
         xmp=info.get("xmp"),
         comment=info.get("comment"),
         png=_chunks_of(image) if image.format == "PNG" else (),
+        transparent=info.get("transparency") if image.mode == "I;16" else None,
     )
 
 
