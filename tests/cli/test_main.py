@@ -1,7 +1,9 @@
 """The commands as a user types them, with models of a few features."""
 
 import dataclasses
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -17,6 +19,7 @@ from wne_jax.cli import denoise_files
 from wne_jax.cli import main as commands
 from wne_jax.cli.check import Check
 from wne_jax.config import ModelConfig, OneLevel, WrapperConfig
+from wne_jax.images.files import ImageFile, creating
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import report as identities
 from wne_jax.wrappers.one_level import ANCHOR
@@ -51,6 +54,25 @@ def unchanged(monkeypatch):
     model = Unchanged()
     monkeypatch.setattr(Denoiser, "default", lambda: model)
     return model
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
+def test_a_signal_leaves_nothing_half_written(tmp_path, monkeypatch, unchanged, number, suffix):
+    source, out = tmp_path / f"x{suffix}", tmp_path / "out"
+    with creating(source, ImageFile(source, GRAY8, "YX")) as pixels:
+        pixels[...] = GRAY8
+    left = []
+
+    def killed(self, image, *args, **kwargs):
+        left.extend(path.suffix for path in out.iterdir())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Unchanged, "__call__", killed)
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["denoise", str(source), "-o", f"{out}/"])
+    assert ended.value.code == 128 + number and left == [".tmp"]
+    assert list(out.iterdir()) == [] and signal.getsignal(number) == signal.SIG_DFL
 
 
 @pytest.fixture(scope="module")

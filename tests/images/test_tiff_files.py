@@ -1,6 +1,11 @@
 """TIFFs that lack what they claim, and TIFFs whose pages and samples say something of their own."""
 
+import os
 import struct
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +259,69 @@ def test_channels_without_a_name_are_no_columns(tmp_path, shape):
         tifffile.TiffFile(tmp_path / "y.tif") as after,
     ):
         assert [page.shape for page in after.pages] == [page.shape for page in before.pages]
+
+
+def test_what_tifffile_says_of_long_stacks_of_imagej_stays_inside(tmp_path, monkeypatch, recwarn):
+    source, memmap = tmp_path / "x.tif", tifffile.memmap
+    tifffile.imwrite(source, STACK, imagej=True)
+
+    def warning(*args, **options):
+        warnings.warn("<tifffile.TiffWriter 'y.tif'> truncating ImageJ file", stacklevel=2)
+        return memmap(*args, **options)
+
+    monkeypatch.setattr(tifffile, "memmap", warning)
+    copy(source, tmp_path / "y.tif")
+    assert not recwarn.list
+
+
+CODECS = [  # what Pillow decodes, and what it does not
+    ("lzw", np.uint8, True),
+    ("lzw", np.uint16, True),
+    ("lzw", np.float32, False),
+    ("zstd", np.uint16, False),
+    ("lzma", np.float32, False),
+]
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory):
+    """Files by codec and dtype, and the pixels."""
+    pytest.importorskip("imagecodecs")
+    folder = tmp_path_factory.mktemp("compressed")
+    for codec, dtype, _ in CODECS:
+        name = folder / f"{codec}-{np.dtype(dtype)}.tif"
+        tifffile.imwrite(name, STACK[0].astype(dtype), compression=codec, metadata=None)
+    return folder
+
+
+@pytest.mark.parametrize(("codec", "dtype", "_"), CODECS)
+def test_compressions_are_read_by_imagecodecs(tmp_path, compressed, codec, dtype, _):
+    copy(compressed / f"{codec}-{np.dtype(dtype)}.tif", tmp_path / "y.tif")
+    back = tifffile.imread(tmp_path / "y.tif")
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, STACK[0])
+
+
+@pytest.mark.parametrize(("codec", "dtype", "decoded"), CODECS)
+def test_compressions_without_imagecodecs_name_it(compressed, codec, dtype, decoded):
+    path = compressed / f"{codec}-{np.dtype(dtype)}.tif"
+    child = subprocess.run(
+        [sys.executable, "-c", BLOCKED, path],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+    said = child.stdout.strip()
+    assert said == str(STACK[0].sum()) or (not decoded and "pip install imagecodecs" in said), said
+    assert "\n" not in said and "'compression'" not in said
+
+
+BLOCKED = """
+import sys
+sys.modules["imagecodecs"] = None
+from wne_jax.images.files import ImageError, open_image
+try:
+    print(open_image(sys.argv[1]).pixels.astype(int).sum())
+except ImageError as error:
+    print(error)
+"""

@@ -1,9 +1,12 @@
 """How a command ends: what a user did wrong is one line and an exit code, not a traceback."""
 
 import logging
+import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from tqdm import tqdm
@@ -24,9 +27,12 @@ def run_command(command: Command) -> int:
 
     Returns:
         The command's own exit code, 2 for a mistake, 130 when interrupted.
+
+    Raises:
+        SystemExit: SIGTERM (143) or SIGHUP (129) came; what was unfinished is cleared away.
     """
     quiet_libraries()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _ended_by_signals():
         warnings.showwarning = lambda message, *_, **__: say("note", message)
         try:
             return command.run()
@@ -36,6 +42,26 @@ def run_command(command: Command) -> int:
         except KeyboardInterrupt:
             say("error", "interrupted")
             return 130
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals that would end the process at once raise inside, so that nothing half-written stays."""
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        numbers = set()
+    defaults = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in defaults:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in defaults:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def quiet_libraries() -> None:

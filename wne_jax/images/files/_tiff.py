@@ -1,6 +1,9 @@
 """TIFF: stacks of any rank, of integers and floats, with what the file and each of its pages say."""
 
 import dataclasses
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,8 @@ def create(aside: Path, image: ImageFile) -> np.ndarray:
     shape, dtype = image.pixels.shape, image.pixels.dtype.newbyteorder("=")
     if image.metadata.tiff.get("compression"):
         return np.empty(shape, dtype)
-    return tifffile.memmap(aside, shape=shape, dtype=dtype, **write_options(image))
+    with _untold():
+        return tifffile.memmap(aside, shape=shape, dtype=dtype, **write_options(image))
 
 
 def finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
@@ -73,9 +77,18 @@ def finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
     if isinstance(out, np.memmap):
         out.flush()
     else:
-        tifffile.imwrite(aside, out, **write_options(image))
+        with _untold():
+            tifffile.imwrite(aside, out, **write_options(image))
     if image.metadata.pages:
         write_pages(aside, image.metadata.pages)
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Without the word that stacks of ImageJ beyond 4 GB have one directory, by ImageJ's own convention."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*truncating ImageJ file")
+        yield
 
 
 def _trusted(path: Path) -> tuple[dict[str, bool], list[str]]:
