@@ -23,13 +23,13 @@ def test_kernel_is_the_formula(key):
 
 
 @pytest.mark.parametrize("exempt", [0, 1])
-def test_every_kernel_that_sums_to_one_is_reached(key, exempt):
+def test_every_kernel_that_sums_to_one_has_free_weights(key, exempt):
     kernel = affine_kernel(jax.random.normal(key, (3, 3, 3, 4)), exempt=exempt)
     again = affine_kernel(affine_weights(kernel, exempt=exempt), exempt=exempt)
     np.testing.assert_allclose(again, kernel, atol=1e-5)
 
 
-def test_weights_of_a_numpy_kernel_keep_its_precision():
+def test_free_weights_of_a_numpy_kernel_keep_its_dtype():
     kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4))
     kernel += (1 - kernel.sum((0, 1, 2))) / 18
     weights = affine_weights(kernel)
@@ -50,14 +50,14 @@ def test_layer_commutes_with_affine_maps(key, padding, kernel_size):
         np.testing.assert_allclose(f(a * y + b), a * f(y) + b, atol=2e-5)
 
 
-def test_zeros_at_the_border_break_it(key):
+def test_zero_padding_does_not_commute_with_offsets(key):
     ones = jnp.ones((1, 5, 5, 1))
     out, _ = AffineConv(2, padding="zeros").init_with_output(key, ones)
     assert float(jnp.abs(out[:, 1:-1, 1:-1] - 1).max()) < 1e-5
     assert float(jnp.abs(out - 1).max()) > 1e-2
 
 
-def test_exempt_channel_is_not_moved_by_an_offset(key):
+def test_an_exempt_channel_is_not_constrained(key):
     y, plane = jax.random.normal(key, (1, 5, 5, 2)), jnp.full((1, 5, 5, 1), 0.3)
     layer = AffineConv(4, exempt=1)
     variables = layer.init(key, jnp.concatenate([y, plane], -1))
@@ -65,7 +65,7 @@ def test_exempt_channel_is_not_moved_by_an_offset(key):
     np.testing.assert_allclose(f(3 * y + 2, 3 * plane), 3 * f(y, plane) + 2, atol=2e-5)
 
 
-def test_layer_is_its_pure_functions_and_shaped_like_conv(key):
+def test_layer_equals_the_pure_functions_and_has_the_shapes_of_conv(key):
     y = jax.random.normal(key, (1, 5, 5, 2))
     out, variables = AffineConv(4).init_with_output(key, y)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 3, 2, 4)}
@@ -73,7 +73,7 @@ def test_layer_is_its_pure_functions_and_shaped_like_conv(key):
     np.testing.assert_allclose(out, conv(y, kernel, padding="reflect"), atol=1e-6)
 
 
-def test_default_initializer_makes_up_for_what_sorting_takes(key):
+def test_default_initializer_keeps_the_variance_through_sorting(key):
     variables = AffineConv(256).init(key, jnp.zeros((1, 3, 3, 64)))
     kernel = affine_kernel(variables["params"]["kernel"])
     assert float(kernel.var() * 9 * 64) == pytest.approx(1 / (1 - 1 / np.pi), rel=0.02)
@@ -94,8 +94,8 @@ def test_agrees_with_torch(key):
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-def test_refusals():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match="rank 4"):
         affine_kernel(jnp.zeros((3, 3, 1)))
-    with pytest.raises(ValueError, match="exempt must leave one of the 2 input channels"):
+    with pytest.raises(ValueError, match="exempt must leave at least one of the 2 input channels"):
         affine_kernel(jnp.zeros((3, 3, 2, 1)), exempt=2)

@@ -28,7 +28,7 @@ def maps(shape, seed=0, dtype=jnp.float32):
 
 
 def moved(f, factor):
-    """By how much f(T x) misses T f(x), the displacement measured in pixels `factor` times as large."""
+    """The error f(T x) - T f(x), where output pixels are `factor` times as large as input pixels."""
     return lambda x: relative_l2(f(T(x)), Translation(*(d / factor for d in D))(f(x))).max()
 
 
@@ -53,7 +53,7 @@ def test_the_polynomial_commutes_with_translations_where_relu_does_not(size):
         assert defect(jax.nn.relu, T, without_nyquist(x)).min() > 1e-2
 
 
-def test_the_exact_ones_are_exact_to_the_last_digits_of_float64():
+def test_exact_functions_are_exact_to_float64_rounding():
     with jax.enable_x64(True):
         x, a = maps((2, 8, 7, 3), dtype=jnp.float64), maps((4, 3), seed=1, dtype=jnp.float64)
         cubic = lambda x: band_limited_polynomial(x, a)  # noqa: E731
@@ -65,7 +65,7 @@ def test_the_exact_ones_are_exact_to_the_last_digits_of_float64():
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_powers_of_a_wave_keep_what_the_grid_carries(k):
+def test_powers_of_a_wave_keep_the_frequencies_of_the_grid(k):
     angle = 2 * np.pi * k * np.arange(9) / 9 + 0.4  # |k| <= 4
     wave = jnp.asarray(np.cos(angle), jnp.float32).reshape(1, 1, 9, 1)
     square, cube = jnp.array([[0.0], [0.0], [1.0]]), jnp.array([[0.0], [0.0], [0.0], [1.0]])
@@ -76,7 +76,7 @@ def test_powers_of_a_wave_keep_what_the_grid_carries(k):
         np.testing.assert_allclose(out.ravel(), np.broadcast_to(expected, 9), atol=1e-6)
 
 
-def test_the_nyquist_bins_of_even_sizes_are_dropped_on_entry():
+def test_the_nyquist_frequency_of_even_sizes_is_removed_first():
     x, a = maps((2, 8, 6, 3)), maps((3, 3), seed=1)
     out = band_limited_polynomial(x, a)
     without = band_limited_polynomial(without_nyquist(x), a)
@@ -95,7 +95,7 @@ def test_ideal_resampling_commutes_with_translations(size):
     assert relative_l2(ideal_downsample(T(x)), T_small(small)).max() < 1e-5
 
 
-def test_upsampling_keeps_the_samples_and_downsampling_gives_them_back():
+def test_upsampling_keeps_the_samples_and_downsampling_inverts_it():
     x = maps((2, 9, 7, 3))
     fine = ideal_upsample(x, factor=3)
     np.testing.assert_allclose(fine[:, ::3, ::3], x, atol=2e-6)
@@ -103,7 +103,7 @@ def test_upsampling_keeps_the_samples_and_downsampling_gives_them_back():
 
 
 @pytest.mark.parametrize("taps, weights, origin", [(3, (1, 2, 1), 0), (4, (1, 3, 3, 1), -1)])
-def test_blur_pool_is_the_wrapped_filter_of_scipy_and_a_stride(taps, weights, origin):
+def test_blur_pool_equals_scipys_wrapped_filter_and_a_stride(taps, weights, origin):
     x = maps((2, 9, 8, 3))
     expected, weights = np.asarray(x), np.array(weights) / sum(weights)
     for axis in (1, 2):
@@ -123,7 +123,7 @@ def test_blur_pool_commutes_with_shifts_by_its_stride_and_nearly_with_translatio
     assert moved(ideal_downsample, 2)(x) < 1e-5
 
 
-def test_filtered_relu_commutes_the_better_the_finer_its_grid():
+def test_the_error_of_filtered_relu_decreases_with_a_finer_grid():
     x = maps((2, 15, 16, 8))
     errors = [
         float(defect(lambda x, n=n: filtered_relu(x, factor=n), T, x).max()) for n in (1, 2, 4)
@@ -134,7 +134,7 @@ def test_filtered_relu_commutes_the_better_the_finer_its_grid():
     np.testing.assert_allclose(filtered_relu(4 * x), 4 * filtered_relu(x), atol=1e-5)
 
 
-def test_the_module_starts_from_the_fit_and_keeps_the_dtype(key):
+def test_the_module_is_initialized_by_the_fit_and_keeps_the_dtype(key):
     x = maps((2, 5, 6, 3)).astype(jnp.bfloat16)
     module = PolynomialActivation(negative_slope=0.5, dtype=jnp.bfloat16)
     out, variables = module.init_with_output(key, x)
@@ -159,6 +159,6 @@ def test_the_module_starts_from_the_fit_and_keeps_the_dtype(key):
         (lambda x: band_limited_polynomial(x, jnp.ones(3)), r"\(3,\)"),
     ],
 )
-def test_bad_input_is_refused_with_its_value(call, message):
+def test_invalid_arguments_are_rejected_with_their_value(call, message):
     with pytest.raises(ValueError, match=message):
         call(maps((1, 4, 5, 1)))

@@ -20,7 +20,7 @@ def test_training_divides_by_the_batch_deviation_and_subtracts_nothing(key):
     np.testing.assert_allclose(updated["batch_stats"]["std"], 0.9 + 0.1 * std, rtol=1e-5)
 
 
-def test_training_forgets_the_scale_of_the_batch(key):
+def test_training_output_is_independent_of_the_scale_of_the_batch(key):
     x = draw(key)
     layer = BiasFreeBatchNorm(use_running_average=False, eps=0.0)
     out, _ = layer.init_with_output(key, x)

@@ -13,7 +13,7 @@ SIZES = [(1, 1), (1, 4), (2, 2), (3, 7), (9, 8)]
 
 
 def reference(x, kernel, padding):
-    """Explicit padding, then a convolution of the valid part."""
+    """Pad explicitly, then convolve without padding."""
     r = kernel.shape[0] // 2
     padded = jnp.pad(x, ((0, 0), (r, r), (r, r), (0, 0)), mode=MODES[padding])
     numbers = ("NHWC", "HWIO", "NHWC")
@@ -21,7 +21,7 @@ def reference(x, kernel, padding):
 
 
 def draw(size, k):
-    """Two images of three channels, a kernel to four, and a cotangent."""
+    """Two images with three channels, a kernel with four outputs, and a cotangent."""
     rng = np.random.default_rng(7)
     x, kernel, cotangent = (
         jnp.asarray(rng.standard_normal(shape), jnp.float32)
@@ -79,7 +79,7 @@ def test_circular_padding_commutes_with_shifts():
     np.testing.assert_allclose(shifted, expected, atol=1e-5)
 
 
-def test_transformations():
+def test_jit_vmap_and_grad_agree():
     x, kernel, _ = draw((4, 5), 3)
     f = jax.jit(lambda x: conv(x, kernel, padding="reflect"))
     np.testing.assert_allclose(jax.vmap(f)(jnp.stack([x, 2 * x]))[1], 2 * f(x), atol=1e-5)
@@ -119,12 +119,12 @@ def test_layer_parameters_and_bias():
     np.testing.assert_allclose(out, conv(x, params["kernel"]) + 1, atol=1e-6)
 
 
-def test_default_initializer_is_flaxs():
+def test_default_initializer_equals_that_of_flax():
     kernel = Conv(256).init(jax.random.key(0), jnp.zeros((1, 3, 3, 64)))["params"]["kernel"]
     assert float(kernel.var() * 9 * 64) == pytest.approx(1, rel=0.02)
 
 
-def test_bfloat16_computes_so_with_float32_parameters():
+def test_bfloat16_computes_in_bfloat16_with_float32_parameters():
     x, _, _ = draw((4, 4), 3)
     for padding in MODES:
         layer = Conv(6, padding=padding, dtype=jnp.bfloat16)
@@ -140,9 +140,9 @@ def test_bfloat16_computes_so_with_float32_parameters():
         ((1, 4, 4, 1), (2, 2, 1, 1), {}, r"k odd; its shape is \(2, 2, 1, 1\)"),
         ((1, 4, 4, 1), (3, 5, 1, 1), {}, "kernel must be"),
         ((1, 4, 4, 2), (3, 3, 1, 1), {}, "takes 1 channels"),
-        ((1, 4, 4, 1), (3, 3, 1, 1), {"padding": "same"}, "zeros, reflect, circular; not 'same'"),
+        ((1, 4, 4, 1), (3, 3, 1, 1), {"padding": "same"}, "zeros, reflect, circular, not 'same'"),
     ],
 )
-def test_refusals(x, kernel, options, message):
+def test_invalid_arguments_are_rejected(x, kernel, options, message):
     with pytest.raises(ValueError, match=message):
         conv(jnp.zeros(x), jnp.zeros(kernel), **options)

@@ -12,7 +12,7 @@ MODES = {"zeros": "constant", "reflect": "reflect", "circular": "wrap"}
 
 
 def grouped(x, kernel, padding="zeros"):
-    """XLA's own convolution of the image continued by jnp.pad, one group a channel."""
+    """XLA's convolution of the image padded by jnp.pad, with one group per channel."""
     radius = kernel.shape[0] // 2
     border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
     return jax.lax.conv_general_dilated(
@@ -22,7 +22,7 @@ def grouped(x, kernel, padding="zeros"):
 
 
 def draw(size, k, dtype=jnp.float32):
-    """Two images of three channels, a kernel for each, and directions of both."""
+    """Two images with three channels, a kernel for each channel, and tangents of both."""
     rng = np.random.default_rng(3)
     shapes = ((2, *size, 3), (k, k, 1, 3)) * 2
     return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
@@ -72,7 +72,7 @@ def test_second_derivatives_and_batches_of_kernels_equal_the_grouped_convolution
 
 
 @pytest.mark.parametrize("padding", MODES)
-def test_only_the_image_is_kept_for_the_gradient(padding):
+def test_only_the_image_is_stored_for_the_gradient(padding):
     x, kernel, *_ = draw((16, 16), 3)
     _, pullback = jax.vjp(jax.jit(partial(depthwise_conv, padding=padding)), x, kernel)
     kept = sum(leaf.size for leaf in jax.tree.leaves(pullback) if leaf.ndim)
@@ -80,7 +80,7 @@ def test_only_the_image_is_kept_for_the_gradient(padding):
 
 
 @pytest.mark.parametrize("padding", MODES)
-def test_height_and_width_may_be_symbols(padding):
+def test_height_and_width_may_be_symbolic(padding):
     x, kernel, *_ = draw((7, 5), 3)
     h, w = jax.export.symbolic_shape("h, w", constraints=["h >= 2", "w >= 2"])
     symbolic = jax.ShapeDtypeStruct((2, h, w, 3), jnp.float32)
@@ -94,23 +94,23 @@ def test_bfloat16_accumulates_in_float32_and_rounds_once():
     expected = grouped(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(jnp.bfloat16)
     result = jax.jit(depthwise_conv)(x, kernel)
     assert result.dtype == jnp.bfloat16
-    # Sums in another order may round to the neighbour.
+    # A sum in another order may round to the neighbouring number.
     np.testing.assert_allclose(
         result.astype(jnp.float32), expected.astype(jnp.float32), rtol=2**-7, atol=1e-6
     )
 
 
-def test_the_layer_holds_one_kernel_a_channel(key):
+def test_the_layer_has_one_kernel_per_channel(key):
     x, *_ = draw((7, 5), 3)
     out, variables = DepthwiseConv(5, dtype=jnp.bfloat16).init_with_output(key, x)
     chex.assert_shape(variables["params"]["kernel"], (5, 5, 1, 3))
     assert list(variables["params"]) == ["kernel"] and out.dtype == jnp.bfloat16
 
 
-def test_refusals():
+def test_invalid_arguments_are_rejected():
     x = jnp.zeros((1, 4, 4, 3))
     with pytest.raises(
-        ValueError, match="padding must be one of zeros, reflect, circular; not 'wrap'"
+        ValueError, match="padding must be one of zeros, reflect, circular, not 'wrap'"
     ):
         depthwise_conv(x, jnp.zeros((3, 3, 1, 3)), padding="wrap")
     with pytest.raises(ValueError, match="rank 4"):

@@ -12,7 +12,7 @@ def maps(shape=(2, 5, 7, 6), seed=0):
 
 
 def drawn(layer, x, seed=1):
-    """Variables away from their initial values; variances stay positive."""
+    """Variables that differ from their initial values; variances stay positive."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
     return jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.5, 2, s.shape), s.dtype), shapes)
@@ -29,7 +29,7 @@ FLAX = {
 
 
 @pytest.mark.parametrize("name", FLAX)
-def test_presets_are_flaxs_layers_and_take_their_variables(name):
+def test_presets_equal_flax_layers_with_the_same_variables(name):
     x, theirs, ours = maps(), FLAX[name], PRESETS[name]()
     variables = drawn(theirs, x)
     expected, moved = theirs.apply(variables, x, mutable=["batch_stats"])
@@ -41,7 +41,7 @@ def test_presets_are_flaxs_layers_and_take_their_variables(name):
         )
 
 
-def test_evaluation_is_flaxs_too():
+def test_batch_norm_in_evaluation_equals_flax():
     x = maps()
     variables = drawn(PRESETS["BatchNorm"](), x)
     expected = nn.BatchNorm(use_running_average=True, epsilon=1e-5).apply(variables, x)
@@ -66,14 +66,14 @@ def test_evaluation_is_flaxs_too():
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_options_make_the_other_layers_of_flax(theirs, ours):
+def test_options_reproduce_the_other_layers_of_flax(theirs, ours):
     x = maps()
     variables = drawn(theirs, x)
     expected = theirs.apply(variables, x)
     np.testing.assert_allclose(ours.apply(variables, x), expected, atol=2e-6)
 
 
-def test_every_step_is_its_formula_in_numpy():
+def test_every_step_equals_its_formula_in_numpy():
     x = maps((2, 3, 4, 6))
     scale, bias = maps((2, 1, 4, 1), 1), maps((1, 3, 1, 6), 2)
     wide = np.asarray(x, np.float64)
@@ -95,7 +95,7 @@ def test_large_offsets_cost_no_more_than_their_rounding():
         np.testing.assert_allclose(layer.apply({}, x + 1000), layer.apply({}, x), atol=1e-3)
 
 
-def test_bfloat16_is_normalized_in_float32_and_float64_stays():
+def test_bfloat16_is_normalized_in_float32_and_float64_in_float64():
     x = maps()
     layer = PRESETS["LayerNorm-C"]()
     variables = layer.init(jax.random.key(0), x)
@@ -130,7 +130,7 @@ def test_gradients_are_finite_where_nothing_varies(name):
     assert np.isfinite(gradient(x)).all()
 
 
-def test_a_map_of_one_pixel_and_a_nan_stay_where_they_are():
+def test_a_nan_stays_in_its_image_and_one_pixel_maps_are_finite():
     one = PRESETS["InstanceNorm"]().apply({}, maps((2, 1, 1, 3)))
     np.testing.assert_array_equal(one, np.zeros((2, 1, 1, 3)))
     x = maps().at[0, 2, 3, 1].set(jnp.nan)
@@ -141,7 +141,7 @@ def test_a_map_of_one_pixel_and_a_nan_stay_where_they_are():
     assert np.isnan(by_place[0, 2, 3]).all() and np.isnan(by_place).sum() == 6
 
 
-def test_a_set_of_dimensions_has_no_order():
+def test_the_order_of_dimensions_does_not_matter():
     assert dimensions("CWH") == dimensions("HWC") == "HWC"
     x = maps()
     one, other = (Normalization(centring=c, scaling=c, affine="C") for c in ("CHW", "WHC"))
@@ -152,22 +152,22 @@ def test_a_set_of_dimensions_has_no_order():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"centring": "BHX"}, "letters B, H, W, C"),
-        ({"scaling": "HH"}, "each once"),
+        ({"centring": "BHX"}, "letters of B, H, W, C"),
+        ({"scaling": "HH"}, "each at most once"),
         ({"affine": "channels"}, "letters"),
         ({"groups": 0}, "groups must be 1"),
         ({"momentum": 1.5}, "momentum must be between"),
         ({"momentum": 0.9, "centring": "HW"}, "pooled over B"),
-        ({"use_running_average": True}, "give momentum"),
+        ({"use_running_average": True}, "set momentum"),
     ],
 )
-def test_layers_that_make_no_sense_are_refused(options, message):
+def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         Normalization(**({"centring": "BHW", "scaling": "BHW", "affine": "C"} | options))
 
 
-def test_maps_and_calls_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="give momentum"):
+def test_invalid_maps_and_calls_are_rejected():
+    with pytest.raises(ValueError, match="set momentum"):
         PRESETS["InstanceNorm"]().apply({}, maps(), use_running_average=True)
     with pytest.raises(ValueError, match="rank 4"):
         normalization(jnp.ones((2, 3, 4)), centring="C", scaling="C")

@@ -45,7 +45,7 @@ def test_agrees_with_pytorch(name, theirs, ours):
     if name == "BatchNorm":
         mean, var = theirs.running_mean.numpy().copy(), theirs.running_var.numpy().copy()
         variables["batch_stats"] = {"mean": mean, "var": var}
-    if name in ("LayerNorm-C", "RMSNorm"):  # which look at the last axis
+    if name in ("LayerNorm-C", "RMSNorm"):  # these normalize the last axis
         expected = theirs(x).detach().numpy()
     else:
         expected = channels_last(theirs(x.permute(0, 3, 1, 2).contiguous()))

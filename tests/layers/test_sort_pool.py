@@ -22,7 +22,7 @@ def test_equals_the_sort_of_neighbours_up_to_order(channels):
     np.testing.assert_array_equal(sort_pool(jnp.asarray(x[..., order])), neighbours(x)[..., order])
 
 
-def test_kernels_take_up_the_order():
+def test_kernels_absorb_the_order():
     first, x, last = draw(3, 6, 6)
     order = pair_order(6)
     expected = neighbours(x @ first) @ last
@@ -31,21 +31,21 @@ def test_kernels_take_up_the_order():
     )
 
 
-def test_commutes_exactly_with_increasing_maps_and_keeps_all_values():
+def test_commutes_exactly_with_increasing_maps_and_permutes_values():
     x = jnp.asarray(draw(4, 8))
     np.testing.assert_array_equal(sort_pool(0.3 * x + 7), 0.3 * sort_pool(x) + 7)
     np.testing.assert_array_equal(jnp.sort(sort_pool(x)), jnp.sort(x))
     np.testing.assert_array_equal(sort_pool(sort_pool(x)), sort_pool(x))
 
 
-def test_gradient_is_a_permutation_also_at_ties():
+def test_gradient_is_a_permutation_even_at_ties():
     for x in ([1.0, 2.0, 3.0, 0.0], [1.0, 2.0, 1.0, 2.0]):
         jacobian = jax.jacobian(sort_pool)(jnp.array(x))
         np.testing.assert_array_equal(jacobian.sum(0), jnp.ones(4))
         np.testing.assert_array_equal(jnp.sort(jacobian), jnp.eye(4)[jnp.full(4, 3)])
 
 
-def test_odd_channels_are_refused():
+def test_odd_channels_are_rejected():
     with pytest.raises(ValueError, match="even in number, not 3"):
         sort_pool(jnp.zeros((1, 3)))
     with pytest.raises(ValueError, match="even in number, not 5"):

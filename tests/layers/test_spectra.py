@@ -23,7 +23,7 @@ def coefficients(x):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_without_nyquist_zeroes_those_bins_and_leaves_the_others(size):
+def test_without_nyquist_changes_only_the_nyquist_bins(size):
     x = maps((2, *size, 3))
     expected, actual = coefficients(x), coefficients(without_nyquist(x))
     if size[0] % 2 == 0:
@@ -43,7 +43,7 @@ def test_low_pass_keeps_a_disk_of_the_spectrum(size, cutoff):
 
 
 @pytest.mark.parametrize("new", [(5, 14), (18, 3), (1, 7)], ids=str)
-def test_where_the_smaller_size_is_odd_resampling_is_that_of_scipy(new):
+def test_resampling_equals_scipy_if_the_smaller_size_is_odd(new):
     x = maps((2, 9, 7, 3))
     expected = np.asarray(x, np.float64)
     for axis, size in zip((1, 2), new):
@@ -63,7 +63,7 @@ def test_a_band_limited_function_is_sampled_on_the_new_grid(size, new):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_resampling_up_and_back_loses_the_nyquist_bins_alone(size):
+def test_resampling_up_and_back_removes_only_the_nyquist_bins(size):
     x = maps((2, *size, 3))
     back = resample(resample(x, 3 * size[0], 2 * size[1] + 1), *size)
     np.testing.assert_allclose(back, without_nyquist(x), atol=2e-6)
@@ -83,7 +83,7 @@ def test_all_commute_with_translations(size):
 
 
 @pytest.mark.parametrize("size, new", [((10, 7), (6, 9)), ((7, 10), (14, 10))], ids=str)
-def test_matrices_and_ffts_resample_alike(size, new, monkeypatch):
+def test_resampling_by_matrices_equals_resampling_by_ffts(size, new, monkeypatch):
     x = maps((2, 2, *size, 3))
     by_matrix = resample(x, *new)
     monkeypatch.setattr(spectra, "MATRIX_SIZE", 0)
@@ -110,13 +110,13 @@ def test_a_plane_wave_has_its_power_at_its_radial_frequency(size):
     assert np.sort(power)[-2] < 1e-10 * power.max() and frequency.shape == power.shape == (12,)
 
 
-def test_white_noise_is_flat():
+def test_white_noise_has_a_flat_spectrum():
     _, power = radial_power(3 * maps((8, 48, 40, 8)), bins=8)
     np.testing.assert_allclose(power, 9.0, rtol=0.05)
 
 
 @pytest.mark.parametrize("size", [(9, 14), (8, 7)], ids=str)
-def test_the_mean_of_the_density_is_that_of_the_squares(size):
+def test_the_mean_density_equals_the_mean_square(size):
     x = maps((2, *size, 3))
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, size), indexing="ij"))
     for bins in (1, 3):
@@ -127,12 +127,12 @@ def test_the_mean_of_the_density_is_that_of_the_squares(size):
         np.testing.assert_allclose(mean, np.square(x).mean(), rtol=1e-5)
 
 
-def test_a_ring_without_a_frequency_has_no_power_to_tell():
+def test_the_power_of_a_ring_without_frequencies_is_nan():
     power = radial_power(maps((1, 3, 3, 1)), bins=20)[1]
     assert np.isnan(power).any() and np.isfinite(power[0])
 
 
-def test_float64_stays_float64_and_coarser_types_are_computed_in_float32():
+def test_results_are_in_float64_for_float64_and_otherwise_in_float32():
     with jax.enable_x64(True):
         x, T = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 7, 2))), Translation(*D)
         for f in (without_nyquist, lambda x: low_pass(x, 0.3)):
@@ -146,7 +146,7 @@ def test_float64_stays_float64_and_coarser_types_are_computed_in_float32():
         chex.assert_type(f(coarse), jnp.float32)
 
 
-def test_symbolic_sizes_are_refused():
+def test_symbolic_sizes_are_rejected():
     shape = jax.export.symbolic_shape("b, h, w, 1")
     with pytest.raises(ValueError, match="symbolic"):
         jax.eval_shape(without_nyquist, jax.ShapeDtypeStruct(shape, jnp.float32))
@@ -164,6 +164,6 @@ def test_symbolic_sizes_are_refused():
         (lambda x: radial_power(x, bins=0), "bins must be 1 or more"),
     ],
 )
-def test_bad_input_is_refused_with_its_value(call, message):
+def test_invalid_arguments_are_rejected_with_their_value(call, message):
     with pytest.raises(ValueError, match=message):
         call(maps((1, 4, 5, 1)))

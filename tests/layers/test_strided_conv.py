@@ -15,7 +15,7 @@ def test_it_agrees_with_torch(key):
     np.testing.assert_allclose(strided_conv(x, kernel), expected, atol=1e-5)
 
 
-def test_layers_are_the_pure_function_of_their_parameters(key):
+def test_layers_equal_the_pure_function(key):
     x = jax.random.normal(key, (1, 4, 6, 3))
     out, variables = Downsample(5, bias_init=jax.nn.initializers.ones).init_with_output(key, x)
     np.testing.assert_allclose(out, strided_conv(x, variables["params"]["kernel"]) + 1, atol=1e-6)
@@ -33,7 +33,7 @@ def test_affine_downsampling_commutes_with_affine_maps(key):
     np.testing.assert_allclose(moved, 0.2 * layer.apply(variables, x) + 3, atol=1e-5)
 
 
-def test_refusals():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match=r"H and W even; its shape is \(1, 3, 4, 1\)"):
         strided_conv(jnp.zeros((1, 3, 4, 1)), jnp.zeros((2, 2, 1, 1)))
     with pytest.raises(ValueError, match=r"kernel must be \[2, 2, 3, O\]"):

@@ -39,8 +39,8 @@ def test_affine_upsampling_commutes_with_affine_maps(key):
     np.testing.assert_allclose(moved, 0.2 * layer.apply(variables, x) + 3, atol=1e-5)
 
 
-def test_refusals():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match="rank 4"):
         pixel_shuffle(jnp.zeros((3, 3, 4)), 2)
-    with pytest.raises(ValueError, match=r"the 6 channels of x must divide by factor\*\*2"):
+    with pytest.raises(ValueError, match=r"factor\*\*2 must divide the 6 channels of x"):
         pixel_shuffle(jnp.zeros((1, 3, 3, 6)), 2)

@@ -20,13 +20,13 @@ def pixels(height, width):
 def together(height, width, window, shift, circular=False):
     """Whether two pixels share a window of the shifted grid, `[H * W, H * W]`."""
     rows, columns = ((p - shift) // window for p in pixels(height, width))
-    if circular:  # what lies ahead of the first window belongs to the last
+    if circular:  # pixels before the first window belong to the last
         rows, columns = rows % (height // window), columns % (width // window)
     return (rows[:, None] == rows) & (columns[:, None] == columns)
 
 
 def attention_among_all_pixels(x, params, *, heads, window, shift, circular=False):
-    """The same in NumPy and without windows: every pixel meets every other, masked."""
+    """The same in NumPy without windows: attention among all pixels, masked."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, -1, channels)
     projected = x @ params["qkv"]["kernel"] + params["qkv"]["bias"]
@@ -52,7 +52,7 @@ def test_windows_are_blocks_of_the_image_and_merge_back():
 
 
 @pytest.mark.parametrize("window", [1, 2, 7, 8])
-def test_pairs_of_tokens_have_the_same_number_where_their_displacements_agree(window):
+def test_pairs_of_tokens_have_equal_numbers_if_their_displacements_are_equal(window):
     rows, columns = pixels(window, window)
     down, right = np.divmod(relative_position_index(window), 2 * window - 1)
     np.testing.assert_array_equal(down - (window - 1), rows[:, None] - rows)
@@ -61,7 +61,7 @@ def test_pairs_of_tokens_have_the_same_number_where_their_displacements_agree(wi
 
 @pytest.mark.parametrize("window, shift", [(4, 2), (4, 1), (5, 2), (4, 0), (1, 0)])
 @pytest.mark.parametrize("windows", [(1, 1), (1, 3), (3, 2)])
-def test_regions_agree_inside_a_window_where_the_shifted_grid_does(window, shift, windows):
+def test_regions_are_equal_for_pixels_in_the_same_shifted_window(window, shift, windows):
     height, width = window * windows[0], window * windows[1]
     regions = shifted_regions(height, width, window=window, shift=shift)
     origin = np.roll(np.arange(height * width).reshape(height, width), (-shift, -shift), (0, 1))
@@ -70,7 +70,7 @@ def test_regions_agree_inside_a_window_where_the_shifted_grid_does(window, shift
     np.testing.assert_array_equal(regions[:, :, None] == regions[:, None, :], expected)
 
 
-def test_regions_are_mixed_in_the_last_row_and_column_of_windows_alone():
+def test_only_the_last_row_and_column_of_windows_have_several_regions():
     regions = shifted_regions(12, 16, window=4, shift=2).reshape(3, 4, -1)
     mixed = np.ptp(regions, axis=-1) > 0
     assert mixed[-1].all() and mixed[:, -1].all() and not mixed[:-1, :-1].any()
@@ -80,7 +80,7 @@ def test_regions_are_mixed_in_the_last_row_and_column_of_windows_alone():
     ("shift", "circular"), [(0, False), (2, False), (1, False), (2, True), (1, True)]
 )
 @pytest.mark.parametrize("shape", [(2, 8, 12, 6), (1, 4, 4, 6)])
-def test_windows_see_what_attention_among_all_pixels_sees_in_them(shape, shift, circular):
+def test_window_attention_equals_masked_attention_among_all_pixels(shape, shift, circular):
     rng = np.random.default_rng(0)
     options = {"heads": 3, "window": 4, "shift": shift, "circular": circular}
     with jax.enable_x64(True):
@@ -94,7 +94,7 @@ def test_windows_see_what_attention_among_all_pixels_sees_in_them(shape, shift, 
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12 * np.ptp(expected))
 
 
-def test_what_cannot_be_split_into_heads_or_told_apart_is_refused(key):
+def test_indivisible_channels_and_missing_regions_are_rejected(key):
     x = jnp.ones((1, 8, 8, 6))
     with pytest.raises(ValueError, match="6 channels, 4 heads"):
         WindowAttention(heads=4).init(key, x)

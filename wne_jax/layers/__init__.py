@@ -1,4 +1,4 @@
-"""Layers that commute with a group by their construction, and those they are compared with."""
+"""Layers that commute with a group by construction, and the layers they are compared with."""
 
 from wne_jax.layers.affine_conv import AffineConv, affine_kernel, affine_weights
 from wne_jax.layers.affine_residual import AffineResidual, affine_residual

@@ -1,7 +1,7 @@
-r"""Convolution whose every output is an affine combination of its inputs: the weights sum to one.
+r"""Convolution in which every output is an affine combination of inputs: the weights sum to one.
 
-Such a layer commutes with $x \mapsto a x + b$ for all real a and b, provided that the padding does (by
-reflection or circular; zeros are not moved by b).
+Such a layer commutes with $x \mapsto a x + b$ for all real a and b if its padding does. "reflect" and
+"circular" do; "zeros" does not, since padded zeros do not follow b.
 """
 
 import math
@@ -19,28 +19,27 @@ from wne_jax.layers.conv import Padding, conv
 AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 _GAIN = 1 / (1 - 1 / math.pi)
-"""The inverse of the variance of the smaller of two standard normal variables, as of the larger."""
+"""The inverse variance of the minimum (and of the maximum) of two standard normal variables."""
 
 
 def affine_kernel(w: Array, *, exempt: int = 0) -> Array:
     r"""Turn free weights into a kernel that sums to one for each output channel.
 
-    With the n entries of one output channel in a row,
+    For the n entries of one output channel, in order,
 
     $$k_i = w_i - w_{i-1} + \tfrac1n \quad (\text{indices mod } n), \qquad \sum_i k_i = 1.$$
 
-    Every kernel that sums to one is reached, by weights that are unique up to a constant; see
-    `affine_weights`.
+    Every kernel that sums to one has such weights, unique up to a constant; `affine_weights` computes them.
 
     Args:
         w: Free weights `[kh, kw, I, O]`.
-        exempt: The last `exempt` input channels (a noise map) stay as they are, outside of the sum.
+        exempt: The last `exempt` input channels (a noise map) are not constrained.
 
     Returns:
         The kernel `[kh, kw, I, O]`.
 
     Raises:
-        ValueError: `w` is not of rank 4, or no input channel remains to be constrained.
+        ValueError: `w` is not of rank 4, or every input channel is exempt.
 
     Example:
         >>> k = affine_kernel(jnp.arange(36.0).reshape(3, 3, 2, 2))
@@ -60,14 +59,14 @@ def affine_kernel(w: Array, *, exempt: int = 0) -> Array:
 def affine_weights(kernel: AnyArray, *, exempt: int = 0) -> AnyArray:
     r"""Weights that `affine_kernel` turns into a given kernel: $w_i = \sum_{j \le i} (k_j - 1/n)$.
 
-    It lets a kernel from elsewhere, whatever its parametrization, be loaded into `AffineConv`.
+    Use it to load a kernel from another implementation into `AffineConv`.
 
     Args:
         kernel: `[kh, kw, I, O]`, summing to one over all but the last axis and the exempt channels.
         exempt: As in `affine_kernel`.
 
     Returns:
-        Free weights `[kh, kw, I, O]`; a NumPy array for a NumPy array, whose precision is kept.
+        Free weights `[kh, kw, I, O]`. For a NumPy array, a NumPy array of the same dtype.
 
     Raises:
         ValueError: As in `affine_kernel`.
@@ -86,18 +85,18 @@ def affine_weights(kernel: AnyArray, *, exempt: int = 0) -> AnyArray:
 
 
 class AffineConv(nn.Module):
-    """Linen layer of `conv` with an `affine_kernel`, and no bias.
+    """Linen layer: `conv` with an `affine_kernel` and no bias.
 
-    Its parameter has the name and the shape of `Conv`'s. The default initializer keeps a stack of these
-    layers and of `sort_pool` from fading: sorting moves 1/pi of a channel's power into its mean, which the
-    differences in `affine_kernel` cancel between neighbours; hence kernels of variance 1 / (1 - 1/pi) over
-    the fan-in. The constraint is imposed in `param_dtype`, before the cast to `dtype`.
+    Its parameter has the same name and shape as the kernel of `Conv`. The default initializer keeps the
+    variance constant through a stack of these layers and `sort_pool`. Sorting moves 1/pi of a channel's power
+    into its mean, and the differences in `affine_kernel` cancel that mean; so kernels have variance
+    1 / (1 - 1/pi) over the fan-in. The constraint is applied in `param_dtype`, before the cast to `dtype`.
 
     Attributes:
         features: Output channels.
         kernel_size: Odd side of the square kernel.
-        padding: "reflect" or "circular" to commute with offsets.
-        exempt: The last input channels that are left outside of the constraint.
+        padding: "zeros", "reflect" or "circular"; all but "zeros" commute with offsets.
+        exempt: How many of the last input channels are not constrained.
         dtype: Precision of the computation (None: that of input and parameter together).
         param_dtype: Precision of the parameter.
         kernel_init: Initializer of `kernel`, the free weights `[k, k, C, features]`.
@@ -131,12 +130,12 @@ class AffineConv(nn.Module):
 
 
 def _split(w: AnyArray, exempt: int) -> tuple[AnyArray, AnyArray]:
-    """The input channels under the constraint, and the exempt ones."""
+    """Split the input channels into the constrained and the exempt ones."""
     if w.ndim != 4:
         raise ValueError(f"a kernel must be [kh, kw, I, O], of rank 4; its shape is {w.shape}")
     if not 0 <= exempt < w.shape[2]:
         raise ValueError(
-            f"exempt must leave one of the {w.shape[2]} input channels at least; it is {exempt}"
+            f"exempt must leave at least one of the {w.shape[2]} input channels; it is {exempt}"
         )
     constrained = w.shape[2] - exempt
     return w[:, :, :constrained], w[:, :, constrained:]

@@ -1,4 +1,4 @@
-r"""The skip connection that commutes with $x \mapsto a x + b$: a weighted mean in place of a sum."""
+r"""A skip connection that commutes with $x \mapsto a x + b$: a weighted mean instead of a sum."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from jax import Array
 def affine_residual(u: Array, v: Array, t: Array) -> Array:
     r"""Mix two branches with weights that sum to one: $t\,u + (1 - t)\,v$.
 
-    It is computed as $v + t\,(u - v)$: where both branches agree, their value comes out exactly.
+    It is computed as $v + t\,(u - v)$, so where both branches agree the result is exactly their value.
 
     Args:
         u: Array of any shape.
         v: Array of the same shape.
-        t: Weight of `u`, a scalar; it may lie outside of [0, 1].
+        t: Weight of `u`, a scalar; it may be outside [0, 1].
 
     Returns:
         Array of the same shape.
@@ -32,12 +32,12 @@ def affine_residual(u: Array, v: Array, t: Array) -> Array:
 
 
 class AffineResidual(nn.Module):
-    """Linen layer of `affine_residual` with one trainable scalar, `t`.
+    """Linen layer: `affine_residual` with one trainable scalar, `t`.
 
     Attributes:
         dtype: Precision of the computation (None: that of inputs and parameter together).
         param_dtype: Precision of the parameter.
-        t_init: Initializer of `t`; it starts at 0.5.
+        t_init: Initializer of `t`; 0.5 by default.
     """
 
     dtype: Dtype | None = None

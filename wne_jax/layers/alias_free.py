@@ -1,19 +1,19 @@
-r"""Parts of networks that commute with sub-pixel translations, and those that nearly do.
+r"""Network parts that commute with sub-pixel translations, exactly or nearly.
 
-A pointwise nonlinearity makes frequencies that the grid cannot carry, and a stride keeps fewer than there
-are: what lies beyond the grid folds back (aliasing), and T f(x) is no longer f(T x). The mend is a finer grid
-for the first, and a low-pass before the second.
+A pointwise nonlinearity creates frequencies that the grid cannot carry, and a strided grid carries fewer
+frequencies. In both cases the excess aliases, and T f(x) differs from f(T x). The remedy is a finer grid for
+the nonlinearity, and a low-pass filter before the stride.
 
 | function | under `Translation` |
 |---|---|
-| `ideal_downsample`, `ideal_upsample` | exact: T by d before is T by d m / n after, n pixels becoming m |
-| `blur_pool` | nearly; exact under shifts by whole multiples of a factor that divides the size |
+| `ideal_downsample`, `ideal_upsample` | exact: from n to m pixels, T by d before equals T by d m / n after |
+| `blur_pool` | nearly; exact for shifts by multiples of the factor, if the factor divides the size |
 | `band_limited_polynomial` | exact |
-| `filtered_relu` | nearly, and the more so the finer its grid |
+| `filtered_relu` | nearly; the finer its grid, the smaller the error |
 
-Maps are `[B, ..., H, W, C]`, periodic, of any size. Nyquist's frequency of an even size, which no translation
-keeps (`wne_jax.layers.spectra`), is removed on entry by all but `blur_pool`: what is exact then is so for
-*every* input. Along a side of one or two pixels nothing but the mean remains. Computed in float32, or
+Maps are `[B, ..., H, W, C]`, periodic, of any size. Translations do not preserve the Nyquist frequency of an
+even size (`wne_jax.layers.spectra`), so all functions except `blur_pool` first remove it. "Exact" therefore
+holds for *every* input. A side of one or two pixels keeps only its mean. The computation is in float32, or in
 float64 for float64; the result has the dtype of the input.
 """
 
@@ -29,12 +29,12 @@ from wne_jax.layers.spectra import resample
 
 
 def ideal_downsample(x: Array, *, factor: int = 2) -> Array:
-    """Low-pass to the band of a coarser grid, and sample there: nothing aliases.
+    """Low-pass to the band of a coarser grid, then sample on it, without aliasing.
 
     Args:
         x: Maps `[B, ..., H, W, C]`.
-        factor: How many pixels become one, 1 or more. A side of n becomes one of m = ceil(n / factor) samples
-            at equal distances of n / m: the factor where that divides n, a little less elsewhere.
+        factor: How many pixels become one, 1 or more. A side of n pixels becomes m = ceil(n / factor) samples
+            at equal distances of n / m. If the factor divides n this is the factor, otherwise a little less.
 
     Returns:
         `[B, ..., ceil(H / factor), ceil(W / factor), C]`. Pixel (0, 0) stays where it was.
@@ -56,7 +56,7 @@ def ideal_upsample(x: Array, *, factor: int = 2) -> Array:
 
     Args:
         x: Maps `[B, ..., H, W, C]`.
-        factor: How many pixels one becomes along each side, 1 or more.
+        factor: How many pixels each pixel becomes along each side, 1 or more.
 
     Returns:
         `[B, ..., factor H, factor W, C]`. Pixel (0, 0) stays where it was.
@@ -77,20 +77,19 @@ def blur_pool(x: Array, *, factor: int = 2, taps: int = 3) -> Array:
     r"""Blur by a binomial filter with circular padding, and keep every factor-th pixel.
 
     The filter, $\binom{t-1}{k} / 2^{t-1}$ along each side, is (1, 2, 1) / 4 for t = 3 taps and
-    (1, 3, 3, 1) / 8 for 4. It weakens what would alias without removing it. With an even number of taps the
-    centre of the filter lies half a pixel beyond the pixel that is kept.
+    (1, 3, 3, 1) / 8 for 4. It attenuates the frequencies that alias but does not remove them. With an even
+    number of taps, the centre of the filter lies half a pixel after the pixel that is kept.
 
     Args:
         x: Maps `[B, ..., H, W, C]`.
-        factor: The stride, 1 or more. Where it does not divide a side, the last distance on the torus is
-            shorter.
-        taps: Length of the filter, 1 or more; 1 is the stride alone.
+        factor: The stride, 1 or more. If it does not divide a side, the last step on the torus is shorter.
+        taps: Length of the filter, 1 or more; with 1 there is no blur.
 
     Returns:
         `[B, ..., ceil(H / factor), ceil(W / factor), C]`.
 
     Raises:
-        ValueError: A rank below 4, a factor or a number of taps below 1.
+        ValueError: A rank below 4, or a factor or number of taps below 1.
 
     Example:
         >>> x = jnp.array([4.0, 0.0, 0.0, 0.0]).reshape(1, 1, 4, 1)
@@ -115,24 +114,24 @@ def blur_pool(x: Array, *, factor: int = 2, taps: int = 3) -> Array:
 
 
 def band_limited_polynomial(x: Array, coefficients: Array) -> Array:
-    r"""A polynomial of every channel, as of a continuous function, cut back to the band of the grid.
+    r"""Apply a polynomial to every channel as a continuous function, then cut to the band of the grid.
 
     $$\mathrm{out} = P\left(a_0 + a_1\, x_P + \dots + a_d\, x_P^d\right), \qquad x_P = P x,$$
 
-    with P the projection on the frequencies $|k| \le K = (n - 1) // 2$ of each side of n pixels. A product of
-    d of them reaches d K. On a grid of N > (d + 1) K pixels (the 3/2 rule, for d = 2) what lies beyond that
-    grid folds back on frequencies above K only, and cutting there leaves the band exact: as P and the powers
-    of a continuous function commute with its translations, so does the whole, for every x.
+    where P projects on the frequencies $|k| \le K = (n - 1) // 2$ of each side of n pixels. A product of d
+    such functions has frequencies up to d K. On a grid of N > (d + 1) K pixels (the 3/2 rule if d = 2) these
+    alias only to frequencies above K, so the band up to K stays exact. P and the powers of a continuous
+    function commute with translations, hence so does the composition, for every x.
 
     Args:
         x: Maps `[B, ..., H, W, C]`.
-        coefficients: $a_0, \dots, a_d$ of every channel, `[d + 1, C]`.
+        coefficients: $a_0, \dots, a_d$ for every channel, `[d + 1, C]`.
 
     Returns:
-        The shape and dtype of `x`.
+        Array with the shape and dtype of `x`.
 
     Raises:
-        ValueError: A rank below 4, or coefficients that do not fit.
+        ValueError: A rank below 4, or coefficients of another shape.
 
     Example:
         >>> x = jnp.full((1, 5, 4, 1), 3.0)
@@ -151,7 +150,7 @@ def band_limited_polynomial(x: Array, coefficients: Array) -> Array:
     *_, height, width, _ = x.shape
     grid = (_fast_size(coefficients.shape[0] * ((n - 1) // 2) + 1) for n in (height, width))
     fine = resample(x, *grid)
-    # One factor a channel, shaped for the strict promotion of ranks.
+    # One factor per channel, in a shape that strict rank promotion accepts.
     factors = coefficients.astype(fine.dtype).reshape((-1,) + (1,) * (fine.ndim - 1) + x.shape[-1:])
     value = jnp.broadcast_to(factors[-1], fine.shape)
     for factor in factors[-2::-1]:
@@ -160,16 +159,16 @@ def band_limited_polynomial(x: Array, coefficients: Array) -> Array:
 
 
 def leaky_relu_fit(negative_slope: float = 0.0) -> tuple[float, float, float]:
-    r"""The quadratic nearest to a leaky ReLU, in the mean square under a standard normal z.
+    r"""The least-squares quadratic fit of a leaky ReLU, for a standard normal z.
 
     A leaky ReLU of slope $\alpha$ is $\frac{1 + \alpha}{2} z + \frac{1 - \alpha}{2} |z|$. In the orthonormal
     polynomials $1, z, (z^2 - 1) / \sqrt 2$ the coefficients of $|z|$ are
-    $\sqrt{2 / \pi},\ 0,\ 1 / \sqrt\pi$; collected by powers of z,
+    $\sqrt{2 / \pi},\ 0,\ 1 / \sqrt\pi$. Collecting powers of z gives
 
     $$a_0 = a_2 = \frac{1 - \alpha}{\sqrt{8 \pi}}, \qquad a_1 = \frac{1 + \alpha}{2}.$$
 
     Args:
-        negative_slope: $\alpha$; 0 is ReLU itself.
+        negative_slope: $\alpha$; 0 is the plain ReLU.
 
     Returns:
         $a_0, a_1, a_2$.
@@ -183,17 +182,18 @@ def leaky_relu_fit(negative_slope: float = 0.0) -> tuple[float, float, float]:
 
 
 def filtered_relu(x: Array, *, factor: int = 2) -> Array:
-    """ReLU on a grid `factor` times as fine, cut back to the band of the grid of `x`.
+    """ReLU on a grid `factor` times as fine, cut to the band of the grid of `x`.
 
-    ReLU makes ever higher frequencies, ever weaker. Those that the fine grid carries are removed; the others
-    fold back, so that the map commutes with translations nearly, and the better the larger the factor.
+    ReLU creates frequencies of any height, with decreasing amplitude. Those that the fine grid carries are
+    removed; those beyond it alias. So the map commutes with translations only nearly; a larger factor reduces
+    the error.
 
     Args:
         x: Maps `[B, ..., H, W, C]`.
-        factor: How much finer the grid is, 1 or more. At 1, on odd sizes, this is ReLU itself.
+        factor: How much finer the grid is, 1 or more. At 1, on odd sizes, this is the plain ReLU.
 
     Returns:
-        The shape and dtype of `x`; small negative values occur, where the cut-off rings.
+        Array with the shape and dtype of `x`. The low-pass rings, so small negative values occur.
 
     Raises:
         ValueError: A rank below 4, or a factor below 1.
@@ -203,18 +203,18 @@ def filtered_relu(x: Array, *, factor: int = 2) -> Array:
         True
 
     References:
-        Karras et al., "Alias-Free Generative Adversarial Networks", NeurIPS 2021 (with a filter of finite
-        length, and a leaky ReLU).
+        Karras et al., "Alias-Free Generative Adversarial Networks", NeurIPS 2021 (which uses a filter of
+        finite length and a leaky ReLU).
     """
     fine = nn.relu(ideal_upsample(x, factor=factor))
     return resample(fine, *x.shape[-3:-1]).astype(x.dtype)
 
 
 class PolynomialActivation(nn.Module):
-    """Linen layer of `band_limited_polynomial`, a quadratic of its own for every channel.
+    """Linen layer: `band_limited_polynomial` with one quadratic per channel.
 
     Attributes:
-        negative_slope: Every channel starts from `leaky_relu_fit` of this slope.
+        negative_slope: Slope of the `leaky_relu_fit` that initializes every channel.
         dtype: Precision of the result (None: that of input and parameter together).
         param_dtype: Precision of the parameter `coefficients`, `[3, C]`.
 
@@ -243,7 +243,7 @@ class PolynomialActivation(nn.Module):
 
 
 def _fast_size(least: int) -> int:
-    """The next size without a prime factor above 5: 768 in place of 766 saves a third of the time on CPU."""
+    """The next size without a prime factor above 5: 768 instead of 766 saves a third of the time on CPU."""
     size = least
     while 30 ** size.bit_length() % size:  # 30 = 2 * 3 * 5
         size += 1

@@ -13,7 +13,7 @@ def channel_std(x: Array, *, eps: float = 1e-5, axis_name: str | None = None) ->
     Args:
         x: Array `[B, ..., C]`.
         eps: Added to the variance.
-        axis_name: Axis of `jax.pmap` to pool over too, where each device holds an equal share of the batch.
+        axis_name: Axis of `jax.pmap` to pool over as well; each device holds an equal share of the batch.
 
     Returns:
         `[C]`, in float32, or in float64 for float64.
@@ -31,24 +31,24 @@ def channel_std(x: Array, *, eps: float = 1e-5, axis_name: str | None = None) ->
 
 
 class BiasFreeBatchNorm(nn.Module):
-    r"""Divide each channel by its standard deviation, subtract nothing, scale.
+    r"""Divide each channel by its standard deviation and scale it, without subtracting the mean.
 
     $$\mathrm{out} = \gamma\, x / s$$
 
-    with $s$ the deviation of the batch (`channel_std`, around the batch mean) in training, and a running mean
-    of past deviations otherwise: then the layer is linear in x, hence scale-equivariant.
+    In training, $s$ is the standard deviation of the batch (`channel_std`, around the batch mean). In
+    evaluation it is a running average of these; then the layer is linear in x, hence scale-equivariant.
 
-    The collection `batch_stats` holds `std`, `[C]`, which starts at 1 and moves by
+    The collection `batch_stats` holds `std`, `[C]`, which starts at 1 and is updated by
     $s \leftarrow m\,s + (1 - m)\,s_{\mathrm{batch}}$.
 
     Attributes:
-        use_running_average: Evaluate with the running deviation; give it here or in the call.
+        use_running_average: Whether to use the running average; set it here or in the call.
         momentum: m.
         eps: Added to the batch variance.
         dtype: Precision of the result (None: that of input and parameter together).
         param_dtype: Precision of the parameter.
         scale_init: Initializer of `scale`, `[C]`.
-        axis_name: Axis of `jax.pmap` over which the deviation is pooled.
+        axis_name: Axis of `jax.pmap` over which the standard deviation is pooled.
 
     Example:
         >>> import jax
@@ -72,7 +72,7 @@ class BiasFreeBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:
-        """Normalize `x`, `[B, ..., C]`; in training `batch_stats` must be mutable."""
+        """Normalize `x`, `[B, ..., C]`. In training, `batch_stats` must be mutable."""
         evaluate = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )

@@ -1,4 +1,4 @@
-r"""Stride-1 convolution that keeps the size, padded by zeros, by reflection or as on a torus.
+r"""Stride-1 convolution that keeps the size, with zero, reflection or circular padding.
 
 Convention: `x` is `[B, H, W, C]`, kernels are `[k, k, C, O]` with k odd, and the operation is the
 cross-correlation that deep learning calls convolution.
@@ -22,25 +22,25 @@ _PAD_MODES: dict[str, Literal["reflect", "wrap"]] = {"reflect": "reflect", "circ
 def conv(
     x: Array, kernel: Array, *, padding: Padding = "zeros", precision: PrecisionLike = None
 ) -> Array:
-    r"""Convolve every image with a kernel, at stride 1 and with the size kept.
+    r"""Convolve every image with a kernel at stride 1, keeping the size.
 
     $$\mathrm{out}_{b,i,j,o} = \sum_{u,v,c} \mathrm{kernel}_{u,v,c,o}\; \tilde x_{b,\,i+u-r,\,j+v-r,\,c},
     \qquad k = 2 r + 1,$$
 
-    with $\tilde x$ the image continued beyond its border. Reflection is NumPy's: the border pixel is not
-    repeated, except on an axis of size one, which has no other.
+    where $\tilde x$ is the padded image. Reflection follows NumPy: the border pixel is not repeated, except
+    on an axis of size one.
 
     Args:
         x: Images `[B, H, W, C]`, of any size from 1x1.
         kernel: `[k, k, C, O]`, k odd, in the dtype of `x`.
-        padding: What lies beyond the border: "zeros", "reflect", or "circular".
+        padding: "zeros", "reflect" or "circular".
         precision: As in `jax.lax.conv`.
 
     Returns:
         `[B, H, W, O]`.
 
     Raises:
-        ValueError: An unknown padding, or shapes that do not fit.
+        ValueError: An unknown padding, or shapes that do not match.
 
     Example:
         >>> ramp = jnp.arange(4.0).reshape(1, 1, 4, 1)
@@ -49,12 +49,12 @@ def conv(
     """
     _check(x, kernel, padding)
     radius = kernel.shape[0] // 2
-    if radius == 0:  # a matrix product; as a convolution XLA takes twice the time on CPU
+    if radius == 0:  # a matrix product takes half the time of XLA's convolution on CPU
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())), precision=precision)
     if padding == "zeros":
         return _correlate(x, kernel, (radius, radius), (radius, radius), precision)
 
-    # On CPU, XLA's convolution takes two to three times as long where it pads nothing by itself.
+    # On CPU, XLA's convolution takes two to three times as long if it does no padding.
     return lax.platform_dependent(
         x,
         kernel,
@@ -64,7 +64,7 @@ def conv(
 
 
 class Conv(nn.Module):
-    """Linen layer of `conv`, with a bias.
+    """Linen layer: `conv` with a bias.
 
     Attributes:
         features: Output channels.
@@ -73,7 +73,7 @@ class Conv(nn.Module):
         use_bias: Whether to add a bias per output channel.
         dtype: Precision of the computation (None: that of input and parameters together).
         param_dtype: Precision of the parameters.
-        kernel_init: Initializer of `kernel`, `[k, k, C, features]`; LeCun's normal by default, as in Flax.
+        kernel_init: Initializer of `kernel`, `[k, k, C, features]`; LeCun normal by default, as in Flax.
         bias_init: Initializer of `bias`, `[features]`.
         precision: As in `jax.lax.conv`.
 
@@ -108,7 +108,7 @@ class Conv(nn.Module):
 
 
 def _padded_first(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike) -> Array:
-    """Continue the image, then convolve without padding."""
+    """Pad the image, then convolve without padding."""
     radius = kernel.shape[0] // 2
     if all(isinstance(size, int) for size in x.shape[1:3]):
         border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
@@ -122,10 +122,10 @@ def _padded_first(x: Array, kernel: Array, *, padding: Padding, precision: Preci
 def _zeros_and_ring(
     x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike
 ) -> Array:
-    """Convolve the image continued by zeros, and add what the ring around it contributes.
+    """Convolve with zero padding, then add the contribution of the padded ring around the image.
 
-    The four sides of the ring meet the kernel's outer rows or columns only, and reach r pixels far. Corners
-    belong to top and bottom.
+    The four sides of the ring, r pixels wide, meet only the kernel's outer rows or columns. Corners belong to
+    top and bottom.
     """
     radius = kernel.shape[0] // 2
     height, width = x.shape[1:3]
@@ -146,7 +146,7 @@ def _zeros_and_ring(
 
 
 def positions(size: Any, radius: int, padding: Padding) -> Any:
-    """Which pixels of an axis lie at -radius, ..., size + radius - 1; `size` may be symbolic (jax.export)."""
+    """Pixel indices at -radius, ..., size + radius - 1 of a padded axis; `size` may be symbolic."""
     if isinstance(size, int):
         return np.pad(np.arange(size), radius, mode=_PAD_MODES[padding])
     at = jnp.arange(-radius, size + radius)
@@ -158,7 +158,7 @@ def positions(size: Any, radius: int, padding: Padding) -> Any:
 def _correlate(
     x: Array, kernel: Array, rows: tuple[int, int], columns: tuple[int, int], precision: Any
 ) -> Array:
-    """Cross-correlation with zeros around the image."""
+    """Cross-correlation with zero padding."""
     return lax.conv_general_dilated(
         x, kernel, (1, 1), (rows, columns), dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision,
@@ -166,9 +166,9 @@ def _correlate(
 
 
 def _check(x: Array, kernel: Array, padding: str) -> None:
-    """Refuse what `conv` cannot take."""
+    """Reject invalid arguments of `conv`."""
     if padding not in get_args(Padding):
-        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}; not {padding!r}")
+        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, not {padding!r}")
     if x.ndim != 4:
         raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
     if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:

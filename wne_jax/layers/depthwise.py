@@ -1,7 +1,7 @@
-r"""Convolution of each channel by its own kernel, at stride 1; padded by zeros, reflection, or as on a torus.
+r"""Stride-1 convolution of each channel with its own kernel, with zero, reflection or circular padding.
 
-XLA's grouped convolution is slow on CPU: some fifty times as slow as nine products of the shifted image, at
-1x64x64x144 and 3x3. There the sum of those products stands in for it.
+On CPU, XLA's grouped convolution is about fifty times as slow as nine products of shifted images (at
+1x64x64x144 and 3x3). So on CPU the sum of those products is used instead.
 """
 
 from functools import partial
@@ -21,24 +21,24 @@ from wne_jax.layers.conv import Padding, positions
 def depthwise_conv(
     x: Array, kernel: Array, *, padding: Padding = "zeros", precision: PrecisionLike = None
 ) -> Array:
-    r"""Convolve every channel with a kernel of its own.
+    r"""Convolve every channel with its own kernel.
 
     $$\mathrm{out}_{b,i,j,c} = \sum_{u,v} \mathrm{kernel}_{u,v,0,c}\; \tilde x_{b,\,i+u-r,\,j+v-r,\,c},
     \qquad k = 2 r + 1,$$
 
-    with $\tilde x$ the image continued beyond its border, as `conv` does.
+    where $\tilde x$ is the image padded as in `conv`.
 
     Args:
         x: Images `[B, H, W, C]`, of any size from 1x1.
         kernel: `[k, k, 1, C]`, k odd, in the dtype of `x`.
-        padding: What lies beyond the border: "zeros", "reflect", or "circular".
-        precision: As in `jax.lax.conv`; on CPU products are exact to the dtype.
+        padding: "zeros", "reflect" or "circular".
+        precision: As in `jax.lax.conv`; on CPU, products always have the precision of the dtype.
 
     Returns:
         `[B, H, W, C]`, in the dtype of `x`.
 
     Raises:
-        ValueError: An unknown padding, or shapes that do not fit.
+        ValueError: An unknown padding, or shapes that do not match.
 
     Example:
         >>> ramp = jnp.arange(4.0).reshape(1, 1, 4, 1)
@@ -48,7 +48,7 @@ def depthwise_conv(
         [12.0, 9.0, 18.0, 15.0]
     """
     if padding not in get_args(Padding):
-        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}; not {padding!r}")
+        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, not {padding!r}")
     if x.ndim != 4:
         raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
     side = kernel.shape[0]
@@ -65,7 +65,7 @@ def depthwise_conv(
 
 
 class DepthwiseConv(nn.Module):
-    """Linen layer of `depthwise_conv`, without bias.
+    """Linen layer: `depthwise_conv` without bias.
 
     Attributes:
         kernel_size: Odd side of the square kernels.
@@ -98,7 +98,7 @@ class DepthwiseConv(nn.Module):
 
 
 def _grouped(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike) -> Array:
-    """XLA's own convolution, one group a channel."""
+    """XLA's convolution with one group per channel."""
     convolve = partial(
         lax.conv_general_dilated, window_strides=(1, 1), feature_group_count=x.shape[3],
         dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision,
@@ -106,7 +106,7 @@ def _grouped(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionL
     if padding == "zeros":
         return convolve(x, kernel, padding="SAME")
 
-    @partial(jax.checkpoint, prevent_cse=False)  # the gradient keeps the image, not the larger one
+    @partial(jax.checkpoint, prevent_cse=False)  # stores the image, not its padded copy
     def padded_first(x: Array, kernel: Array) -> Array:
         return convolve(_continued(x, kernel.shape[0] // 2, padding), kernel, padding="VALID")
 
@@ -114,13 +114,13 @@ def _grouped(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionL
 
 
 def _shifted(x: Array, kernel: Array, *, padding: Padding) -> Array:
-    """The sum of shifted products, accumulated in float32 at least."""
+    """The sum of shifted products, accumulated in at least float32."""
     dtype = at_least_float32(x.dtype)
     return _gather(x.astype(dtype), kernel.astype(dtype), padding).astype(x.dtype)
 
 
 def _continued(x: Array, radius: int, padding: Padding) -> Array:
-    """The image with `radius` pixels more on every side."""
+    """The image padded by `radius` pixels on every side."""
     if padding == "zeros" or radius == 0:
         return jnp.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
     rows = positions(x.shape[1], radius, padding)
@@ -131,10 +131,10 @@ def _continued(x: Array, radius: int, padding: Padding) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _gather(x: Array, kernel: Array, padding: Padding) -> Array:
-    """Slices of the padded image, times the kernel's entries."""
+    """Sum slices of the padded image times kernel entries."""
     side, (height, width) = kernel.shape[0], x.shape[1:3]
     padded = _continued(x, side // 2, padding)
-    padded = lax.optimization_barrier(padded)  # or what made x is computed anew for every slice
+    padded = lax.optimization_barrier(padded)  # without it, x is recomputed for every slice
     out = jnp.zeros_like(x)
     for u in range(side):
         for v in range(side):
@@ -144,10 +144,10 @@ def _gather(x: Array, kernel: Array, padding: Padding) -> Array:
 
 
 def _scatter(x: Array, kernel: Array, padding: Padding) -> Array:
-    """The same sum the other way round: each product of image and entry is put where it belongs."""
+    """The same sum as a scatter: add each product of image and kernel entry at its shifted position."""
     side, (height, width) = kernel.shape[0], x.shape[1:3]
     last, start = side - 1, side // 2
-    if padding != "zeros":  # those need not be multiplied
+    if padding != "zeros":  # padded zeros need not be multiplied
         x, start = _continued(x, side // 2, padding), last
     out = jnp.zeros((), x.dtype)
     for u in range(side):
@@ -156,7 +156,7 @@ def _scatter(x: Array, kernel: Array, padding: Padding) -> Array:
             product = x * kernel[u : u + 1, v : v + 1]
             row += jnp.pad(product, ((0, 0), (0, 0), (last - v, v), (0, 0)))
         out += jnp.pad(row, ((0, 0), (last - u, u), (0, 0), (0, 0)))
-    out = lax.optimization_barrier(out)  # in the transpose, as above
+    out = lax.optimization_barrier(out)  # for the transpose, as in `_gather`
     return out[:, start : start + height, start : start + width]
 
 
@@ -166,8 +166,8 @@ def _gather_jvp(
 ) -> tuple[Array, Array]:
     """Both terms of the product rule, each in the form whose transpose is fast.
 
-    The transpose of a slice is a pad, and a sum of pads costs as much as the grouped convolution; that of a
-    pad is a slice. The checkpoint keeps the image for the kernel's gradient, and not its nine slices.
+    The transpose of a slice is a pad, and a sum of pads costs as much as the grouped convolution. The
+    transpose of a pad is a slice. The checkpoint stores the image for the kernel's gradient, not nine slices.
     """
     (x, kernel), (dx, dkernel) = primals, tangents
     gather, scatter = (

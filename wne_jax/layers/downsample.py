@@ -1,22 +1,22 @@
-"""Downsampling that loses nothing: pixels become channels."""
+"""Lossless downsampling: pixels become channels."""
 
 from jax import Array
 
 
 def pixel_unshuffle(x: Array, factor: int) -> Array:
-    r"""Move space into channels, the inverse of `pixel_shuffle`.
+    r"""Rearrange pixels into channels; the inverse of `pixel_shuffle`.
 
     $$\mathrm{out}_{b,\,h,\,w,\,c r^2 + i r + j} = x_{b,\,h r + i,\,w r + j,\,c}, \qquad 0 \le i, j < r$$
 
     Args:
         x: Images `[B, H * factor, W * factor, C]`.
-        factor: r, the reduction of each side.
+        factor: r, by which each side is divided.
 
     Returns:
         Images `[B, H, W, C * factor**2]`.
 
     Raises:
-        ValueError: `x` is not of rank 4, or its sides do not divide by `factor`.
+        ValueError: `x` is not of rank 4, or `factor` does not divide its sides.
 
     Example:
         >>> import jax.numpy as jnp
@@ -27,7 +27,7 @@ def pixel_unshuffle(x: Array, factor: int) -> Array:
         raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
     batch, height, width, channels = x.shape
     if factor < 1 or height % factor or width % factor:
-        raise ValueError(f"the sides of x {x.shape} must divide by factor, and factor is {factor}")
+        raise ValueError(f"factor must divide the sides of x {x.shape}, but it is {factor}")
     x = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
     x = x.transpose(0, 1, 3, 5, 2, 4)
     return x.reshape(batch, height // factor, width // factor, channels * factor**2)

@@ -1,4 +1,4 @@
-"""Images convolved with a Gaussian."""
+"""Gaussian blur."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from wne_jax.layers.conv import positions
 
 
 def gaussian_blur(x: Array, sigma: float) -> Array:
-    """Convolve images with a sampled Gaussian, cut at four standard deviations, of sum one.
+    """Convolve images with a sampled Gaussian, truncated at four standard deviations, with sum one.
 
     Args:
-        x: Images `[B, H, W, C]`, continued by reflection.
+        x: Images `[B, H, W, C]`; padding is by reflection.
         sigma: Standard deviation in pixels.
 
     Returns:
@@ -33,7 +33,7 @@ def gaussian_blur(x: Array, sigma: float) -> Array:
 
 
 def blur_radius(sigma: float) -> int:
-    """How far `gaussian_blur` sees, in pixels."""
+    """Radius of the kernel of `gaussian_blur`, in pixels."""
     return math.ceil(4 * sigma)
 
 

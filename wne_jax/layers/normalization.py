@@ -1,13 +1,13 @@
-r"""Normalization layers by the dimensions that each of their three steps works on.
+r"""Normalization layers, defined by the dimensions on which each of three steps works.
 
 $$x' = x - \operatorname{mean}_{\mathcal C}(x), \qquad
 x'' = x' / \sqrt{\operatorname{var}_{\mathcal S}(x') + \epsilon}, \qquad
 \mathrm{out} = \gamma_{\mathcal A}\, x'' + \beta_{\mathcal A}$$
 
-Mean and variance are pooled over the dimensions in $\mathcal C$ (centring) and $\mathcal S$ (scaling);
-$\gamma$ and $\beta$ vary over those in $\mathcal A$ (affine). Sets are strings of the letters of "BHWC":
-batch, height, width, channels. A pooling step whose set is empty is left out. `wne_jax.symmetry.translation`
-tells which of these layers commute with shifts and with sub-pixel translations.
+The mean is pooled over the dimensions in $\mathcal C$ (centring), the variance over those in $\mathcal S$
+(scaling); $\gamma$ and $\beta$ vary over those in $\mathcal A$ (affine). A set is a string of letters from
+"BHWC": batch, height, width, channels. A pooling step with an empty set is skipped.
+`wne_jax.symmetry.translation` predicts which layers commute with shifts and with sub-pixel translations.
 
 | `PRESETS` | centring | scaling | affine | |
 |---|---|---|---|---|
@@ -17,7 +17,7 @@ tells which of these layers commute with shifts and with sub-pixel translations.
 | "LayerNorm-C" | C | C | C | ConvNeXt: Liu et al. 2022 |
 | "LayerNorm-AF" | C | HWC | C | alias-free: Michaeli, Michaeli & Soudry 2023 |
 
-Others are options away:
+Other layers are set by options:
 
 | layer | centring | scaling | affine | options |
 |---|---|---|---|---|
@@ -40,7 +40,7 @@ from jax import Array, lax
 
 from wne_jax._internal.dtypes import at_least_float32
 
-_NO_AVERAGES = "use_running_average needs running averages: give momentum"
+_NO_AVERAGES = "use_running_average needs running averages: set momentum"
 
 DIMENSIONS = "BHWC"
 """Batch, height, width, channels: the axes of a feature map, in order."""
@@ -49,18 +49,18 @@ DIMENSIONS = "BHWC"
 def statistics_over(
     x: Array, *, centring: str, scaling: str, groups: int = 1, rms: bool = False
 ) -> tuple[Array | None, Array | None]:
-    r"""The mean that centring subtracts, and the variance whose root scaling divides by.
+    r"""The mean that centring subtracts, and the variance by whose root scaling divides.
 
     Args:
         x: Feature maps `[B, H, W, C]`.
-        centring: Dimensions that the mean is pooled over.
-        scaling: Dimensions that the variance, of the centred maps, is pooled over.
-        groups: Channels are pooled within this many groups of neighbours, which divides C.
-        rms: Whether the variance is the mean square, around 0 in place of the mean.
+        centring: Dimensions over which the mean is pooled.
+        scaling: Dimensions over which the variance of the centred maps is pooled.
+        groups: Number of groups of neighbouring channels within which to pool; it divides C.
+        rms: Whether the variance is the mean square, taken around 0 instead of the mean.
 
     Returns:
-        Mean and variance, in two passes and in float32 (float64 for float64), broadcastable to x; None for
-        an empty set.
+        Mean and variance, broadcastable to x, from two passes in float32 (float64 for float64); None for an
+        empty set.
 
     Raises:
         ValueError: A wrong rank, unknown or repeated dimensions, or groups that do not divide the channels.
@@ -111,7 +111,7 @@ def normalization(
         `[B, H, W, C]`, in float32, or float64 for float64.
 
     Raises:
-        ValueError: As `statistics_over`.
+        ValueError: As in `statistics_over`.
 
     Example:
         >>> x = jnp.array([3.0, 5.0]).reshape(1, 1, 2, 1)
@@ -131,11 +131,11 @@ def apply_statistics(
     *,
     eps: float = 1e-5,
 ) -> Array:
-    r"""$\gamma\,(x - \mu) / \sqrt{v + \epsilon} + \beta$, where what is None is left out.
+    r"""$\gamma\,(x - \mu) / \sqrt{v + \epsilon} + \beta$, skipping each term that is None.
 
     Args:
         x: Feature maps `[B, H, W, C]`.
-        mean: $\mu$, broadcastable to x, of the maps or a running average.
+        mean: $\mu$, of the maps or a running average, broadcastable to x.
         variance: v, likewise.
         scale: $\gamma$, likewise.
         bias: $\beta$, likewise.
@@ -155,20 +155,20 @@ def apply_statistics(
 
 
 class Normalization(nn.Module, kw_only=True):
-    r"""Linen layer of `normalization`, with its parameters and running averages.
+    r"""Linen layer: `normalization` with its parameters and running averages.
 
-    Variables have the names and shapes of Flax's own layers: `scale` and `bias` in `params`; `mean` and `var`
-    in `batch_stats`, which move by $m \cdot \text{running} + (1 - m) \cdot \text{batch}$.
+    Variables have the names and shapes of Flax's layers: `scale` and `bias` in `params`; `mean` and `var` in
+    `batch_stats`, which are updated to $m \cdot \text{running} + (1 - m) \cdot \text{batch}$.
 
     Attributes:
-        centring: Dimensions that the mean is pooled over; "" leaves the step out.
-        scaling: Dimensions that the variance is pooled over; "" leaves the step out.
-        affine: Dimensions that $\gamma$ and $\beta$ vary over; "" is one of each for all, None leaves
-            the step out. Over H and W they belong to maps of one size.
-        groups: Groups of channels to pool within; see `statistics_over`.
+        centring: Dimensions over which the mean is pooled; "" skips the step.
+        scaling: Dimensions over which the variance is pooled; "" skips the step.
+        affine: Dimensions over which $\gamma$ and $\beta$ vary; "" means one scalar each, None skips the
+            step. If they vary over H and W, the layer accepts maps of one size only.
+        groups: Number of groups of channels within which to pool; see `statistics_over`.
         rms: Whether scaling divides by the root mean square; see `statistics_over`.
         use_bias: Whether there is a $\beta$.
-        momentum: m; None keeps no running averages. They need statistics that are pooled over the batch.
+        momentum: m; None keeps no running averages. Running averages need statistics pooled over the batch.
         use_running_average: Whether to normalize by the running averages, as in evaluation.
         eps: $\epsilon$, added to the variance.
         dtype: Precision of the result (None: that of input and parameters together).
@@ -177,8 +177,8 @@ class Normalization(nn.Module, kw_only=True):
         bias_init: Initializer of `bias`.
 
     Raises:
-        ValueError: Unknown or repeated dimensions, `groups` below 1, `momentum` outside [0, 1], or running
-            averages that are not kept, or of statistics that are not pooled over the batch.
+        ValueError: Unknown or repeated dimensions, `groups` below 1, `momentum` outside [0, 1],
+            `use_running_average` without `momentum`, or `momentum` for statistics not pooled over the batch.
 
     Example:
         >>> import jax
@@ -225,15 +225,15 @@ class Normalization(nn.Module, kw_only=True):
 
         Args:
             x: Feature maps `[B, H, W, C]`.
-            use_running_average: In place of the attribute. Where it is False and there is a `momentum`,
-                `batch_stats` must be mutable.
+            use_running_average: Overrides the attribute. If it is False and `momentum` is set, `batch_stats`
+                must be mutable.
 
         Returns:
             `[B, H, W, C]`.
 
         Raises:
-            ValueError: A wrong rank, groups that do not divide the channels, or running averages that are not
-                kept.
+            ValueError: A wrong rank, groups that do not divide the channels, or `use_running_average` without
+                `momentum`.
         """
         if use_running_average is None:
             use_running_average = self.use_running_average
@@ -248,13 +248,13 @@ class Normalization(nn.Module, kw_only=True):
             parameters = [self.param(*kind, stored, self.param_dtype) for kind in kinds]
         dtype = jnp.result_type(x, *parameters) if self.dtype is None else self.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
-            dtype = jnp.float32  # of integers without an affine step
+            dtype = jnp.float32  # for integers without an affine step
         wide = at_least_float32(jnp.dtype(dtype))
         shaped = [p.astype(wide).reshape(shape) for p in parameters]
         return apply_statistics(x.astype(wide), mean, variance, *shaped, eps=self.eps).astype(dtype)
 
     def _statistics(self, x: Array, use_running_average: bool) -> tuple[Array | None, Array | None]:
-        """Those of `x`, or the running averages; these move on the way."""
+        """The statistics of `x`, which update the running averages, or the running averages."""
         found = statistics_over(
             x, centring=self.centring, scaling=self.scaling, groups=self.groups, rms=self.rms
         )
@@ -264,10 +264,10 @@ class Normalization(nn.Module, kw_only=True):
     def _averaged(
         self, name: str, value: Array | None, pooled: str, use_running_average: bool
     ) -> Array | None:
-        """The running average of a statistic where that is asked for; else the statistic, which moves it."""
+        """The running average if requested; otherwise the statistic, which also updates the average."""
         if value is None or self.momentum is None:
             return value
-        whole = "C" not in pooled or self.groups > 1  # along the channels
+        whole = "C" not in pooled or self.groups > 1  # one value per channel
         kept = tuple(d for d in "HW" if d not in pooled) + ("C",) * whole
         shape = tuple(value.shape[DIMENSIONS.index(d)] for d in kept)
         start = {"mean": jnp.zeros, "var": jnp.ones}[name]
@@ -287,14 +287,14 @@ PRESETS: dict[str, partial[Normalization]] = {
     "LayerNorm-C": partial(Normalization, centring="C", scaling="C", affine="C"),
     "LayerNorm-AF": partial(Normalization, centring="C", scaling="HWC", affine="C"),
 }
-"""The layers that Scanvic et al. compare, by their names: `PRESETS["LayerNorm-C"](eps=1e-6)`."""
+"""The layers that Scanvic et al. compare, by name: `PRESETS["LayerNorm-C"](eps=1e-6)`."""
 
 
 def dimensions(names: str) -> str:
-    """A set of dimensions in the order of "BHWC".
+    """Sort a set of dimensions into the order of "BHWC".
 
     Raises:
-        ValueError: A letter that is none of B, H, W, C, or comes twice.
+        ValueError: A letter other than B, H, W, C, or a repeated letter.
 
     Example:
         >>> dimensions("CHW")
@@ -302,7 +302,7 @@ def dimensions(names: str) -> str:
     """
     if not isinstance(names, str) or len(set(names)) < len(names) or set(names) - set(DIMENSIONS):
         raise ValueError(
-            f"a set of dimensions is a string of the letters B, H, W, C, each once; not {names!r}"
+            f"dimensions must be letters of B, H, W, C, each at most once, not {names!r}"
         )
     return "".join(name for name in DIMENSIONS if name in names)
 
@@ -311,7 +311,7 @@ def _check_map(x: Array, groups: int) -> None:
     if x.ndim != 4:
         raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
     if groups < 1 or x.shape[3] % groups:
-        raise ValueError(f"groups must divide the {x.shape[3]} channels, and groups is {groups}")
+        raise ValueError(f"groups must divide the {x.shape[3]} channels, but it is {groups}")
 
 
 def _pooled(x: Array, names: str, groups: int) -> Array:

@@ -1,4 +1,4 @@
-r"""Sorting channels two by two: the nonlinearity that commutes with $x \mapsto a x + b$, $a > 0$."""
+r"""Sorting channels in pairs: a nonlinearity that commutes with $x \mapsto a x + b$, $a > 0$."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +10,15 @@ def sort_pool(x: Array) -> Array:
 
     $$\mathrm{out}_c = \min(x_c, x_{c + C/2}), \qquad \mathrm{out}_{c + C/2} = \max(x_c, x_{c + C/2})$$
 
-    Herbreteau et al. pair neighbours (2i, 2i + 1) instead. Both are the same map up to a fixed order of the
-    channels (`pair_order`), which the kernels before and after take up; halves are contiguous in memory, and
-    train in half the time. Values move and none is created, so the norm is kept.
+    Herbreteau et al. pair neighbours (2i, 2i + 1) instead. Both maps are equal up to a fixed permutation of
+    the channels (`pair_order`), which the kernels before and after absorb. Halves are contiguous in memory,
+    so training takes half the time. The output is a permutation of the input, so the norm is preserved.
 
     Args:
         x: Array `[..., C]`, C even.
 
     Returns:
-        Array of the same shape. Between equal values the gradient is that of leaving them in place.
+        Array of the same shape. For equal values, the gradient is that of the identity.
 
     Raises:
         ValueError: C is odd.
@@ -33,17 +33,17 @@ def sort_pool(x: Array) -> Array:
     """
     half = _half(x.shape[-1])
     first, second = x[..., :half], x[..., half:]
-    ordered = first <= second  # one comparison for both, and its gradient is a selection
+    ordered = first <= second  # one comparison serves both halves; its gradient is a selection
     return jnp.concatenate(
         [jnp.where(ordered, first, second), jnp.where(ordered, second, first)], axis=-1
     )
 
 
 def pair_order(channels: int) -> np.ndarray:
-    """The order of channels that turns pairs of neighbours into pairs of halves: 0, 2, ..., 1, 3, ...
+    """The permutation of channels from paired neighbours to paired halves: 0, 2, ..., 1, 3, ...
 
-    If `paired` sorts neighbours, then `sort_pool(x[..., order]) == paired(x)[..., order]`. Hence a converter
-    of weights reorders the output channels of the kernel before, and the input channels of the one after.
+    If `paired` sorts neighbours, then `sort_pool(x[..., order]) == paired(x)[..., order]`. To convert
+    weights, permute the output channels of the kernel before and the input channels of the kernel after.
 
     Args:
         channels: Number of channels, even.
@@ -64,7 +64,5 @@ def pair_order(channels: int) -> np.ndarray:
 def _half(channels: int) -> int:
     """Half of an even number of channels."""
     if channels % 2:
-        raise ValueError(
-            f"channels are sorted two by two and must be even in number, not {channels}"
-        )
+        raise ValueError(f"channels are sorted in pairs and must be even in number, not {channels}")
     return channels // 2

@@ -1,13 +1,13 @@
-r"""Maps by their frequencies: band limits, resampling by sinc interpolation, power over radial frequency.
+r"""Feature maps in the frequency domain: band limits, sinc resampling, radial power spectra.
 
-Conventions of this module: `x` is real, `[B, ..., H, W, C]`, periodic over H and W, which may have any size
-from 1; results are in float32, or float64 for float64. Frequencies are in cycles a pixel. An axis of n
-samples carries the frequencies k / n with |k| <= K = (n - 1) // 2, each with an amplitude and a phase; an
-even one carries Nyquist's 1/2 besides, without a phase of its own, so that no real map can be moved there
-(`wne_jax.symmetry.actions.Translation`). *The band* of a grid is what has |k| <= K along both axes.
+Conventions: `x` is real, `[B, ..., H, W, C]`, and periodic over H and W, which are 1 or more. Results are in
+float32, or in float64 for float64. Frequencies are in cycles per pixel. An axis of n samples carries the
+frequencies k / n with |k| <= K = (n - 1) // 2, each with amplitude and phase. An even axis also carries the
+Nyquist frequency 1/2, but not its phase, so a real map cannot be translated there
+(`wne_jax.symmetry.actions.Translation`). *The band* of a grid is |k| <= K along both axes.
 
-The maps of this module commute with `Translation`, resampling with the displacement measured in new pixels. A
-NaN or an infinity spreads over its own channel of its own image.
+All functions here commute with `Translation`; for resampling, the displacement is measured in new pixels. A
+NaN or an infinity spreads over its own channel of its own image only.
 """
 
 import jax.numpy as jnp
@@ -18,22 +18,21 @@ from jax.typing import ArrayLike
 from wne_jax._internal.dtypes import at_least_float32
 
 MATRIX_SIZE = 128
-"""Up to this size `resample` multiplies by a matrix along each axis, and goes through FFTs above.
+"""Up to this size `resample` multiplies by a matrix along each axis; above it uses FFTs.
 
-On a CPU the patches of training take less than half the time so: 16x40x40x32 to a grid of 58x58 and back,
-with its gradient, 16 ms against 54 on two cores. Matrices of 190x128 take five times as long as FFTs.
+On a CPU with two cores, resampling a training batch (16x40x40x32 to a grid of 58x58 and back, with gradient)
+takes 16 ms by matrices and 54 ms by FFTs. Matrices of 190x128 take five times as long as FFTs.
 """
 
 
 def without_nyquist(x: ArrayLike) -> Array:
-    """Remove the Nyquist frequency along H and along W, where the size is even.
+    """Remove the Nyquist frequency along H and W, if their size is even.
 
     Args:
         x: Real array `[B, ..., H, W, C]`.
 
     Returns:
-        The array of that shape whose frequencies all lie in the band; a map of two odd sizes comes back as
-        it is.
+        The array limited to the band, of the same shape. A map with two odd sizes is returned unchanged.
 
     Raises:
         ValueError: A rank below 4.
@@ -58,7 +57,7 @@ def low_pass(x: ArrayLike, cutoff: float) -> Array:
 
     Args:
         x: Real array `[B, ..., H, W, C]`.
-        cutoff: In cycles a pixel: 0 keeps the mean, $\sqrt{1/2}$ and more keep everything.
+        cutoff: In cycles per pixel; 0 keeps the mean only, $\sqrt{1/2}$ or more keeps everything.
 
     Returns:
         The filtered array, of the shape of `x`.
@@ -72,7 +71,7 @@ def low_pass(x: ArrayLike, cutoff: float) -> Array:
         [3.0, 3.0, 3.0, 3.0]
     """
     if not cutoff >= 0:
-        raise ValueError(f"cutoff must be 0 or more, in cycles a pixel, not {cutoff}")
+        raise ValueError(f"cutoff must be 0 or more, in cycles per pixel, not {cutoff}")
     x = _spatial(x)
     height, width = x.shape[-3:-1]
     spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3))
@@ -81,18 +80,17 @@ def low_pass(x: ArrayLike, cutoff: float) -> Array:
 
 
 def resample(x: ArrayLike, height: int, width: int) -> Array:
-    r"""The same periodic function on another grid: band-limited (sinc) interpolation.
+    r"""Sample the same periodic function on another grid, by band-limited (sinc) interpolation.
 
-    The spectrum is cut to the frequencies that the bands of both grids hold, or filled up with zeros:
-    values, and with them the mean, are kept, and what the new grid cannot carry is removed before it could
-    alias. The Nyquist frequency of the smaller grid of an axis is not kept, hence
-    `resample(x, H, W)` is `without_nyquist(x)`. A translation by d pixels of the n of an axis becomes one by
-    d m / n of its m.
+    The spectrum is truncated to the smaller band, or padded with zeros. This preserves values and the mean,
+    and removes the frequencies that the new grid cannot carry, so nothing aliases. Along each axis it removes
+    the Nyquist frequency of the smaller grid, so `resample(x, H, W)` equals `without_nyquist(x)`. From n to m
+    pixels, a translation by d pixels becomes one by d m / n pixels.
 
     Args:
         x: Real array `[B, ..., H, W, C]`.
-        height: New number of rows, 1 or more.
-        width: New number of columns, 1 or more.
+        height: Number of rows of the new grid, 1 or more.
+        width: Number of columns of the new grid, 1 or more.
 
     Returns:
         `[B, ..., height, width, C]`. Pixel (0, 0) stays where it was.
@@ -119,19 +117,19 @@ def resample(x: ArrayLike, height: int, width: int) -> Array:
 
 
 def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
-    r"""Radial power spectral density: the mean of $|X|^2 / (H W)$ over rings of one radial frequency.
+    r"""Radial power spectral density: the mean of $|X|^2 / (H W)$ over rings of equal radial frequency.
 
-    White noise of variance $s^2$ has $s^2$ at every frequency. Weighted by the number of frequencies in each
-    ring, the mean of the density is the mean of $x^2$ (Parseval).
+    White noise of variance $s^2$ has density $s^2$ at every frequency. The mean of the density, weighted by
+    the number of frequencies in each ring, equals the mean of $x^2$ (Parseval).
 
     Args:
         x: Real array `[B, ..., H, W, C]`.
-        bins: Number of rings, of equal width from 0 to $\sqrt{1/2}$ cycles a pixel, where a square map's
-            corner lies. By default half the shorter side, and at least 1.
+        bins: Number of rings of equal width, from 0 to $\sqrt{1/2}$ cycles per pixel (the corner of the
+            spectrum). By default half the shorter side, at least 1.
 
     Returns:
-        The frequency in the middle of every ring, in cycles a pixel, and the power there, the mean over batch
-        and channels; both `[bins]`. The power of a ring that holds no frequency is NaN.
+        The central frequency of every ring, in cycles per pixel, and its power, averaged over batch and
+        channels; both `[bins]`. A ring without any frequency has the power NaN.
 
     Raises:
         ValueError: A rank below 4, no pixels, or fewer bins than 1.
@@ -142,7 +140,7 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
     Example:
         >>> x = jnp.full((1, 4, 4, 1), 3.0)
         >>> frequency, power = radial_power(x, bins=2)
-        >>> print(power)  # all at frequency 0, with four others in its ring
+        >>> print(power)  # all power is at frequency 0, whose ring has 5 frequencies
         [28.8  0. ]
     """
     x = _spatial(x)
@@ -157,10 +155,10 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
     power = jnp.mean(power, axis=tuple(range(power.ndim - 2)))
 
     largest = np.sqrt(0.5)
-    # A radius on the border of two rings belongs to the outer one, on every machine.
+    # A radius on the border of two rings belongs to the outer ring, on every machine.
     ring = np.floor(_radial_frequency(height, width) / largest * bins + 1e-9).astype(int)
     ring = np.minimum(ring, bins - 1)
-    weight = np.full(ring.shape, 2.0)  # a column stands for its conjugate, too
+    weight = np.full(ring.shape, 2.0)  # each column also represents its conjugate
     weight[:, 0] = 1.0
     if width % 2 == 0:
         weight[:, -1] = 1.0
@@ -171,31 +169,31 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
 
 
 def _resample_by_fft(x: Array, height: int, width: int) -> Array:
-    """Cut the spectrum, or fill it up with zeros."""
+    """Truncate the spectrum, or pad it with zeros."""
     old_height, old_width = x.shape[-3:-1]
     rows, columns = (min(old_height, height) - 1) // 2, (min(old_width, width) - 1) // 2
     spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3), norm="forward")[..., : columns + 1]
     positive, negative = spectrum[..., : rows + 1, :], spectrum[..., old_height - rows :, :]
     zeros = jnp.zeros((*spectrum.shape[:-2], height - 2 * rows - 1, columns + 1), spectrum.dtype)
     spectrum = jnp.concatenate([positive, zeros, negative], axis=-2)
-    # irfft2 takes the columns that are missing for zeros.
+    # irfft2 takes missing columns as zeros.
     return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width), norm="forward"), -3, -1)
 
 
 def _interpolation(old: int, new: int) -> np.ndarray:
-    """The same along one axis, as a matrix `[new, old]`: the Dirichlet kernel between the two grids."""
+    """Resampling along one axis as a matrix `[new, old]`: the Dirichlet kernel between the two grids."""
     frequency = np.arange(1, (min(old, new) - 1) // 2 + 1)
     distance = np.arange(new)[:, None] / new - np.arange(old) / old
     return (1 + 2 * np.cos(2 * np.pi * distance[..., None] * frequency).sum(axis=-1)) / old
 
 
 def _radial_frequency(height: int, width: int) -> np.ndarray:
-    """Of every entry of a real map's half spectrum, in cycles a pixel: `[H, W // 2 + 1]`."""
+    """Radial frequency of a real map's half spectrum, in cycles per pixel: `[H, W // 2 + 1]`."""
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
 
 
 def _spatial(x: ArrayLike) -> Array:
-    """`x` as a real floating-point array `[B, ..., H, W, C]`, or an error."""
+    """Return `x` as a real floating-point array `[B, ..., H, W, C]`, or raise an error."""
     x = jnp.asarray(x)
     if x.ndim < 4:
         raise ValueError(
@@ -204,7 +202,7 @@ def _spatial(x: ArrayLike) -> Array:
         )
     if not all(isinstance(size, int) for size in x.shape[-3:-1]):
         raise ValueError(
-            f"a spectrum needs sizes that are known: {x.shape} is symbolic (jax.export), which does not "
-            "tell even from odd; export at one size"
+            f"a spectrum needs known sizes, but {x.shape} is symbolic (jax.export), so even and odd "
+            "sizes cannot be distinguished; export at a fixed size"
         )
     return x.astype(at_least_float32(x.dtype))

@@ -1,4 +1,4 @@
-r"""Downsampling by two, by a 2x2 convolution of stride 2; one layer commutes with $x \mapsto a x + b$."""
+r"""Downsampling by a 2x2 convolution of stride 2. `AffineDownsample` commutes with $x \mapsto a x + b$."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ def strided_conv(x: Array, kernel: Array, *, precision: PrecisionLike = None) ->
 
     $$\mathrm{out}_{b,h,w,o} = \sum_{i,j,c} \mathrm{kernel}_{i,j,c,o}\; x_{b,\,2h+i,\,2w+j,\,c}$$
 
-    The windows do not overlap, so it is one matrix product, and computed as such: on CPU, XLA takes two
-    thirds of the time of its strided convolution.
+    The windows do not overlap, so it is computed as one matrix product. On CPU this takes two thirds of the
+    time of XLA's strided convolution.
 
     Args:
         x: Images `[B, H, W, C]`, H and W even.
@@ -26,7 +26,7 @@ def strided_conv(x: Array, kernel: Array, *, precision: PrecisionLike = None) ->
         Images `[B, H / 2, W / 2, O]`.
 
     Raises:
-        ValueError: `x` is not of rank 4, a side is odd, or the kernel does not fit.
+        ValueError: `x` is not of rank 4, a side is odd, or the kernel has a wrong shape.
 
     Example:
         >>> ramp = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -45,7 +45,7 @@ def strided_conv(x: Array, kernel: Array, *, precision: PrecisionLike = None) ->
 
 
 class Downsample(nn.Module):
-    """Linen layer of `strided_conv`, with a bias.
+    """Linen layer: `strided_conv` with a bias.
 
     Attributes:
         features: Output channels.
@@ -79,7 +79,7 @@ class Downsample(nn.Module):
 
 
 class AffineDownsample(nn.Module):
-    """Linen layer of `strided_conv` with an `affine_kernel`, and no bias: it commutes with x -> a x + b.
+    """Linen layer: `strided_conv` with an `affine_kernel` and no bias. It commutes with x -> a x + b.
 
     Attributes:
         features: Output channels.

@@ -1,6 +1,6 @@
-r"""Upsampling by two, by a 2x2 transposed convolution of stride 2: a matrix product, and a shuffle of pixels.
+r"""Upsampling by a 2x2 transposed convolution of stride 2, computed as a matrix product and a pixel shuffle.
 
-`AffineUpsample`, whose weights sum to one, commutes with $x \mapsto a x + b$.
+The weights of `AffineUpsample` sum to one, so it commutes with $x \mapsto a x + b$.
 """
 
 import flax.linen as nn
@@ -14,19 +14,19 @@ from wne_jax.layers.conv import Conv
 
 
 def pixel_shuffle(x: Array, factor: int) -> Array:
-    r"""Move channels into space.
+    r"""Rearrange channels into pixels.
 
     $$\mathrm{out}_{b,\,h r + i,\,w r + j,\,c} = x_{b,\,h,\,w,\,c r^2 + i r + j}, \qquad 0 \le i, j < r$$
 
     Args:
         x: Images `[B, H, W, C * factor**2]`.
-        factor: r, the enlargement of each side.
+        factor: r, by which each side is multiplied.
 
     Returns:
         Images `[B, H * factor, W * factor, C]`.
 
     Raises:
-        ValueError: `x` is not of rank 4, or its channels do not divide by `factor**2`.
+        ValueError: `x` is not of rank 4, or `factor**2` does not divide its channels.
 
     Example:
         >>> pixel_shuffle(jnp.arange(4).reshape(1, 1, 1, 4), 2)[0, :, :, 0].tolist()
@@ -41,15 +41,15 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
     batch, height, width, channels = x.shape
     if factor < 1 or channels % factor**2:
         raise ValueError(
-            f"the {channels} channels of x must divide by factor**2, and factor is {factor}"
+            f"factor**2 must divide the {channels} channels of x, but factor is {factor}"
         )
     x = x.reshape(batch, height, width, -1, factor, factor).transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(batch, height * factor, width * factor, -1)
 
 
 class Upsample(nn.Module):
-    """A 2x2 transposed convolution of stride 2: `Conv` of size 1 to four times the features, `pixel_shuffle`,
-    and a bias. On CPU, the gradient of XLA's own transposed convolution takes five times as long and more.
+    """A 2x2 transposed convolution of stride 2: a 1x1 `Conv` to four times the features, `pixel_shuffle`, and
+    a bias. On CPU, the gradient of XLA's transposed convolution takes more than five times as long.
 
     Attributes:
         features: Output channels.
@@ -86,8 +86,8 @@ class Upsample(nn.Module):
 
 
 class AffineUpsample(nn.Module):
-    """A 2x2 transposed convolution of stride 2, each output pixel an affine combination of one input pixel's
-    channels: `AffineConv` of size 1 to four times the features, then `pixel_shuffle`.
+    """A 2x2 transposed convolution of stride 2: a 1x1 `AffineConv` to four times the features, then
+    `pixel_shuffle`. Each output value is an affine combination of one input pixel's channels.
 
     Attributes:
         features: Output channels.

@@ -1,9 +1,9 @@
-"""Self-attention inside windows of an image, plain and shifted, with a bias for relative positions.
+"""Self-attention in plain or shifted windows of an image, with a bias for relative positions.
 
-Images are `[B, H, W, C]`, their sides divisible by the window's side w. A window's w² pixels, row by row, are
-its tokens. In a grid shifted by s, windows start at s, s + w, ...; the image is rolled by s, so that they
-are windows of the plain grid again. Those in the last row and column then hold pixels from opposite borders.
-On a torus these are neighbours; in an image they must not see each other, and their region labels differ.
+Images are `[B, H, W, C]`; the window's side w divides their sides. A window's w² pixels, row by row, are its
+tokens. In a grid shifted by s, windows start at s, s + w, .... The image is rolled by s, so that these become
+windows of the plain grid. Windows in the last row and column then hold pixels from opposite borders. On a
+torus these are neighbours; in an image they must not attend to each other, so their region labels differ.
 """
 
 import functools
@@ -18,11 +18,11 @@ from flax.typing import Dtype, Initializer, PrecisionLike
 from jax import Array
 
 _MASKED = -100.0
-"""Added to the logits of pairs that must not see each other, as in the published models."""
+"""Added to the logits of pairs that must not attend to each other, as in the published models."""
 
 
 def split_windows(x: Array, window: int) -> Array:
-    """Cut images into windows: `[B, H, W, C]` to `[B, number of windows, window**2, C]`.
+    """Split images into windows: `[B, H, W, C]` to `[B, number of windows, window**2, C]`.
 
     Args:
         x: Images, whose sides are multiples of `window`.
@@ -61,7 +61,7 @@ def merge_windows(tokens: Array, shape: tuple[int, ...]) -> Array:
 def relative_position_index(window: int) -> np.ndarray:
     r"""Number the displacements between two tokens of a window.
 
-    The tokens at $(i, j)$ and $(k, l)$ have the number $(i - k + w - 1)(2 w - 1) + (j - l + w - 1)$.
+    The pair of tokens at $(i, j)$ and $(k, l)$ has number $(i - k + w - 1)(2 w - 1) + (j - l + w - 1)$.
 
     Args:
         window: w, the side of the window.
@@ -77,24 +77,24 @@ def relative_position_index(window: int) -> np.ndarray:
     down = rows[:, None] - rows + window - 1
     right = columns[:, None] - columns + window - 1
     index = (down * (2 * window - 1) + right).astype(np.int32)
-    index.flags.writeable = False  # it is shared by all callers
+    index.flags.writeable = False  # the cache shares it between callers
     return index
 
 
 def shifted_regions(height: int, width: int, *, window: int, shift: int) -> Array:
-    """Label the pixels of a rolled image by the window of the shifted grid that they belong to.
+    """Label the pixels of a rolled image by their window in the shifted grid.
 
-    Labels tell apart what shares a window of the rolled image, and no more. They are w² integers a window,
-    computed in the graph; a mask of pairs would put w⁴ constants a window into the executable.
+    Labels are meaningful only within one window of the rolled image. They are w² integers per window,
+    computed in the graph; a mask of pairs would put w⁴ constants per window into the executable.
 
     Args:
         height: H, a multiple of `window`.
         width: W, a multiple of `window`.
         window: Side of a window.
-        shift: What the image was rolled by, towards its origin; between 0 and `window`.
+        shift: By how many pixels the image was rolled towards its origin, from 0 to `window`.
 
     Returns:
-        int32 `[number of windows, window**2]`. Windows have one label each, but for the last row and column.
+        int32 `[number of windows, window**2]`. Each window has one label, except in the last row and column.
 
     Example:
         >>> shifted_regions(2, 4, window=2, shift=1).tolist()
@@ -115,10 +115,10 @@ class WindowAttention(nn.Module):
 
     $$\mathrm{softmax}\!\left(q k^\top / \sqrt d + B\right) v$$
 
-    with $d$ = channels / heads, and $B$ a trainable number for each head and displacement (`relative_bias`).
+    where $d$ = channels / heads, and $B$ has one trainable entry per head and displacement (`relative_bias`).
 
-    It is two contractions around a softmax, on CPU as fast as `jax.nn.dot_product_attention`, whose softmax
-    would be in float32 even for float64. Here it has the precision of the computation, and float32 at least.
+    On CPU it is as fast as `jax.nn.dot_product_attention`, whose softmax is in float32 even for float64. Here
+    the softmax has the precision of the computation, at least float32.
 
     Attributes:
         heads: Number of heads; it divides the channels.
@@ -156,13 +156,13 @@ class WindowAttention(nn.Module):
 
         Args:
             x: `[B, H, W, C]`, sides divisible by the window.
-            regions: `shifted_regions` of the image; read where `shift` is not 0 and the image no torus.
+            regions: `shifted_regions` of the image; used if `shift` is not 0 and `circular` is False.
 
         Returns:
             `[B, H, W, C]`.
 
         Raises:
-            ValueError: The channels do not divide by the heads, or a shifted grid comes without regions.
+            ValueError: The heads do not divide the channels, or regions are missing for a shifted grid.
         """
         if x.shape[-1] % self.heads:
             raise ValueError(
@@ -182,7 +182,7 @@ class WindowAttention(nn.Module):
         return jnp.roll(x, (self.shift, self.shift), (1, 2)) if self.shift else x
 
     def _attend(self, tokens: Array, regions: Array | None) -> Array:
-        """`[B, windows, tokens, C]` to the same."""
+        """Attend within each window; input and output are `[B, windows, tokens, C]`."""
         *leading, channels = tokens.shape
         depth = channels // self.heads
         qkv = self._dense("qkv", 3 * channels)(tokens)
@@ -199,7 +199,7 @@ class WindowAttention(nn.Module):
         return self._dense("projection", channels)(out)
 
     def _bias(self, dtype: Dtype, regions: Array | None) -> Array:
-        """What is added to the logits, `[1, windows or 1, heads, tokens, tokens]`."""
+        """The bias of the logits, `[1, windows or 1, heads, tokens, tokens]`."""
         shape = ((2 * self.window - 1) ** 2, self.heads)
         table = self.param("relative_bias", self.kernel_init, shape, self.param_dtype)
         bias = table.astype(dtype)[relative_position_index(self.window)].transpose(2, 0, 1)
