@@ -1,0 +1,379 @@
+r"""Linear degradations of images: blurs, downsampling, mosaics, masks, and their compositions.
+
+An operator A is a linear map of images `[B, H, W, C]`, `A(x)`, with its adjoint, `A.adjoint(y)`: the inner
+products <A x, y> and <x, A.adjoint(y)> are equal. An observation is y = A x + noise; `degrade` puts the two
+together.
+
+If A keeps constants, $A\,\mathbf 1 = \mathbf 1$, then $A(a x + b) = a\,A x + b$: a change of contrast and
+brightness of the scene is the same change of the observation, so that a restoration may, and should, be
+normalization-equivariant. `keeps_constants` tells. A blur whose kernel sums to one keeps constants, and so do
+downsampling and a Bayer mosaic. A mask does not as an image, only at the pixels that it keeps.
+
+Operators are pytrees: one compiled function serves all operators of a kind and shape.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+from jax.typing import ArrayLike
+
+Boundary = Literal["circular", "reflect"]
+"""What lies beyond the border: the other side, or the mirrored image without its border pixel repeated."""
+
+_SUM = 1e-6  # by how much the sum of a kernel may miss one
+
+
+class Operator:
+    """A linear map of images."""
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether A maps every constant image to the same constant."""
+        raise NotImplementedError
+
+    def __call__(self, x: Array) -> Array:
+        """A x."""
+        raise NotImplementedError
+
+    def adjoint(self, y: Array) -> Array:
+        """The adjoint of A, applied to y; images of the size of x."""
+        raise NotImplementedError
+
+    def transfer(self, shape: tuple[int, ...]) -> Array | None:
+        """The spectrum of A on images of a shape `(B, H, W, C)`, `[H, W]`, if A is a circular convolution."""
+        return None
+
+    def __matmul__(self, other: "Operator") -> "Operator":
+        """A @ B: first B, then A."""
+        return Composition(self, other)
+
+
+@struct.dataclass
+class Identity(Operator):
+    """A x = x: denoising.
+
+    Example:
+        >>> Identity().keeps_constants
+        True
+    """
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Yes."""
+        return True
+
+    def __call__(self, x: Array) -> Array:
+        """The image."""
+        return x
+
+    def adjoint(self, y: Array) -> Array:
+        """The image."""
+        return y
+
+    def transfer(self, shape: tuple[int, ...]) -> Array:
+        """Ones."""
+        return jnp.ones(shape[1:3])
+
+
+@struct.dataclass
+class Blur(Operator):
+    """Convolution of every channel with a kernel.
+
+    Attributes:
+        kernel: `[h, w]`; its centre is at `(h // 2, w // 2)`. See `gaussian_kernel`, `motion_kernel`.
+        boundary: "circular" (computed in Fourier space) or "reflect" (sides larger than half of the kernel).
+
+    Example:
+        >>> x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+        >>> Blur(jnp.array([[0.25, 0.5, 0.25]]))(x)[0, 2, :, 0].round(3).tolist()
+        [0.0, 0.25, 0.5, 0.25, 0.0]
+    """
+
+    kernel: Array | np.ndarray
+    boundary: Boundary = struct.field(pytree_node=False, default="circular")
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether the kernel sums to one."""
+        return bool(abs(np.sum(np.asarray(self.kernel, np.float64)) - 1) < _SUM)
+
+    def __call__(self, x: Array) -> Array:
+        """The blurred image, of the size of x."""
+        if self.boundary not in get_args(Boundary):
+            raise ValueError(f"boundary must be circular or reflect, not {self.boundary!r}")
+        if self.boundary == "circular":
+            return _filtered(x, _transfer(self.kernel, x.shape[1:3]))
+        top, left = (side // 2 for side in self.kernel.shape)
+        bottom, right = (side - 1 - side // 2 for side in self.kernel.shape)
+        # True convolution turns the kernel round, and with it what it needs before and behind.
+        widths = ((0, 0), (bottom, top), (right, left), (0, 0))
+        padded = jnp.pad(x, widths, mode="reflect")
+        blurred = _filtered(padded, _transfer(self.kernel, padded.shape[1:3]))
+        return blurred[:, bottom : bottom + x.shape[1], right : right + x.shape[2]]
+
+    def adjoint(self, y: Array) -> Array:
+        """The image, blurred by the kernel turned round; at a mirrored border, what was mirrored is added."""
+        if self.boundary == "circular":
+            return _filtered(y, jnp.conj(_transfer(self.kernel, y.shape[1:3])))
+        (x,) = jax.linear_transpose(self, jax.ShapeDtypeStruct(y.shape, y.dtype))(y)
+        return x
+
+    def transfer(self, shape: tuple[int, ...]) -> Array | None:
+        """The discrete Fourier transform of the kernel around pixel (0, 0)."""
+        return _transfer(self.kernel, shape[1:3]) if self.boundary == "circular" else None
+
+
+@struct.dataclass
+class Downsample(Operator):
+    """An image of a factor less in height and width, after an anti-aliasing filter.
+
+    The filter is Keys' cubic, stretched by the factor (the "bicubic" of super-resolution benchmarks); at the
+    border it is cut, and its weights sum to one again.
+
+    Attributes:
+        factor: A whole number that divides height and width.
+
+    Example:
+        >>> Downsample(2)(jnp.full((1, 6, 4, 1), 3.0)).shape
+        (1, 3, 2, 1)
+    """
+
+    factor: int = struct.field(pytree_node=False)
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Yes."""
+        return True
+
+    def __call__(self, x: Array) -> Array:
+        """The smaller image."""
+        batch, height, width, channels = x.shape
+        n = self.factor
+        if n < 1 or height % n or width % n:
+            raise ValueError(f"factor must divide height and width, {height} and {width}, not {n}")
+        smaller = (batch, height // n, width // n, channels)
+        return jax.image.resize(x, smaller, "cubic", antialias=True, precision="highest")
+
+    def adjoint(self, y: Array) -> Array:
+        """An image of the larger size."""
+        batch, height, width, channels = y.shape
+        n = self.factor
+        shape = jax.ShapeDtypeStruct((batch, height * n, width * n, channels), y.dtype)
+        (x,) = jax.linear_transpose(self, shape)(y)
+        return x
+
+
+@struct.dataclass
+class BayerMosaic(Operator):
+    """One colour at each pixel, `[B, H, W, 3]` to `[B, H, W, 1]`: red, green / green, blue.
+
+    Example:
+        >>> x = jnp.broadcast_to(jnp.array([1.0, 2.0, 3.0]), (1, 2, 2, 3))
+        >>> BayerMosaic()(x)[0, :, :, 0].tolist()
+        [[1.0, 2.0], [2.0, 3.0]]
+    """
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Yes, if all channels have the same constant."""
+        return True
+
+    def __call__(self, x: Array) -> Array:
+        """The mosaic."""
+        if x.shape[-1] != 3:
+            raise ValueError(f"a Bayer mosaic is of colour images [B, H, W, 3], not {x.shape}")
+        return jnp.sum(jnp.where(_bayer(x.shape), x, 0), axis=-1, keepdims=True)
+
+    def adjoint(self, y: Array) -> Array:
+        """Every value at its colour, and zeros."""
+        return jnp.where(_bayer((*y.shape[:3], 3)), y, 0)
+
+
+@struct.dataclass
+class Mask(Operator):
+    """Some pixels are kept, the others are zero: inpainting.
+
+    Attributes:
+        keep: Boolean, True where a pixel is kept; broadcastable to `[B, H, W, C]`, of rank 4.
+    """
+
+    keep: Array | np.ndarray
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Only if all is kept; at the pixels that are kept, always."""
+        return bool(np.all(np.asarray(self.keep)))
+
+    def __call__(self, x: Array) -> Array:
+        """Zero where the mask is False, NaN included."""
+        if self.keep.dtype != bool or self.keep.ndim != x.ndim:
+            raise ValueError(
+                f"keep must be boolean and of rank {x.ndim} as the images, not {self.keep.dtype} "
+                f"{self.keep.shape}"
+            )
+        return jnp.where(self.keep, x, 0)
+
+    def adjoint(self, y: Array) -> Array:
+        """The same."""
+        return self(y)
+
+
+@struct.dataclass
+class Composition(Operator):
+    """First the inner operator, then the outer one: `outer @ inner`.
+
+    Example:
+        >>> seen = Downsample(2) @ Blur(gaussian_kernel(1.0))
+        >>> seen(jnp.ones((1, 8, 8, 1))).shape, seen.keeps_constants
+        ((1, 4, 4, 1), True)
+    """
+
+    outer: Operator
+    inner: Operator
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether both do."""
+        return self.outer.keeps_constants and self.inner.keeps_constants
+
+    def __call__(self, x: Array) -> Array:
+        """A B x."""
+        return self.outer(self.inner(x))
+
+    def adjoint(self, y: Array) -> Array:
+        """The adjoints in the other order."""
+        return self.inner.adjoint(self.outer.adjoint(y))
+
+    def transfer(self, shape: tuple[int, ...]) -> Array | None:
+        """The product, if both are circular convolutions."""
+        inner, outer = self.inner.transfer(shape), self.outer.transfer(shape)
+        return None if inner is None or outer is None else outer * inner
+
+
+def gaussian_kernel(sigma_px: float) -> np.ndarray:
+    """A sampled Gaussian of sum one, cut at four standard deviations.
+
+    Args:
+        sigma_px: Standard deviation in pixels, above 0.
+
+    Returns:
+        `[k, k]`, k odd.
+    """
+    if not sigma_px > 0:
+        raise ValueError(f"sigma_px must be above 0, not {sigma_px}")
+    radius = int(np.ceil(4 * sigma_px))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
+    kernel = np.outer(taps, taps)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def motion_kernel(length: float, degrees: float) -> np.ndarray:
+    """A straight, uniform motion: a line of sum one, drawn with bilinear weights.
+
+    Args:
+        length: Length of the line in pixels, above 0.
+        degrees: Its angle, counter-clockwise from the horizontal.
+
+    Returns:
+        `[k, k]`, k odd.
+
+    Example:
+        >>> print(motion_kernel(3, 0)[2].round(2))
+        [0.04 0.29 0.33 0.29 0.04]
+    """
+    if not length > 0:
+        raise ValueError(f"length must be above 0, not {length}")
+    radius = int(np.ceil(length / 2 + 1e-6))
+    angle = np.deg2rad(degrees)
+    count = 32 * int(np.ceil(length))
+    steps = length * ((np.arange(count) + 0.5) / count - 0.5)
+    rows, columns = radius - steps * np.sin(angle), radius + steps * np.cos(angle)
+    side = np.arange(2 * radius + 1)
+    weight_r = np.maximum(1 - np.abs(rows[:, None] - side), 0)
+    weight_c = np.maximum(1 - np.abs(columns[:, None] - side), 0)
+    kernel = weight_r.T @ weight_c
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def degrade(
+    operator: Operator, noise: Callable[[Array, ArrayLike, ArrayLike], Array]
+) -> Callable[[Array, ArrayLike, ArrayLike], Array]:
+    """A degradation `(key, x, level) -> y` of an operator and a noise.
+
+    Args:
+        operator: A.
+        noise: A function of `wne_jax.images.degradations`, such as `gaussian`.
+
+    Returns:
+        `noise(key, A x, level)`.
+    """
+
+    def degraded(key: Array, x: ArrayLike, level: ArrayLike) -> Array:
+        return noise(key, operator(jnp.asarray(x)), level)
+
+    return degraded
+
+
+def check_operator(operator: Operator, key: Array, shape: tuple[int, ...]) -> None:
+    """Check on random images what an operator says of itself.
+
+    Checked are linearity, the adjoint (by JAX's transposition of the operator), whether constants are kept,
+    and the spectrum.
+
+    Args:
+        operator: A.
+        key: Random key.
+        shape: `(B, H, W, C)` of an image that it takes.
+
+    Raises:
+        AssertionError: Naming the clause that fails, and by how much.
+
+    Example:
+        >>> check_operator(Downsample(2), jax.random.key(0), (1, 4, 6, 1))
+    """
+    u, v = jax.random.normal(key, (2, *shape))
+    a_u = operator(u)
+    y = jax.random.normal(jax.random.fold_in(key, 1), a_u.shape)
+    (transposed,) = jax.linear_transpose(operator, u)(y)
+    clauses = [
+        ("A (2 u - 3 v)", "2 A u - 3 A v", operator(2 * u - 3 * v), 2 * a_u - 3 * operator(v)),
+        ("A.adjoint(y)", "the transpose of A", operator.adjoint(y), transposed),
+    ]
+    if operator.keeps_constants:
+        clauses.append(("A 1", "1", operator(jnp.ones(shape)), jnp.ones(a_u.shape)))
+    if (transfer := operator.transfer(shape)) is not None:
+        clauses.append(("A u", "what its spectrum gives", a_u, _filtered(u, transfer)))
+    for left, right, actual, expected in clauses:
+        if actual.shape != expected.shape:
+            raise AssertionError(f"{left} has shape {actual.shape}, which must be {expected.shape}")
+        difference = float(jnp.max(jnp.abs(actual - expected)))
+        if not difference <= 1024 * float(jnp.finfo(u.dtype).eps):
+            raise AssertionError(f"{left} differs from {right} by {difference:.3g}")
+
+
+def _transfer(kernel: ArrayLike, size: tuple[int, ...]) -> Array:
+    """The discrete Fourier transform `[H, W]` of a kernel around pixel (0, 0), wrapped where it is larger."""
+    kernel = jnp.asarray(kernel)
+    rows, columns = ((np.arange(k) - k // 2) % n for k, n in zip(kernel.shape, size))
+    placed = jnp.zeros(size, kernel.dtype).at[rows[:, None], columns[None]].add(kernel)
+    return jnp.fft.fft2(placed)
+
+
+def _filtered(x: Array, transfer: Array) -> Array:
+    """Images multiplied by a spectrum `[H, W]`."""
+    spectrum = jnp.fft.fft2(x, axes=(1, 2))
+    spectrum = spectrum * transfer.astype(spectrum.dtype)[None, :, :, None]
+    return jnp.fft.ifft2(spectrum, axes=(1, 2)).real.astype(x.dtype)
+
+
+def _bayer(shape: tuple[int, ...]) -> np.ndarray:
+    """Where each colour is measured, bool[1, H, W, 3]."""
+    rows, columns = np.mgrid[: shape[1], : shape[2]] % 2
+    return np.stack(
+        [~(rows | columns).astype(bool), rows != columns, (rows & columns).astype(bool)], -1
+    )[None]
