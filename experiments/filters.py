@@ -21,12 +21,12 @@ from scipy import ndimage
 
 from experiments.harness import (
     Arm,
-    Backbone,
     Sweep,
     TrainLevels,
     Wanted,
     central,
     earlier_records,
+    file_name,
     find_or_train,
     load_sets,
     results_folder,
@@ -47,15 +47,14 @@ from wne_jax.inference.denoiser import Denoiser
 from wne_jax.symmetry import analysis
 from wne_jax.symmetry.equivariance import row_sums
 
-Key = tuple[Backbone, Arm]
+Key = tuple[str, Arm]
+"""A backbone, and an arm."""
 
-ARMS: dict[Backbone, tuple[Arm, ...]] = {
+ARMS: dict[str, tuple[Arm, ...]] = {
     "dncnn": ("baseline", "wne", "wne-noise", "ne-arch"),
     "fdncnn": ("baseline", "wne", "ne-arch"),
-    "swinir": ("baseline", "wne"),
-    "restormer": ("baseline", "wne"),
 }
-"""What is compared, by backbone; "ne-arch" is an FDnCNN."""
+"""What is compared, by backbone; "ne-arch" is an FDnCNN. Any other is compared with itself, wrapped."""
 
 
 VIEW = View(rows=("model", "arm"), tables=("metric",), only={"metric": ("rho", "row_sum_error")})
@@ -67,8 +66,8 @@ class Options(TrainLevels, Sweep):
 
     NAME = "filters"
 
-    backbones: tuple[Backbone, ...] = ("dncnn",)
-    """Backbones, one after another; rows of others say that they were not run."""
+    backbones: tuple[str, ...] = ("dncnn",)
+    """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
     test_sigmas_255: tuple[float, ...] | None = (10.0, 50.0)
     size: int = 128
@@ -103,7 +102,7 @@ def wanted(options: Options) -> Wanted[Key]:
     return {
         (backbone, arm): (arm, options.config(arm, level, backbone=backbone))
         for backbone in options.backbones
-        for arm in ARMS[backbone]
+        for arm in ARMS.get(backbone, ("baseline", "wne"))
     }
 
 
@@ -132,7 +131,7 @@ def choose_pixels(clean: np.ndarray, margin: int) -> dict[str, tuple[int, int]]:
 
 def measure(
     denoisers: Mapping[Key, Denoiser], noisy: Mapping[float, jax.Array]
-) -> dict[tuple[Backbone, Arm, float, str], float]:
+) -> dict[tuple[str, Arm, float, str], float]:
     """The ratio rho and the sums of all rows, of every network and level, by metric."""
     found = {}
     for (backbone, arm), denoiser in denoisers.items():
@@ -203,7 +202,7 @@ METRICS = ("rho", "row_sum_error", "row_sum_mean", "row_sum_min", "row_sum_max")
 def as_records(
     options: Options,
     image: NamedImage,
-    found: Mapping[tuple[Backbone, Arm, float, str], float],
+    found: Mapping[tuple[str, Arm, float, str], float],
 ) -> list[Record]:
     """A record for each network, level and metric, trained or not."""
     dataset, _, name = image.name.partition("/")
@@ -247,7 +246,7 @@ def main(options: Options) -> None:
                     title=f"Rows of the Jacobian, {backbone}, trained at "
                     f"{label(only(options.train_sigmas_255))}; {image.name}",
                 )  # fmt: skip
-                plotting.save(figure, out.path / f"filters-{backbone}.png", out.source)
+                plotting.save(figure, out.path / f"filters-{file_name(backbone)}.png", out.source)
         trained = {" ".join(key): config for key, (_, config) in runs.items() if key in there}
         at = label(only(options.train_sigmas_255))
         title = f"Adaptive filters, trained at {at}, tested on {image.name}"

@@ -18,7 +18,6 @@ import jax
 
 from experiments.harness import (
     Arm,
-    Backbone,
     Tested,
     TrainLevels,
     Wanted,
@@ -62,9 +61,11 @@ class Options(TrainLevels, Tested):
     train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
     tables: tuple[Table, ...] | None = None
     """Which tables; by default the first, with the preset paper all."""
-    train_backbones: tuple[Backbone, ...] | None = None
-    """Backbones that may be trained; others are shown if they are there. By default all of the tables but
-    SwinIR, which is expensive, with the preset paper all."""
+    backbone: str | None = None
+    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+    train_backbones: tuple[str, ...] | None = None
+    """Backbones that may be trained; others are shown if they are there. By default the given backbone, else
+    all of the tables but SwinIR, which is expensive, with the preset paper all."""
     colour_test: tuple[str, ...] | None = None
     """Colour test images, of Table 9; by default the preset's in tiny, else folder:CBSD68."""
     colour_data: str | None = None
@@ -100,7 +101,7 @@ class Row(NamedTuple):
     """A row of a published table, or ours."""
 
     table: str
-    backbone: Backbone
+    backbone: str
     arm: Arm
 
     @property
@@ -117,26 +118,28 @@ class Row(NamedTuple):
 class Key(NamedTuple):
     """A network: several rows may be about one."""
 
-    backbone: Backbone
+    backbone: str
     arm: Arm
     colour: bool
     level: Level
 
 
-def rows() -> list[Row]:
-    """The rows of all tables, ours after its sibling."""
+def rows(options: Options) -> list[Row]:
+    """The rows of all tables, ours after its sibling; those of the given backbone come first, in Table 1."""
     found = []
+    if options.backbone is not None:
+        found = [Row("Table 1", options.backbone, arm) for arm in ("baseline", "wne")]
     for key in published.MATCHED:
         found.append(Row(*key))
-        if found[-1] == ("Table 1", "dncnn", "wne"):
+        if key == ("Table 1", "dncnn", "wne"):
             found.append(Row("Table 1", "dncnn", "wne-wiener-cap"))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def chosen(options: Options) -> list[Row]:
     """The rows of the chosen tables."""
     asked = options.tables or (("1", "7", "8", "9") if options.preset == "paper" else ("1",))
-    return [row for row in rows() if str(row.number) in asked]
+    return [row for row in rows(options) if str(row.number) in asked]
 
 
 def wanted(options: Options) -> Wanted[Key]:
@@ -161,7 +164,8 @@ def config_of(options: Options, key: Key) -> TrainConfig:
 def networks(options: Options, runs: Wanted[Key]) -> dict[Key, Denoiser]:
     """The networks that there are."""
     expensive = () if options.preset == "paper" else ("swinir",)
-    trainable = options.train_backbones or {key.backbone for key in runs}.difference(expensive)
+    every = {key.backbone for key in runs}.difference(expensive)
+    trainable = options.train_backbones or ({options.backbone} if options.backbone else every)
     may_train = {k: run for k, run in runs.items() if run[1].model.backbone in trainable}
     return find_or_train(options, may_train, also=without(runs, may_train))
 
@@ -184,14 +188,14 @@ def measure(
         dataclasses.replace(record, settings={"table": row.number})
         for record in records
         if record.arm != INPUT
-        for row in rows()
+        for row in rows(options)
         if row[1:] == (record.model, record.arm) and record.dataset in sets[row.colour]
     ]
 
 
-def _together(keys: Sequence[Key]) -> dict[tuple[Backbone, bool, Level], list[Key]]:
+def _together(keys: Sequence[Key]) -> dict[tuple[str, bool, Level], list[Key]]:
     """The networks that see the same pixels."""
-    groups: dict[tuple[Backbone, bool, Level], list[Key]] = {}
+    groups: dict[tuple[str, bool, Level], list[Key]] = {}
     for key in keys:
         groups.setdefault((key.backbone, key.colour, key.level), []).append(key)
     return groups
@@ -205,7 +209,7 @@ def cells(options: Options, names: Mapping[bool, Sequence[str]]) -> list[Record]
         names: Names of the gray (False) and the colour sets (True).
     """
     found = []
-    for row in rows():
+    for row in rows(options):
         figures = published.MATCHED.get(row, {})
         for name in names[row.colour]:
             theirs = dict(zip(published.LEVELS, figures.get(name, ())))

@@ -26,6 +26,7 @@ from experiments.harness import (
     Wanted,
     central,
     earlier_records,
+    file_name,
     find_or_train,
     notes,
     published,
@@ -110,7 +111,7 @@ class Options(Compared):
     @property
     def name(self) -> str:
         """The name of the default folder."""
-        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{self.backbone}"
+        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{file_name(self.backbone)}"
 
     @property
     def level(self) -> float:

@@ -8,6 +8,7 @@ Tables 2, 5 and 6: the wrapper costs nothing, the equivariant architecture 1.5 t
     python -m experiments.overhead --stage report       # tables and figure anew, from the records
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,8 +34,6 @@ from wne_jax.training import (
     make_train_step,
 )
 
-Backbone = Literal["fdncnn", "swinir"]
-
 ORDINARY = "ordinary"
 """The contender that the others are compared with."""
 
@@ -47,7 +46,7 @@ VIEWS = (
     ),
 )  # fmt: skip
 
-CONTENDERS: dict[Backbone, dict[str, dict[str, Any]]] = {
+CONTENDERS: dict[str, dict[str, dict[str, Any]]] = {
     "fdncnn": {
         ORDINARY: {},
         "WNE (mean_std)": {"wrapper": "wne"},
@@ -58,10 +57,13 @@ CONTENDERS: dict[Backbone, dict[str, dict[str, Any]]] = {
 }
 """What is timed, by its changes in `ModelConfig`; every contender is compared with its ordinary backbone."""
 
+WRAPPED = {name: change for name, change in CONTENDERS["fdncnn"].items() if name != "NE-arch"}
+"""What is timed of any other backbone."""
+
 ARMS = {"WNE (mean_std)": "wne", "NE-arch": "ne-arch"}
 """The contenders of the paper, by the names of our arms."""
 
-NAMES: dict[Backbone, str] = {"fdncnn": "FDnCNN", "swinir": "SwinIR"}
+NAMES: dict[str, str] = {"fdncnn": "FDnCNN", "swinir": "SwinIR"}
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,15 @@ class Sizes:
     @property
     def settings(self) -> dict[str, int]:
         """The sizes as settings of records; the depth of SwinIR is its number of Swin blocks."""
+        settings = {"batch": self.batch, "size": self.size}
+        if "features" not in self.options:  # a network of others, as it is
+            return settings
         options = self.options
         depth = options["depth"] if "depth" in options else options["groups"] * options["blocks"]
-        features = options["features"]
-        return {"depth": depth, "features": features, "batch": self.batch, "size": self.size}
+        return {"depth": depth, "features": options["features"]} | settings
 
 
-PRESETS: dict[Literal["tiny", "paper"], dict[Backbone, Sizes]] = {
+PRESETS: dict[Literal["tiny", "paper"], dict[str, Sizes]] = {
     "tiny": {
         "fdncnn": Sizes({"depth": 8, "features": 48}, 8, 64),
         "swinir": Sizes({"groups": 2, "blocks": 2, "features": 24, "heads": 3}, 4, 32),
@@ -101,8 +105,8 @@ class Options(Measured):
 
     preset: Literal["tiny", "paper"] = "tiny"
     """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
-    backbones: tuple[Backbone, ...] = ("fdncnn", "swinir")
-    """Backbones, one after another; rows of others say that they were not run."""
+    backbones: tuple[str, ...] = ("fdncnn", "swinir")
+    """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
     depth: int | None = None
     """Layers of FDnCNN, in place of the preset's."""
     features: int | None = None
@@ -115,9 +119,10 @@ class Options(Measured):
     """How often each function is timed."""
 
 
-def sizes_of(options: Options, backbone: Backbone) -> Sizes:
+def sizes_of(options: Options, backbone: str) -> Sizes:
     """The preset, with what was given in place of it."""
-    preset = PRESETS[options.preset][backbone]
+    presets = PRESETS[options.preset]
+    preset = presets.get(backbone, dataclasses.replace(presets["fdncnn"], options={}))
     given = {"depth": options.depth, "features": options.features} if backbone == "fdncnn" else {}
     changes = {name: value for name, value in given.items() if value is not None}
     return Sizes(
@@ -126,7 +131,7 @@ def sizes_of(options: Options, backbone: Backbone) -> Sizes:
 
 
 def make_functions(
-    backbone: Backbone, contender: dict[str, Any], sizes: Sizes
+    backbone: str, contender: dict[str, Any], sizes: Sizes
 ) -> dict[str, Callable[[], Any]]:
     """A whole training step (crops, noise, gradient, Adam) and an inference of one contender, compiled."""
     changes = dict(contender)
@@ -148,9 +153,11 @@ def measure(options: Options) -> Iterator[Record]:
         sizes = sizes_of(options, backbone)
         functions = {
             name: make_functions(backbone, contender, sizes)
-            for name, contender in CONTENDERS[backbone].items()
+            for name, contender in CONTENDERS.get(backbone, WRAPPED).items()
         }
-        for task in tqdm(("training", "inference"), desc=f"overhead, {NAMES[backbone]}"):
+        for task in tqdm(
+            ("training", "inference"), desc=f"overhead, {NAMES.get(backbone, backbone)}"
+        ):
             of_task = {name: made[task] for name, made in functions.items()}
             seconds = timing.interleaved(of_task, rounds=options.rounds)
             settings = {"task": task, "device": device} | sizes.settings
@@ -183,7 +190,8 @@ def table(records: Sequence[Record]) -> str:
     """Our ratios and times, and the published ratios: a row for each contender and task."""
     found = split_by(records, ["model", "arm", "task", "metric"])
     body = []
-    for backbone, contenders in CONTENDERS.items():
+    for backbone in dict.fromkeys([*CONTENDERS, *(r.model for r in records)]):
+        contenders = CONTENDERS.get(backbone, WRAPPED)
         for task in ("training", "inference"):
             (ordinary,) = found.get((backbone, ORDINARY, task, "seconds"), [None])
             for name in (name for name in contenders if name != ORDINARY):
@@ -191,7 +199,7 @@ def table(records: Sequence[Record]) -> str:
                 (own,) = found.get((backbone, name, task, "seconds"), [None])
                 theirs = {r["device"]: f"{r.published:.2f}" for r in ratios if r.published}
                 body.append([
-                    NAMES[backbone], name, task, *_columns(ratios, own, ordinary),
+                    NAMES.get(backbone, backbone), name, task, *_columns(ratios, own, ordinary),
                     theirs.get("CPU", ""), theirs.get("GPU", ""),
                 ])  # fmt: skip
     header = ["backbone", "variant", "task", "ratio (median)", "quartiles", "ms", "ordinary, ms",
@@ -231,7 +239,9 @@ def report(records: list[Record], folder: Folder) -> None:
 
 def _sizes_in_words(backbone: str, sizes: dict[str, int]) -> str:
     """Network and batch."""
-    network = f"{NAMES[backbone]} {sizes['depth']} x {sizes['features']}"
+    network = NAMES.get(backbone, backbone)
+    if "depth" in sizes:
+        network += f" {sizes['depth']} x {sizes['features']}"
     return f"{network} on {sizes['batch']} x {sizes['size']} x {sizes['size']}"
 
 

@@ -21,6 +21,7 @@ from experiments.harness import (
     Wanted,
     against_first,
     earlier_records,
+    file_name,
     find_or_train,
     notes,
     other_trainings,
@@ -58,7 +59,7 @@ class Options(Compared):
     @property
     def name(self) -> str:
         """The name of the default folder: each backbone has its own."""
-        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{self.backbone}"
+        return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{file_name(self.backbone)}"
 
 
 def wanted(options: Options) -> Wanted[Key]:
@@ -119,7 +120,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
             [*rows, *theirs], metric, trained=trained, arms=options.arms,
             title=f"{name}, {options.backbone} trained at {label(trained)}",
         )  # fmt: skip
-        path = out.path / f"{metric}-{name}-{options.backbone}-{label(trained)}.png"
+        path = out.path / f"{metric}-{name}-{file_name(options.backbone)}-{label(trained)}.png"
         plotting.save(figure, path, out.source)
 
 

@@ -306,6 +306,13 @@ def wrap(
                     **kwargs)  # fmt: skip
         return denormalize(h, stats, output=output)
 
+    declared: Any = wrapped
+    declared.wraps = (wrapped, backbone, {
+        "statistics": statistics, "axes": axes, "output": output, "prediction": prediction,
+        "anchor": anchor, "multiple": multiple, "dtype": dtype,
+        "noise_argument": None if noise_argument == "sigma" else noise_argument,
+        "mask_argument": mask_argument, "with_y": with_y,
+    })  # fmt: skip
     return wrapped
 
 

@@ -26,7 +26,7 @@ A script is options over one of the bases, and a `main` that reads like its resu
             write_table(out, "Mine", tables_of(records, VIEW), configs)
 """
 
-from experiments.harness.arms import ARMS, Arm, Backbone, Size, run_config
+from experiments.harness.arms import ARMS, Arm, Size, run_config
 from experiments.harness.command import run
 from experiments.harness.folders import (
     Folder,
@@ -36,7 +36,7 @@ from experiments.harness.folders import (
     together,
 )
 from experiments.harness.images import central, load_sets, set_name
-from experiments.harness.networks import Wanted, find_or_train, name_of, without
+from experiments.harness.networks import Wanted, file_name, find_or_train, name_of, without
 from experiments.harness.options import (
     Arms,
     Compared,
@@ -70,7 +70,6 @@ __all__ = [
     "PRESETS",
     "Arm",
     "Arms",
-    "Backbone",
     "Compared",
     "Data",
     "Folder",
@@ -93,6 +92,7 @@ __all__ = [
     "budgets",
     "central",
     "earlier_records",
+    "file_name",
     "find_or_train",
     "load_sets",
     "name_of",

@@ -14,8 +14,6 @@ from wne_jax.config import ModelConfig, Rescaled, SmoothBase, WrapperConfig
 from wne_jax.training import OptimizerConfig, TrainConfig
 
 Size = Literal["tiny", "small", "paper"]
-Backbone = Literal["dncnn", "fdncnn", "swinir", "restormer"] | str
-"""Name of a backbone, or the import path of one's own, "my_package.nets:MyNet", with its own defaults."""
 Arm = Literal[
     "baseline",
     "wne",

@@ -33,7 +33,7 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
         >>> name_of("wne", arms.run_config("wne", "tiny", 25, noise="laplace", seed=2))
         'dncnn-wne-25-laplace-seed2'
     """
-    parts = [config.model.backbone.replace(":", "."), arm]
+    parts = [file_name(config.model.backbone), arm]
     if "sigma_255" not in arms.ARMS[arm].get("train", {}):
         parts.append("to".join(f"{sigma:g}" for sigma in config.sigma_255))
     parts += [config.noise] if config.noise != "gaussian" else []
@@ -41,6 +41,16 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
     parts += [config.precision] if config.precision != "float32" else []
     parts += [f"seed{config.seed}"] if config.seed else []
     return "-".join(parts)
+
+
+def file_name(backbone: str) -> str:
+    """A backbone in the name of a file or folder: its import path has a colon, which not every system takes.
+
+    Example:
+        >>> file_name("my_package.nets:MyNet")
+        'my_package.nets.MyNet'
+    """
+    return backbone.replace(":", ".")
 
 
 def folder_of(options: Networks, arm: Arm, config: TrainConfig) -> Path:

@@ -8,7 +8,6 @@ import flax.linen as nn
 from flax import nnx
 
 from wne_jax._internal.importing import import_object, is_import_path
-from wne_jax.models._nnx import from_nnx
 from wne_jax.models.dncnn import DnCNN
 from wne_jax.models.drunet import DRUNet
 from wne_jax.models.fdncnn import FDnCNN
@@ -16,6 +15,7 @@ from wne_jax.models.ffdnet import FFDNet
 from wne_jax.models.resnet import ResNet
 from wne_jax.models.restormer import Restormer
 from wne_jax.models.swinir import SwinIR
+from wne_jax.wrappers.bridge import FromNNX
 
 __all__ = [
     "CLASSIFIERS",
@@ -74,7 +74,7 @@ def build(name: str, **options: Any) -> nn.Module:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
     make = _make(name)
     if isinstance(make, type) and issubclass(make, nnx.Module):
-        return from_nnx(make, **options)
+        return FromNNX(make, options)
     module = make(**options)
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name} makes a {type(module).__name__}: it must make a Linen module")

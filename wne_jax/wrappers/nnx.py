@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 from jax import Array
@@ -36,18 +38,39 @@ class NNXWNE(Forwards, nnx.Module):
         refuse_nesting(backbone)
         if not (callable(backbone) and not isinstance(backbone, type | nn.Module)):
             require_module("NNXWNE", backbone, nnx.Module)
+        if not isinstance(backbone, nnx.Module) and any(
+            isinstance(leaf, Array | np.ndarray) for leaf in jax.tree.leaves(backbone)
+        ):
+            raise TypeError(
+                f"NNXWNE wraps an NNX module; {type(backbone).__name__} holds arrays: use wrap"
+            )
         require_statistic(options.get("statistics", mean_std))
         self.backbone = backbone
-        defaults: dict[str, Any] = {
-            "multiple": protocol.multiple(backbone),
-            "noise_argument": protocol.noise_argument(backbone) or "sigma",
-            "mask_argument": protocol.mask_argument(backbone),
-        }
-        self.options = nnx.static(defaults | options)
+        self.options = nnx.static(options)
 
     def __call__(self, y: ArrayLike, *args: Any, **kwargs: Any) -> Any:
         """Apply the wrapped backbone; see `wne_jax.wrap`."""
-        return wrap(self.backbone, **self.options)(y, *args, **kwargs)
+        declared: dict[str, Any] = {
+            "multiple": protocol.multiple(self),
+            "noise_argument": protocol.noise_argument(self) or "sigma",
+            "mask_argument": protocol.mask_argument(self),
+        }
+        return wrap(self.backbone, **(self.options | declared))(y, *args, **kwargs)
+
+    @property
+    def multiple(self) -> int | None:
+        """What sides are padded to a multiple of, if it was given; else the backbone declares it."""
+        return self.options.get("multiple")
+
+    @property
+    def noise_argument(self) -> str | None:
+        """The keyword of the noise level, if it was given; else the backbone declares it."""
+        return self.options.get("noise_argument")
+
+    @property
+    def mask_argument(self) -> str | None:
+        """The keyword of the mask, if it was given; else the backbone declares it."""
+        return self.options.get("mask_argument")
 
     @property
     def symmetry(self) -> Symmetry:
@@ -58,5 +81,7 @@ class NNXWNE(Forwards, nnx.Module):
     @property
     def takes_sigma(self) -> TakesSigma | None:
         """How the model can be told the noise level: as its backbone, or in place of its scale."""
+        if self.noise_argument is not None:
+            return "required"
         statistic = self.options.get("statistics", mean_std)
         return super().takes_sigma or ("statistic" if takes_noise(statistic) else None)

@@ -1,0 +1,216 @@
+"""Models of every kind in one form: a Linen module and its variables, `apply(variables, y, ...)`.
+
+Training, weight files, inference and export work on Linen modules. `as_linen` brings NNX modules and
+functions into that form, and what `wne_jax.wrap` and `NNXWNE` made of them; `fill` takes variables the way
+back, into an NNX module. Variables of an NNX module are named by collection and path, as Linen's are:
+`params/first/kernel`, `batch_stats/norm/mean`.
+
+Flax's own `nnx.bridge` works in both directions, too: `WNE(nnx.bridge.ToLinen(Net, args=...))` and
+`NNXWNE(nnx.bridge.ToNNX(net, rngs=...).lazy_init(y))`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from flax import linen as nn
+from flax import nnx
+from flax.core import FrozenDict
+from flax.traverse_util import unflatten_dict
+from jax import Array
+
+from wne_jax.wrappers.linen import WNE
+from wne_jax.wrappers.nnx import NNXWNE
+
+Path = tuple[str, ...]
+
+
+class FromNNX(nn.Module):
+    """The Linen module of an NNX module, which it makes at every call, and fills with its variables.
+
+    Attributes:
+        make: The class, or a function that makes the module; `rngs` is handed on if it takes them.
+        options: Arguments of `make`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> model = FromNNX(nnx.Linear, {"in_features": 2, "out_features": 3})
+        >>> variables = model.init(jax.random.key(0), jnp.ones((1, 2)))
+        >>> jax.tree.map(jnp.shape, variables)
+        {'params': {'bias': (3,), 'kernel': (2, 3)}}
+    """
+
+    make: Callable[..., nnx.Module]
+    options: Mapping[str, Any] = FrozenDict()
+
+    @property
+    def forwards_to(self) -> Any:
+        """The NNX module without values, which is asked for what `wne_jax.protocol` knows."""
+        return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
+
+    @nn.compact
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module; what the call changes, such as running means, goes back into the variables."""
+        assert self.scope is not None
+        streams = {name: self.make_rng(name) for name in self.scope.rngs}
+        module: Any = self._made(nnx.Rngs(0, **streams))
+        if self.is_initializing():
+            self._keep(variables_of(module))  # before the call, which may change them
+            return module(*args, **kwargs)
+        _update(module, _flat(self.variables))
+        out = module(*args, **kwargs)
+        self._keep(variables_of(module))
+        return out
+
+    def _keep(self, variables: Mapping[str, Any]) -> None:
+        """Put what may change into the variables."""
+        for collection, tree in variables.items():
+            if self.is_mutable_collection(collection):
+                for name, value in tree.items():
+                    self.put_variable(collection, name, value)
+
+    def _made(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The module with values of its own."""
+        call = self.make.__init__ if inspect.isclass(self.make) else self.make
+        takes = "rngs" in inspect.signature(call).parameters
+        return self.make(**self.options, **({"rngs": rngs} if takes else {}))
+
+
+class FromFunction(nn.Module):
+    """The Linen module of a function; it has no variables.
+
+    Attributes:
+        function: A function of `[B, ..., C]`.
+    """
+
+    function: Callable[..., Any]
+
+    @property
+    def forwards_to(self) -> Any:
+        """The function, which is asked for what `wne_jax.protocol` knows."""
+        return self.function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self.function(*args, **kwargs)
+
+
+def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
+    """A model of any kind as a Linen module and its variables.
+
+    Args:
+        model: A Linen module, an NNX module or a function of `[B, ..., C]`, bare or wrapped. Networks of
+            Equinox and Haiku are functions that close over their parameters:
+            `lambda y: transformed.apply(params, None, y)`.
+        variables: Those of a Linen module that is not bound. For an NNX module they stand in the place of its
+            own.
+
+    Returns:
+        The module, wrapped if `model` is, and the variables.
+
+    Raises:
+        TypeError: It is no model, a Linen module without variables, or a function with variables.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> model, variables = as_linen(NNXWNE(nnx.Linear(3, 3, rngs=nnx.Rngs(0))))
+        >>> model.apply(variables, jnp.ones((1, 3))).shape, sorted(variables["params"])
+        ((1, 3), ['bias', 'kernel'])
+    """
+    name = getattr(model, "__name__", type(model).__name__)
+    if isinstance(model, type) or not callable(model):
+        raise TypeError(f"model must be a module or a function, not {name}: pass an instance")
+    if isinstance(model, NNXWNE):
+        return _wrapped(model.backbone, model.options, variables)
+    if isinstance(model, nnx.Module):
+        own = variables_of(model) if variables is None else variables
+        return FromNNX(partial(nnx.clone, model)), own
+    if isinstance(model, nn.Module):
+        if variables is None and model.scope is not None:
+            return model.unbind()
+        if variables is None:
+            raise TypeError(f"{name} is a Linen module: its variables are missing")
+        return model, variables
+    made, *parts = getattr(model, "wraps", (None,))
+    if made is model:  # and no function that copied the attributes of one
+        return _wrapped(*parts, variables)
+    if variables:
+        raise TypeError(
+            f"{name} is a function and takes no variables: close over them, lambda y: {name}(variables, y)"
+        )
+    return FromFunction(model), {}
+
+
+def variables_of(module: nnx.Module) -> dict[str, Any]:
+    """The variables of an NNX module by collection and path, without the state of its random numbers.
+
+    Example:
+        >>> variables_of(nnx.BatchNorm(2, rngs=nnx.Rngs(0)))["batch_stats"]["var"].tolist()
+        [1.0, 1.0]
+    """
+    found = {path: leaf.get_value() for path, leaf in _variables(module).items()}
+    return unflatten_dict(found)
+
+
+def fill(module: nnx.Module, variables: Mapping[str, Any]) -> None:
+    """Put variables into an NNX module: the way back from training and from weight files.
+
+    Args:
+        module: The module; its state is replaced, that of its random numbers stays.
+        variables: As `variables_of` returns them.
+
+    Raises:
+        ValueError: Variables are missing or left over, or shapes differ.
+
+    Example:
+        >>> module, other = (nnx.Linear(2, 2, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> fill(module, variables_of(other))
+        >>> bool((module.kernel[...] == other.kernel[...]).all())
+        True
+    """
+    given = _flat(variables)
+    if over := ["/".join(path) for path in given if path not in _variables(module)]:
+        raise ValueError(f"{type(module).__name__} has no variable {over[0]}")
+    _update(module, given)
+
+
+def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple[nn.Module, Any]:
+    """`WNE` around a backbone of any kind."""
+    if other := {"batch_axes", "channel_axis"} & options.keys():
+        raise TypeError(
+            f"the model must take a batch [B, ..., C]: leave out {' and '.join(sorted(other))}, and give "
+            "wrap a backbone of batches, such as jax.vmap(backbone)"
+        )
+    module, own = as_linen(backbone, variables)
+    return WNE(module, **options), own
+
+
+def _variables(module: nnx.Module) -> dict[Path, nnx.Variable]:
+    """The variables of a module, all but those of random numbers, by collection and path."""
+    state = nnx.state(module, nnx.Not(nnx.RngState))
+    found: dict[Path, nnx.Variable] = {}
+    for path, leaf in nnx.to_flat_state(state):
+        collection = nnx.variable_name_from_type(type(leaf), allow_register=True)
+        found[collection, *map(str, path)] = leaf
+    return found
+
+
+def _update(module: nnx.Module, given: Mapping[Path, Array]) -> None:
+    """Give every variable of a module its value; further ones belong to what is around the module."""
+    own, name = _variables(module), type(module).__name__
+    for path, leaf in own.items():
+        if path not in given:
+            raise ValueError(f"the variables of {name} lack {'/'.join(path)}")
+        if given[path].shape != (shape := leaf.get_value().shape):
+            raise ValueError(f"{'/'.join(path)} of {name} must be {shape}, not {given[path].shape}")
+        leaf.set_value(given[path])
+
+
+def _flat(variables: Mapping[str, Any], path: Path = ()) -> dict[Path, Array]:
+    """The leaves of nested mappings by path."""
+    flat: dict[Path, Any] = {}
+    for name, value in variables.items():
+        inner = (*path, str(name))
+        flat |= _flat(value, inner) if isinstance(value, Mapping) else {inner: value}
+    return flat
