@@ -68,12 +68,19 @@ class Options(TrainLevels, Sweep):
 
     backbones: tuple[str, ...] = ("dncnn",)
     """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
+    backbone: str | None = None
+    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
     test_sigmas_255: tuple[float, ...] | None = (10.0, 50.0)
     size: int = 128
     """Side of the square images, in pixels."""
     window: int = 25
     """Side of the window of a filter that is shown, odd, in pixels."""
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The one backbone that was asked for, or several."""
+        return self.backbones if self.backbone is None else (self.backbone,)
 
     @property
     def levels_shown(self) -> tuple[float, ...]:
@@ -101,7 +108,7 @@ def wanted(options: Options) -> Wanted[Key]:
     level = only(options.train_sigmas_255)
     return {
         (backbone, arm): (arm, options.config(arm, level, backbone=backbone))
-        for backbone in options.backbones
+        for backbone in options.chosen
         for arm in ARMS.get(backbone, ("baseline", "wne"))
     }
 
@@ -238,7 +245,7 @@ def main(options: Options) -> None:
         records = [places.get((r.metric, r.model, r.arm, r.level), r) for r in new]
         out.write(records)
         there = {(r.model, r.arm) for r in measured}
-        for backbone in options.backbones:
+        for backbone in options.chosen:
             of_backbone = {arm: d for (b, arm), d in denoisers.items() if b == backbone}
             if of_backbone.keys() == {arm for model, arm in there if model == backbone} != set():
                 figure = draw(

@@ -107,6 +107,8 @@ class Options(Measured):
     """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
     backbones: tuple[str, ...] = ("fdncnn", "swinir")
     """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
+    backbone: str | None = None
+    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
     depth: int | None = None
     """Layers of FDnCNN, in place of the preset's."""
     features: int | None = None
@@ -117,6 +119,11 @@ class Options(Measured):
     """Side of the square images, in pixels (default: the preset's)."""
     rounds: int = 15
     """How often each function is timed."""
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The one backbone that was asked for, or several."""
+        return self.backbones if self.backbone is None else (self.backbone,)
 
 
 def sizes_of(options: Options, backbone: str) -> Sizes:
@@ -149,7 +156,7 @@ def make_functions(
 def measure(options: Options) -> Iterator[Record]:
     """Time the contenders of every backbone in turns."""
     device = jax.default_backend().upper()
-    for backbone in options.backbones:
+    for backbone in options.chosen:
         sizes = sizes_of(options, backbone)
         functions = {
             name: make_functions(backbone, contender, sizes)

@@ -18,6 +18,7 @@ from wne_jax._internal.names import WrapperKind
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers import one_level, rescaled, smooth_base
 from wne_jax.wrappers.base import Inside
+from wne_jax.wrappers.bridge import FromFunction, FromInitApply, FromNNX, as_linen
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
@@ -234,12 +235,14 @@ def model_from_values(values: Mapping[str, Any]) -> ModelConfig:
     return from_values(ModelConfig, values)
 
 
-def config_of(model: nn.Module) -> ModelConfig:
-    """The configuration that rebuilds a module: the inverse of `ModelConfig.build`.
+def config_of(model: Any) -> ModelConfig:
+    """The configuration that rebuilds a model: the inverse of `ModelConfig.build`.
 
     Args:
-        model: A Linen module, bare or wrapped. Its class, and a statistic of one's own, must be importable by
-            name, and the attributes that differ from their defaults plain values.
+        model: A Linen or an NNX module, bare or wrapped. Its class, and a statistic of one's own, must be
+            importable by name. Of a Linen module the attributes that differ from their defaults must be plain
+            values; of an NNX module the arguments of its constructor must be attributes of their names, where
+            they differ from theirs.
 
     Returns:
         The configuration; a class of one's own is named by its import path.
@@ -253,10 +256,7 @@ def config_of(model: nn.Module) -> ModelConfig:
         True
     """
     if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model must be a Linen module, not {type(model).__name__}: name an NNX class by its import "
-            'path, ModelConfig("package.module:Name")'
-        )
+        model, _ = as_linen(model)
     wrapper: WrapperConfig | None = None
     inside: InsideConfig | None = None
     backbone: Any = model
@@ -273,15 +273,36 @@ def config_of(model: nn.Module) -> ModelConfig:
     elif isinstance(backbone, one_level.OneLevel):
         inside = OneLevel(backbone.trained_sigma * 255)
     backbone = backbone if inside is None else backbone.backbone
-    names = {c: name for name, c in (models.MODELS | models.CLASSIFIERS).items()}
-    name = names.get(type(backbone)) or import_path(type(backbone))
-    made = ModelConfig(name, _changed(backbone), wrapper, inside)
-    if made.build() != model:
+    name, options, same = _name_and_options(backbone)
+    made = ModelConfig(name, options, wrapper, inside)
+    if made.build() != _with_backbone(model, backbone, same):
         raise ValueError(
             f"no configuration rebuilds {type(model).__name__}: attributes of a wrapper beside statistics "
             "and anchor, and of a backbone beside plain values, have no place in one"
         )
     return made
+
+
+def _name_and_options(backbone: Any) -> tuple[str, dict[str, Any], nn.Module]:
+    """Name and options of a backbone, and the module that they build."""
+    if isinstance(backbone, FromNNX):
+        backbone = backbone.by_class()
+        return import_path(backbone.make), dict(backbone.options), backbone
+    if isinstance(backbone, FromFunction | FromInitApply):
+        raise ValueError(
+            "functions have no configuration: name a function of yours that makes the model, "
+            'ModelConfig("package.module:name"), or write a file that runs by itself, Denoiser(...).export'
+        )
+    names = {c: name for name, c in (models.MODELS | models.CLASSIFIERS).items()}
+    name = names.get(type(backbone)) or import_path(type(backbone))
+    return name, _changed(backbone), backbone
+
+
+def _with_backbone(model: Any, old: nn.Module, new: nn.Module) -> Any:
+    """A model with another backbone."""
+    if model is old:
+        return new
+    return model.clone(backbone=_with_backbone(model.backbone, old, new))
 
 
 def _statistic_name(statistic: statistics.Statistic) -> str:

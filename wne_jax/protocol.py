@@ -6,11 +6,15 @@ may declare
 | attribute | meaning | default |
 |---|---|---|
 | `multiple` | the spatial sides of its input must be multiples of this | 1 |
+| `ndim` | how many spatial axes its input has: 2 for images, 3 for volumes | 2 |
 | `receptive_radius` | how far an output pixel sees, in pixels; None if that is not bounded | None |
-| `noise_argument` | the keyword by which it takes the noise level; None if it is blind | "sigma" if its call requires a parameter of that name, else None |
+| `noise_argument` | the keyword by which it takes the noise level; None if it is blind | a parameter that its call requires, if it is called `sigma`, `noise_std` or `noise_level`; else None |
 | `mask_argument` | the keyword by which it takes the mask of valid entries | None |
 | `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
 | `takes_sigma` | how it can be told the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
+
+A parameter that says whether a model is being trained needs no declaration: `train`, `training`,
+`is_training` and `deterministic` are found in the signature.
 
 The functions below are the only place that reads these attributes. A wrapper has the property `forwards_to`:
 what it leaves open, its backbone answers.
@@ -27,6 +31,11 @@ or in place of the scale of its statistic."""
 
 _UNDECLARED: Any = object()
 
+_NOISE_ARGUMENTS = ("sigma", "noise_std", "noise_level")
+
+_MODES = {"train": True, "training": True, "is_training": True, "deterministic": False}
+"""Parameters that say whether a model is being trained, with their values while it is."""
+
 
 def multiple(model: Any) -> int:
     """What the spatial sides of a model's input must be multiples of.
@@ -36,6 +45,22 @@ def multiple(model: Any) -> int:
         1
     """
     return _ask(model, "multiple", 1)
+
+
+def ndim(model: Any) -> int:
+    """How many spatial axes the input of a model has: 2 for `[B, H, W, C]`, 3 for `[B, D, H, W, C]`."""
+    return _ask(model, "ndim", 2)
+
+
+def example_shape(model: Any, channels: int) -> tuple[int, ...]:
+    """A small shape `[1, ..., C]` that a model takes: sides of 16 or more that suit its `multiple`.
+
+    Example:
+        >>> example_shape(lambda y: y, 3)
+        (1, 16, 16, 3)
+    """
+    side = -(-16 // multiple(model)) * multiple(model)
+    return (1, *(side,) * ndim(model), channels)
 
 
 def receptive_radius(model: Any) -> int | None:
@@ -60,7 +85,8 @@ def noise_argument(model: Any) -> str | None:
     if inside is not None and (declared is None or declared is _UNDECLARED):
         return noise_argument(inside)
     if declared is _UNDECLARED:
-        return "sigma" if "sigma" in parameters(model, required=True) else None
+        required = parameters(model, required=True)
+        return next((name for name in _NOISE_ARGUMENTS if name in required), None)
     return declared
 
 
@@ -99,16 +125,21 @@ def condition(model: Any, sigma: Any) -> dict[str, Any]:
 
 
 def mode(model: Any, *, train: bool) -> dict[str, bool]:
-    """The keyword argument `train`, where a model's call has a parameter of that name.
+    """The keyword arguments that say whether a model is being trained, where its call has such parameters.
 
     Example:
         >>> mode(lambda y, train=False: y, train=True), mode(lambda y: y, train=True)
         ({'train': True}, {})
+        >>> mode(lambda y, deterministic: y, train=True)
+        {'deterministic': False}
     """
-    innermost = model
-    while (inside := getattr(innermost, "forwards_to", None)) is not None:
-        innermost = inside
-    return {"train": train} if "train" in parameters(innermost) else {}
+    while True:
+        known = parameters(model)
+        if found := {name: value is train for name, value in _MODES.items() if name in known}:
+            return found
+        if (inside := getattr(model, "forwards_to", None)) is None:
+            return {}
+        model = inside
 
 
 def parameters(function: Any, *, required: bool = False) -> list[str]:

@@ -28,8 +28,8 @@ from wne_jax.symmetry.equivariance import assert_equivariant, assert_normalizati
 from wne_jax.weights import WeightsError, load_model, save
 from wne_jax.weights.conversion import fill
 from wne_jax.weights.layouts import Layout, Plan, Shapes
+from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
-from wne_jax.wrappers.nnx import NNXWNE
 
 __all__ = ["TINY", "check_backbone", "check_layout", "check_statistic", "random_variables", "tiny"]
 
@@ -106,7 +106,7 @@ def random_variables(
 def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
     r"""Check that a backbone does what it declares, and that the wrapper makes it equivariant.
 
-    The backbone, with random variables if it is a Linen module:
+    The backbone, with random variables:
 
     - returns images of the shape and dtype of its input, the same compiled as step by step;
     - gives an image the same result, bit for bit, whatever else is in the batch;
@@ -115,7 +115,7 @@ def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
     - takes the noise level by its `noise_argument`, and uses it;
     - has the `symmetry` that it declares.
 
-    Wrapped by `WNE` (or `NNXWNE`), it
+    Wrapped by `WNE`, it
 
     - has the variables that it has without the wrapper;
     - fulfils f(a y + b) = a f(y) + b, bit for bit where b = 0 and a is a power of two;
@@ -126,8 +126,8 @@ def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
 
     Args:
         model: A Linen module, an NNX module, or a function of `[B, ..., C]`.
-        y: Images `[B, H, W, C]` that it accepts, two or more, about unit range (default: random ones of one
-            channel and the smallest size that suits `multiple`).
+        y: Images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, that it accepts, two or more, about unit range
+            (default: random ones of one channel and the smallest size that suits `multiple`).
 
     Raises:
         AssertionError: Naming what fails.
@@ -142,7 +142,8 @@ def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
     multiple = protocol.multiple(model)
     side = -(-8 // multiple) * multiple
     if y is None:
-        y = np.random.default_rng(0).normal(0.4, 0.2, (2, side, side + multiple, 1))
+        sides = [side] * (protocol.ndim(model) - 1)
+        y = np.random.default_rng(0).normal(0.4, 0.2, (2, *sides, side + multiple, 1))
     y = jnp.asarray(y, jnp.float32)
     bare, wrapped, variables = _prepare(model, y)
     name = type(model).__name__ if isinstance(model, nn.Module | nnx.Module) else _name(model)
@@ -244,26 +245,20 @@ def check_layout(layout: Layout, shapes: Shapes) -> None:
 
 def _prepare(model: Any, y: Array) -> tuple[Callable, Callable, Any]:
     """`bare(variables, y, sigma)`, the same of the wrapped model, and variables for both."""
-    condition = protocol.condition(model, SIGMA)
     if not isinstance(model, nn.Module):
-        wrapped = NNXWNE(model)
-        told = dict.fromkeys(condition)
-        return (
-            lambda _, y, sigma: model(y, **dict.fromkeys(told, sigma)),
-            lambda _, y, sigma: wrapped(y, **({"sigma": sigma} if told else {})),
-            {},
-        )
-    variables = random_variables(model, y, **condition)
+        model, _ = as_linen(model)
+    told = protocol.condition(model, SIGMA)
+    options = protocol.mode(model, train=False)
+    variables = random_variables(model, y, **told, **options)
     wne: Any = WNE(model)
     apply: Any = model.apply
-    of_wrapped = jax.eval_shape(
-        lambda: wne.init(jax.random.key(0), y, **({"sigma": SIGMA} if condition else {}))
-    )
+    sigma_for_wne = {"sigma": SIGMA} if told else {}
+    of_wrapped = jax.eval_shape(lambda: wne.init(jax.random.key(0), y, **sigma_for_wne, **options))
     same = jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, of_wrapped)
     _require(same, f"{type(model).__name__}: the wrapper changes the tree of variables")
     return (
-        lambda v, y, sigma: apply(v, y, **dict.fromkeys(condition, sigma)),
-        lambda v, y, sigma: wne.apply(v, y, **({"sigma": sigma} if condition else {})),
+        lambda v, y, sigma: apply(v, y, **dict.fromkeys(told, sigma), **options),
+        lambda v, y, sigma: wne.apply(v, y, **dict.fromkeys(sigma_for_wne, sigma), **options),
         variables,
     )
 
@@ -289,8 +284,10 @@ def _check_radius(name: str, f: Callable[[Array], Array], y: Array, model: Any) 
     if radius is None:
         return
     width = -(-(2 * radius + 3) // multiple) * multiple
-    strip, at = _texture((1, multiple, width, y.shape[-1])), width // 2
-    same = np.asarray(f(strip.at[:, 0, at].add(3.0)) == f(strip)).all(axis=(0, 1, 3))
+    across = [multiple] * (y.ndim - 3)
+    strip, at = _texture((1, *across, width, y.shape[-1])), width // 2
+    changed = strip.at[:, *[0] * len(across), at].add(3.0)
+    same = np.moveaxis(np.asarray(f(changed) == f(strip)), -2, 0).reshape(width, -1).all(axis=1)
     reach = int(np.abs(np.flatnonzero(~same) - at).max(initial=0))
     _require(
         reach <= radius,
@@ -333,7 +330,7 @@ def _check_wrapped(name: str, wrapped: Callable, variables: Any, y: Array, multi
         _require(
             all(map(bool, jax.tree.leaves(finite))), f"{name}: a gradient on {what} is not finite"
         )
-    row = _texture((2, 1, multiple + 2, y.shape[-1]))
+    row = _texture((2, *[1] * (y.ndim - 3), multiple + 2, y.shape[-1]))
     shape = compiled(variables, row, _level(row)).shape
     _require(shape == row.shape, f"{name}: wrapped, the output is {shape} for {row.shape}")
 
@@ -345,7 +342,7 @@ def _level(y: Array) -> Array:
 
 def _following(compiled: Callable, variables: Any, y: Array) -> Callable[[Array], Array]:
     """The model as a function of the images alone: sigma follows their contrast."""
-    contrast = lambda y: jnp.max(y, axis=(1, 2, 3)) - jnp.min(y, axis=(1, 2, 3))  # noqa: E731
+    contrast = lambda y: jnp.ptp(y, axis=tuple(range(1, y.ndim)))  # noqa: E731
     reference = contrast(y)
     return lambda moved: compiled(variables, moved, SIGMA * contrast(moved) / reference)
 
@@ -356,11 +353,11 @@ def _gain(f: Callable[[Array], Array], y: Array) -> float:
 
 
 def _texture(shape: tuple[int, ...]) -> Array:
-    """Waves of two directions and noise, in unit range, another one in every channel."""
-    rows, columns = np.mgrid[: shape[1], : shape[2]]
+    """Waves along the last two axes and noise, in unit range, another one in every channel."""
+    rows, columns = np.mgrid[: shape[-3], : shape[-2]]
     waves = 0.5 + 0.2 * np.sin(rows / 2) * np.cos(columns / 3)
     noise = 0.05 * np.random.default_rng(0).standard_normal(shape)
-    return jnp.asarray(waves[None, :, :, None] + noise, jnp.float32)
+    return jnp.asarray(waves[..., None] + noise, jnp.float32)
 
 
 def _answers(layout: Layout, shapes: Shapes) -> Plan | None:

@@ -25,6 +25,7 @@ class Check(Model):
             claim=denoiser.symmetry,
             channels=denoiser.channels,
             conditioned=denoiser.conditioned,
+            ndim=denoiser.ndim,
             size=self.size,
             seed=self.seed,
             compute_dtype=computed or "float32",

@@ -135,6 +135,10 @@ def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
         ValueError: A noise level for a model that takes none, the lack of one for a model that needs it, or
             tiles that `wne_jax.inference.tiling.plan` refuses.
     """
+    if denoiser.ndim != 2:
+        raise ValueError(
+            "this model takes volumes, and files are denoised image by image: use Denoiser"
+        )
     if settings.sigma_255 is not None and not denoiser.takes_sigma:
         raise ValueError("--sigma-255: this model takes no noise level, it is blind; leave it out")
     if settings.sigma_255 is None and denoiser.conditioned:

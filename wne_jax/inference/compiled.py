@@ -84,19 +84,19 @@ class CompiledDenoiser:
         """What is compiled; compilers and profilers show its name."""
         y = self._divide(y)
         model: Any = self._model
-        condition: dict[str, Array] = {}
+        options: dict[str, Any] = protocol.mode(model, train=False)
         how, argument = protocol.takes_sigma(model), protocol.noise_argument(model) or "sigma"
         if sigma is not None and how == "statistic":
             model = model.clone(statistics=model.statistics.with_noise(sigma))
         elif sigma is not None:
-            condition[argument] = sigma
+            options[argument] = sigma
         elif how == "optional":
-            condition[argument] = haar_sigma(y)  # of the image before it is padded
+            options[argument] = haar_sigma(y)  # of the image before it is padded
         if stats is not None:
             model = model.clone(statistics=fixed(stats, like=model.statistics))
 
         def f(y: Array) -> Array:
-            return self._divide(model.apply(variables, self._divide(y), **condition))
+            return self._divide(model.apply(variables, self._divide(y), **options))
 
         x = self_ensembled(f)(y) if self_ensemble else f(y)
         # At 1 the estimate itself, bit for bit.

@@ -11,12 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.errors import FlaxError
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, config_of
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
@@ -25,7 +24,9 @@ from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
 from wne_jax.statistics import Statistics
 from wne_jax.weights import DENOISER_FILE, WeightsNote, load_model, save
+from wne_jax.weights.conversion import possible_channels
 from wne_jax.weights.packaged import packaged_file
+from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
 
 
@@ -36,15 +37,20 @@ class Denoiser:
     by an offset and a power of two, which loses nothing and changes nothing. Any other model gets integers
     scaled to the unit range, and floats as they are.
 
-    A gray model denoises a colour image channel by channel.
+    A gray model denoises a colour image channel by channel, and a model that declares `ndim = 3` denoises
+    volumes.
 
     Args:
-        model: A Linen module called as `apply(variables, y f32[B, H, W, C], sigma=...)`.
-        variables: Its variables.
-        config: What builds the model; `save` needs it.
+        model: A Linen module, an NNX module or a function of f32[B, H, W, C], bare or wrapped.
+        variables: Those of a Linen module that is not bound; see `wne_jax.wrappers.as_linen`.
+        config: What builds the model, for `save`; by default it is found (`wne_jax.config.config_of`).
+        channels: Channels that the model takes (default: tried out, gray and colour first).
 
     Attributes:
+        model: The model as a Linen module.
+        variables: Its variables.
         channels: Channels that the model takes.
+        ndim: Spatial axes that it takes: 2, or 3 for volumes f32[B, D, H, W, C].
         conditioned: Whether the model wants the noise level.
         takes_sigma: Whether it can be told: it is conditioned, or estimates the level by itself
             (statistics such as `haar_mad`, or `wne_jax.wrappers.one_level`), and a given one then stands for
@@ -60,17 +66,28 @@ class Denoiser:
         >>> denoise = Denoiser(config.build(), variables, config)
         >>> denoise(np.full((5, 7), 200, np.uint8)).dtype.name
         'uint8'
+        >>> Denoiser(lambda y: y / 2)(np.full((5, 7), 200, np.uint8)).max().item()
+        100
     """
 
-    def __init__(self, model: nn.Module, variables: Any, config: ModelConfig | None = None):
+    def __init__(
+        self,
+        model: Any,
+        variables: Any = None,
+        config: ModelConfig | None = None,
+        *,
+        channels: int | None = None,
+    ):
+        model, variables = as_linen(model, variables)
         self.model = model
         self.variables = variables
         self.config = config
+        self.ndim = protocol.ndim(model)
         self.symmetry = protocol.symmetry(model)
         self.conditioned = protocol.needs_sigma(model)
         self.takes_sigma = protocol.takes_sigma(model) is not None
         self.receptive_radius = protocol.receptive_radius(model)
-        self.channels = self._find_channels()
+        self.channels = self._find_channels() if channels is None else channels
         self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
     @classmethod
@@ -190,10 +207,10 @@ class Denoiser:
         """Write model and variables to one safetensors file, which `load` reads.
 
         Raises:
-            ValueError: The Denoiser was made without a configuration.
+            ValueError: The Denoiser was made without a configuration, and none rebuilds the model.
         """
         if self.config is None:
-            raise ValueError("saving needs config=, the ModelConfig that builds the model")
+            self.config = config_of(self.model)
         save(Path(path), self.config, self.variables)
 
     def export(self, path: str | Path) -> None:
@@ -204,6 +221,7 @@ class Denoiser:
             path,
             channels=self.channels,
             conditioned=self.conditioned,
+            ndim=self.ndim,
         )
 
     def __call__(
@@ -220,14 +238,16 @@ class Denoiser:
         """Denoise one image or a batch.
 
         Args:
-            image: [H, W], [H, W, C] or [B, H, W, C], real, in any range. With `tile` it may be a memory map:
-                it is read block by block.
+            image: [H, W], [H, W, C] or [B, H, W, C], real, in any range; for a model of volumes [D, H, W],
+                [D, H, W, C] or [B, D, H, W, C]. With `tile` it may be a memory map: it is read block by
+                block.
             sigma: Noise level in the units of `image`; needed by conditioned models, refused by those that
                 do not take it. Where it stands for a statistic's estimate, 0 returns the image.
             strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
-            self_ensemble: Average over the eight flips and rotations, for eight times the cost.
-            tile: Side of the square tiles, in pixels, that the backbone works on; statistics are still those
-                of the whole image. The result is that of the whole image to rounding where
+            self_ensemble: Average over the eight flips and rotations (of height and width), for eight times
+                the cost.
+            tile: Side of the square tiles of an image, in pixels, that the backbone works on; statistics are
+                still those of the whole image. The result is that of the whole image to rounding where
                 `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended. (An
                 ensemble turns the image before it is padded, but tiles after: the same where the sides are
                 multiples of the backbone's `multiple`.)
@@ -245,6 +265,8 @@ class Denoiser:
         """
         image = image if isinstance(image, np.ndarray) else np.asarray(image)
         self._check(image, sigma, strength, out)
+        if tile is not None and self.ndim != 2:
+            raise ValueError("tile is for images; a volume is denoised as a whole: leave it out")
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
         result = np.empty(image.shape, image.dtype) if out is None else out
         if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
@@ -260,10 +282,11 @@ class Denoiser:
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
         batch = self._as_batch(image)
         peak: Any = 0.0
+        first = batch[:, *(slice(1),) * (batch.ndim - 1)]
         if self.symmetry == "normalization":
-            pivot = batch[:, :1, :1, :1].astype(np.float64)
-            peak = np.abs(batch - pivot).max(axis=(1, 2, 3), keepdims=True)
-        coordinates = self.coordinates(batch[:, :1, :1, :1], peak)
+            distance = np.abs(batch - first.astype(np.float64))
+            peak = distance.max(axis=tuple(range(1, batch.ndim)), keepdims=True)
+        coordinates = self.coordinates(first, peak)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
         estimate = self.function(coordinates.enter(batch), level, **options)
         result[...] = self._restore_shape(coordinates.leave(estimate), image.shape)
@@ -347,16 +370,22 @@ class Denoiser:
             raise ValueError(f"strength must be finite and not negative, not {strength}")
         if image.dtype.kind not in "uif":
             raise TypeError(f"image must hold integers or floats, not {image.dtype}")
-        if image.ndim not in (2, 3, 4) or image.size == 0:
+        if not self.ndim <= image.ndim <= self.ndim + 2 or image.size == 0:
+            space = ", ".join("TDHW"[-self.ndim :])
             raise ValueError(
-                f"image must be [H, W], [H, W, C] or [B, H, W, C], not of shape {image.shape}"
+                f"image must be [{space}], [{space}, C] or [B, {space}, C], not of shape {image.shape}"
+                + ("" if self.ndim > 2 else " (a model of volumes declares ndim = 3)")
             )
-        channels = 1 if image.ndim == 2 else image.shape[-1]
+        channels = 1 if image.ndim == self.ndim else image.shape[-1]
         if channels != self.channels and (self.channels, channels) != (1, 3):
             raise ValueError(
                 f"image of shape {image.shape} has {channels} channels and the model takes "
                 f"{self.channels}"
-                + (" (a batch of gray images is [B, H, W, 1])" if image.ndim == 3 else "")
+                + (
+                    " (a batch of gray images is [B, H, W, 1])"
+                    if image.ndim == self.ndim + 1 == 3
+                    else ""
+                )
             )
         if out is not None and (out.shape, out.dtype) != (image.shape, image.dtype):
             raise ValueError(
@@ -364,17 +393,18 @@ class Denoiser:
             )
 
     def _as_batch(self, image: np.ndarray) -> np.ndarray:
-        """`[B, H, W, channels of the model]`."""
-        batch = image[..., None] if image.ndim == 2 else image
-        batch = batch if batch.ndim == 4 else batch[None]
+        """`[B, ..., channels of the model]`."""
+        batch = image[..., None] if image.ndim == self.ndim else image
+        batch = batch if batch.ndim == self.ndim + 2 else batch[None]
         if batch.shape[-1] == self.channels:
             return batch
-        return np.moveaxis(batch, -1, 1).reshape(-1, *batch.shape[1:3], 1)
+        return np.moveaxis(batch, -1, 1).reshape(-1, *batch.shape[1:-1], 1)
 
     def _restore_shape(self, estimate: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Undo `_as_batch`."""
-        if self.channels == 1 and len(shape) > 2 and shape[-1] == 3:
-            return np.moveaxis(estimate.reshape(-1, 3, *shape[-3:-1]), 1, -1).reshape(shape)
+        if self.channels == 1 and len(shape) > self.ndim and shape[-1] == 3:
+            planes = estimate.reshape(-1, 3, *estimate.shape[1:-1])
+            return np.moveaxis(planes, 1, -1).reshape(shape)
         return estimate.reshape(shape)
 
     def _planes(self, image: np.ndarray, result: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -387,18 +417,24 @@ class Denoiser:
         return [(y[..., c : c + 1], x[..., c : c + 1]) for y, x in pairs for c in range(3)]
 
     def _find_channels(self) -> int:
-        """Try gray and colour against the shapes of the variables."""
-        condition = protocol.condition(self.model, jnp.ones(1))
-        for channels in (1, 3):
+        """Try gray, colour and other numbers of channels against the shapes of the variables."""
+        options = protocol.condition(self.model, jnp.ones(1)) | protocol.mode(
+            self.model, train=False
+        )
+        reason: Exception | None = None
+        for channels in possible_channels(map(np.shape, jax.tree.leaves(self.variables))):
+            shape = protocol.example_shape(self.model, channels)
             try:
-                example = jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32)
                 jax.eval_shape(
-                    lambda v, y: self.model.apply(v, y, **condition), self.variables, example
+                    lambda v, y: self.model.apply(v, y, **options),
+                    self.variables,
+                    jax.ShapeDtypeStruct(shape, jnp.float32),
                 )
-            except (FlaxError, ValueError) as error:  # shapes that do not fit, variables missing
-                reason = error
+            except (FlaxError, TypeError, ValueError) as error:  # shapes that do not fit
+                reason = reason or error
                 continue
             return channels
         raise ValueError(
-            "the variables do not fit the model, for gray or for colour images"
+            "the variables do not fit the model, for gray, colour or other images: "
+            f"{' '.join(str(reason).split())}"
         ) from reason

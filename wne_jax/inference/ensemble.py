@@ -13,10 +13,10 @@ def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
     everything that `f` commutes with pixel by pixel.
 
     Args:
-        f: A map of images `[B, H, W, C]`.
+        f: A map of images `[B, H, W, C]`, or of volumes `[B, D, H, W, C]`, whose slices are turned together.
 
     Returns:
-        A map of images `[B, H, W, C]`.
+        A map of the same kind.
 
     Example:
         >>> f = self_ensembled(lambda y: jnp.roll(y, 1, axis=1))
@@ -29,9 +29,11 @@ def self_ensembled(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
         estimates = []
         for turns in range(4):
             for flip in (False, True):
-                moved = jnp.rot90(y, turns, axes=(1, 2))
-                x = f(moved[:, ::-1] if flip else moved)
-                estimates.append(jnp.rot90(x[:, ::-1] if flip else x, -turns, axes=(1, 2)))
+                moved = jnp.rot90(y, turns, axes=(-3, -2))
+                x = f(moved[..., ::-1, :, :] if flip else moved)
+                estimates.append(
+                    jnp.rot90(x[..., ::-1, :, :] if flip else x, -turns, axes=(-3, -2))
+                )
         return sum(estimates[1:], start=estimates[0]) / 8
 
     return averaged

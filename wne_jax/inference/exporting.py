@@ -21,6 +21,7 @@ def export(
     *,
     channels: int,
     conditioned: bool = False,
+    ndim: int = 2,
 ) -> None:
     """Write a map of images, weights included, for any batch, height and width.
 
@@ -32,14 +33,18 @@ def export(
         path: File to write.
         channels: C.
         conditioned: Whether the function takes sigma.
+        ndim: Spatial axes: 2, or 3 for volumes f32[B, D, H, W, C], then of any depth, too.
 
     Raises:
         OSError: The file cannot be written.
         ImportError: flatbuffers, an optional extra, is missing.
     """
     _need_flatbuffers()
-    batch, height, width = jax_export.symbolic_shape("b, h, w", constraints=("h >= 2", "w >= 2"))
-    example = [jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32)]
+    names = "tdhw"[-ndim:]
+    batch, *sides = jax_export.symbolic_shape(
+        ", ".join("b" + names), constraints=tuple(f"{name} >= 2" for name in names)
+    )
+    example = [jax.ShapeDtypeStruct((batch, *sides, channels), jnp.float32)]
     if conditioned:
         example.append(jax.ShapeDtypeStruct((batch,), jnp.float32))
     exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(*example)

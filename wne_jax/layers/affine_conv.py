@@ -32,14 +32,14 @@ def affine_kernel(w: Array, *, exempt: int = 0) -> Array:
     Every kernel that sums to one has such weights, unique up to a constant; `affine_weights` computes them.
 
     Args:
-        w: Free weights `[kh, kw, I, O]`.
+        w: Free weights `[kh, kw, I, O]`, or `[kd, kh, kw, I, O]`.
         exempt: The last `exempt` input channels (a noise map) are not constrained.
 
     Returns:
-        The kernel `[kh, kw, I, O]`.
+        The kernel, of the same shape.
 
     Raises:
-        ValueError: `w` is not of rank 4, or every input channel is exempt.
+        ValueError: `w` is not of rank 4 or 5, or every input channel is exempt.
 
     Example:
         >>> k = affine_kernel(jnp.arange(36.0).reshape(3, 3, 2, 2))
@@ -51,9 +51,9 @@ def affine_kernel(w: Array, *, exempt: int = 0) -> Array:
         Image Denoising", NeurIPS 2023, section 4.1.
     """
     constrained, free = _split(w, exempt)
-    rows = constrained.reshape(-1, w.shape[3])
+    rows = constrained.reshape(-1, w.shape[-1])
     rows = rows - jnp.roll(rows, 1, axis=0) + 1 / rows.shape[0]
-    return jnp.concatenate([rows.reshape(constrained.shape), free], axis=2)
+    return jnp.concatenate([rows.reshape(constrained.shape), free], axis=-2)
 
 
 def affine_weights(kernel: AnyArray, *, exempt: int = 0) -> AnyArray:
@@ -77,11 +77,11 @@ def affine_weights(kernel: AnyArray, *, exempt: int = 0) -> AnyArray:
         True
     """
     constrained, free = _split(kernel, exempt)
-    rows = constrained.reshape(-1, kernel.shape[3])
+    rows = constrained.reshape(-1, kernel.shape[-1])
     weights = (rows - 1 / rows.shape[0]).cumsum(axis=0).reshape(constrained.shape)
     if isinstance(kernel, np.ndarray):
-        return np.concatenate([weights, free], axis=2)
-    return jnp.concatenate([weights, free], axis=2)
+        return np.concatenate([weights, free], axis=-2)
+    return jnp.concatenate([weights, free], axis=-2)
 
 
 class AffineConv(nn.Module):
@@ -94,7 +94,7 @@ class AffineConv(nn.Module):
 
     Attributes:
         features: Output channels.
-        kernel_size: Odd side of the square kernel.
+        kernel_size: Odd side of the square or cubic kernel.
         padding: "zeros", "reflect" or "circular"; all but "zeros" commute with offsets.
         exempt: How many of the last input channels are not constrained.
         dtype: Precision of the computation (None: that of input and parameter together).
@@ -121,8 +121,8 @@ class AffineConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Convolve `x`, `[B, H, W, C]`, to `[B, H, W, features]`."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        """Convolve `x`, `[B, ..., C]`, to `[B, ..., features]`."""
+        shape = (*(self.kernel_size,) * (x.ndim - 2), x.shape[-1], self.features)
         weights = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         kernel = affine_kernel(weights, exempt=self.exempt)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
@@ -131,11 +131,13 @@ class AffineConv(nn.Module):
 
 def _split(w: AnyArray, exempt: int) -> tuple[AnyArray, AnyArray]:
     """Split the input channels into the constrained and the exempt ones."""
-    if w.ndim != 4:
-        raise ValueError(f"a kernel must be [kh, kw, I, O], of rank 4; its shape is {w.shape}")
-    if not 0 <= exempt < w.shape[2]:
+    if w.ndim not in (4, 5):
         raise ValueError(
-            f"exempt must leave at least one of the {w.shape[2]} input channels; it is {exempt}"
+            f"a kernel must be [kh, kw, I, O], of rank 4, or [kd, kh, kw, I, O]; its shape is {w.shape}"
         )
-    constrained = w.shape[2] - exempt
-    return w[:, :, :constrained], w[:, :, constrained:]
+    if not 0 <= exempt < w.shape[-2]:
+        raise ValueError(
+            f"exempt must leave at least one of the {w.shape[-2]} input channels; it is {exempt}"
+        )
+    constrained = w.shape[-2] - exempt
+    return w[..., :constrained, :], w[..., constrained:, :]

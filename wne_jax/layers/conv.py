@@ -1,9 +1,11 @@
 r"""Stride-1 convolution that keeps the size, with zero, reflection or circular padding.
 
 Convention: `x` is `[B, H, W, C]`, kernels are `[k, k, C, O]` with k odd, and the operation is the
-cross-correlation that deep learning calls convolution.
+cross-correlation that deep learning calls convolution. Volumes are `[B, D, H, W, C]`, and their kernels
+`[k, k, k, C, O]`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -27,17 +29,17 @@ def conv(
     $$\mathrm{out}_{b,i,j,o} = \sum_{u,v,c} \mathrm{kernel}_{u,v,c,o}\; \tilde x_{b,\,i+u-r,\,j+v-r,\,c},
     \qquad k = 2 r + 1,$$
 
-    where $\tilde x$ is the padded image. Reflection follows NumPy: the border pixel is not repeated, except
-    on an axis of size one.
+    where $\tilde x$ is the padded image; volumes have one index more. Reflection follows NumPy: the border
+    pixel is not repeated, except on an axis of size one.
 
     Args:
-        x: Images `[B, H, W, C]`, of any size from 1x1.
-        kernel: `[k, k, C, O]`, k odd, in the dtype of `x`.
+        x: Images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, with sides from 1 on.
+        kernel: `[k, k, C, O]` or `[k, k, k, C, O]`, k odd, in the dtype of `x`.
         padding: "zeros", "reflect" or "circular".
         precision: As in `jax.lax.conv`.
 
     Returns:
-        `[B, H, W, O]`.
+        `[B, ..., O]`.
 
     Raises:
         ValueError: An unknown padding, or shapes that do not match.
@@ -50,9 +52,13 @@ def conv(
     _check(x, kernel, padding)
     radius = kernel.shape[0] // 2
     if radius == 0:  # a matrix product takes half the time of XLA's convolution on CPU
-        return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())), precision=precision)
+        matrix = jnp.reshape(kernel, kernel.shape[-2:])
+        return lax.dot_general(x, matrix, (((x.ndim - 1,), (0,)), ((), ())), precision=precision)
+    border = [(radius, radius)] * (x.ndim - 2)
     if padding == "zeros":
-        return _correlate(x, kernel, (radius, radius), (radius, radius), precision)
+        return _correlate(x, kernel, border, precision)
+    if x.ndim > 4:
+        return _padded_first(x, kernel, padding=padding, precision=precision)
 
     # On CPU, XLA's convolution takes two to three times as long if it does no padding.
     return lax.platform_dependent(
@@ -68,12 +74,12 @@ class Conv(nn.Module):
 
     Attributes:
         features: Output channels.
-        kernel_size: Odd side of the square kernel.
+        kernel_size: Odd side of the square or cubic kernel.
         padding: "zeros", "reflect" or "circular".
         use_bias: Whether to add a bias per output channel.
         dtype: Precision of the computation (None: that of input and parameters together).
         param_dtype: Precision of the parameters.
-        kernel_init: Initializer of `kernel`, `[k, k, C, features]`; LeCun normal by default, as in Flax.
+        kernel_init: Initializer of `kernel`, `[k, ..., C, features]`; LeCun normal by default, as in Flax.
         bias_init: Initializer of `bias`, `[features]`.
         precision: As in `jax.lax.conv`.
 
@@ -96,27 +102,29 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Convolve `x`, `[B, H, W, C]`, to `[B, H, W, features]`."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        """Convolve `x`, `[B, ..., C]`, to `[B, ..., features]`."""
+        shape = (*(self.kernel_size,) * (x.ndim - 2), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = conv(x, kernel, padding=self.padding, precision=self.precision)
-        return x if bias is None else x + jnp.reshape(bias, (1, 1, 1, -1))
+        return x if bias is None else x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,))
 
 
 def _padded_first(x: Array, kernel: Array, *, padding: Padding, precision: PrecisionLike) -> Array:
     """Pad the image, then convolve without padding."""
     radius = kernel.shape[0] // 2
-    if all(isinstance(size, int) for size in x.shape[1:3]):
-        border = ((0, 0), (radius, radius), (radius, radius), (0, 0))
+    sides = x.shape[1:-1]
+    if all(isinstance(size, int) for size in sides):
+        border = ((0, 0), *((radius, radius),) * len(sides), (0, 0))
         padded = jnp.pad(x, border, mode=_PAD_MODES[padding])
     else:
-        rows, columns = (positions(size, radius, padding) for size in x.shape[1:3])
-        padded = x[:, rows][:, :, columns]
-    return _correlate(padded, kernel, (0, 0), (0, 0), precision)
+        padded = x
+        for axis, size in enumerate(sides, start=1):
+            padded = jnp.take(padded, positions(size, radius, padding), axis=axis)
+    return _correlate(padded, kernel, [(0, 0)] * len(sides), precision)
 
 
 def _zeros_and_ring(
@@ -133,12 +141,12 @@ def _zeros_and_ring(
     before, after, both, neither = (0, radius - 1), (radius - 1, 0), (radius, radius), (0, 0)
 
     above, below = x[:, rows[:radius]][:, :, columns], x[:, rows[-radius:]][:, :, columns]
-    top = _correlate(above, kernel[:radius], before, neither, precision)
-    bottom = _correlate(below, kernel[-radius:], after, neither, precision)
-    left = _correlate(x[:, :, columns[:radius]], kernel[:, :radius], both, before, precision)
-    right = _correlate(x[:, :, columns[-radius:]], kernel[:, -radius:], both, after, precision)
+    top = _correlate(above, kernel[:radius], [before, neither], precision)
+    bottom = _correlate(below, kernel[-radius:], [after, neither], precision)
+    left = _correlate(x[:, :, columns[:radius]], kernel[:, :radius], [both, before], precision)
+    right = _correlate(x[:, :, columns[-radius:]], kernel[:, -radius:], [both, after], precision)
 
-    out = _correlate(x, kernel, both, both, precision)
+    out = _correlate(x, kernel, [both, both], precision)
     out = out.at[:, :radius].add(top[:, :height])
     out = out.at[:, -radius:].add(bottom[:, -height:])
     out = out.at[:, :, :radius].add(left[:, :, :width])
@@ -155,25 +163,30 @@ def positions(size: Any, radius: int, padding: Padding) -> Any:
     return size - 1 - abs(size - 1 - at % (2 * (size - 1)))
 
 
-def _correlate(
-    x: Array, kernel: Array, rows: tuple[int, int], columns: tuple[int, int], precision: Any
-) -> Array:
+def _correlate(x: Array, kernel: Array, border: Sequence[tuple[int, int]], precision: Any) -> Array:
     """Cross-correlation with zero padding."""
+    space = "DHW"[-len(border) :]
+    layout = (f"N{space}C", f"{space}IO", f"N{space}C")
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), (rows, columns), dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision,
-    )  # fmt: skip
+        x, kernel, (1,) * len(border), border, dimension_numbers=layout, precision=precision
+    )
 
 
 def _check(x: Array, kernel: Array, padding: str) -> None:
     """Reject invalid arguments of `conv`."""
     if padding not in get_args(Padding):
         raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, not {padding!r}")
-    if x.ndim != 4:
-        raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
-    if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
-        raise ValueError(f"kernel must be [k, k, C, O] with k odd; its shape is {kernel.shape}")
-    if kernel.shape[2] != x.shape[3]:
+    if x.ndim not in (4, 5):
         raise ValueError(
-            f"kernel {kernel.shape} takes {kernel.shape[2]} channels, but x {x.shape} has {x.shape[3]}"
+            f"x must be [B, H, W, C], of rank 4, or [B, D, H, W, C]; its shape is {x.shape}"
+        )
+    sides = kernel.shape[:-2]
+    if kernel.ndim != x.ndim or len(set(sides)) > 1 or sides[0] % 2 == 0:
+        expected = ", ".join("k" * (x.ndim - 2))
+        raise ValueError(
+            f"kernel must be [{expected}, C, O] with k odd; its shape is {kernel.shape}"
+        )
+    if kernel.shape[-2] != x.shape[-1]:
+        raise ValueError(
+            f"kernel {kernel.shape} takes {kernel.shape[-2]} channels, but x {x.shape} has {x.shape[-1]}"
         )

@@ -18,15 +18,17 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
 
     $$\mathrm{out}_{b,\,h r + i,\,w r + j,\,c} = x_{b,\,h,\,w,\,c r^2 + i r + j}, \qquad 0 \le i, j < r$$
 
+    For volumes, the channel is $c r^3 + (i r + j) r + k$.
+
     Args:
-        x: Images `[B, H, W, C * factor**2]`.
+        x: Images `[B, H, W, C * factor**2]`, or volumes `[B, D, H, W, C * factor**3]`.
         factor: r, by which each side is multiplied.
 
     Returns:
-        Images `[B, H * factor, W * factor, C]`.
+        Images `[B, H * factor, W * factor, C]`, or volumes.
 
     Raises:
-        ValueError: `x` is not of rank 4, or `factor**2` does not divide its channels.
+        ValueError: `x` is not of rank 4 or 5, or `factor**2` (`factor**3`) does not divide its channels.
 
     Example:
         >>> pixel_shuffle(jnp.arange(4).reshape(1, 1, 1, 4), 2)[0, :, :, 0].tolist()
@@ -36,20 +38,25 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
         Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
         Convolutional Neural Network", CVPR 2016, equation 4.
     """
-    if x.ndim != 4:
-        raise ValueError(f"x must be [B, H, W, C], of rank 4; its shape is {x.shape}")
-    batch, height, width, channels = x.shape
-    if factor < 1 or channels % factor**2:
+    batch, *sides, channels = x.shape
+    if (ndim := len(sides)) not in (2, 3):
         raise ValueError(
-            f"factor**2 must divide the {channels} channels of x, but factor is {factor}"
+            f"x must be [B, H, W, C], of rank 4, or [B, D, H, W, C]; its shape is {x.shape}"
         )
-    x = x.reshape(batch, height, width, -1, factor, factor).transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(batch, height * factor, width * factor, -1)
+    if factor < 1 or channels % factor**ndim:
+        raise ValueError(
+            f"factor**{ndim} must divide the {channels} channels of x, but factor is {factor}"
+        )
+    x = x.reshape(batch, *sides, -1, *(factor,) * ndim)
+    pairs = (axis for i in range(ndim) for axis in (1 + i, 2 + ndim + i))
+    x = x.transpose(0, *pairs, 1 + ndim)
+    return x.reshape(batch, *(side * factor for side in sides), -1)
 
 
 class Upsample(nn.Module):
-    """A 2x2 transposed convolution of stride 2: a 1x1 `Conv` to four times the features, `pixel_shuffle`, and
-    a bias. On CPU, the gradient of XLA's transposed convolution takes more than five times as long.
+    """A 2x2 transposed convolution of stride 2: a 1x1 `Conv` to four times the features (eight times for
+    volumes), `pixel_shuffle`, and a bias. On CPU, the gradient of XLA's transposed convolution takes more than
+    five times as long.
 
     Attributes:
         features: Output channels.
@@ -71,9 +78,9 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Enlarge `x`, `[B, H, W, C]`, to `[B, 2 H, 2 W, features]`."""
+        """Enlarge `x`, `[B, H, W, C]`, to `[B, 2 H, 2 W, features]`, or a volume."""
         conv = Conv(
-            4 * self.features, kernel_size=1, use_bias=False, dtype=self.dtype,
+            2 ** (x.ndim - 2) * self.features, kernel_size=1, use_bias=False, dtype=self.dtype,
             param_dtype=self.param_dtype, kernel_init=self.kernel_init, precision=self.precision,
             name="conv",
         )  # fmt: skip
@@ -82,7 +89,7 @@ class Upsample(nn.Module):
             return x
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         x, bias = promote_dtype(x, bias, dtype=self.dtype)
-        return x + jnp.reshape(bias, (1, 1, 1, -1))
+        return x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,))
 
 
 class AffineUpsample(nn.Module):
@@ -105,9 +112,9 @@ class AffineUpsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Enlarge `x`, `[B, H, W, C]`, to `[B, 2 H, 2 W, features]`."""
+        """Enlarge `x`, `[B, H, W, C]`, to `[B, 2 H, 2 W, features]`, or a volume."""
         conv = AffineConv(
-            4 * self.features, kernel_size=1, dtype=self.dtype, param_dtype=self.param_dtype,
+            2 ** (x.ndim - 2) * self.features, kernel_size=1, dtype=self.dtype, param_dtype=self.param_dtype,
             kernel_init=self.kernel_init, precision=self.precision, name="conv",
         )  # fmt: skip
         return pixel_shuffle(conv(x), 2)

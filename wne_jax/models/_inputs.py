@@ -46,12 +46,24 @@ def check_depth(depth: int) -> None:
         )
 
 
-def as_images(y: ArrayLike) -> Array:
-    """The input as floating-point images `[B, H, W, C]`; integers are cast, never rescaled."""
+def check_ndim(ndim: int) -> None:
+    """Refuse another number of spatial axes than that of images and of volumes."""
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim must be 2, for images, or 3, for volumes; not {ndim}")
+
+
+def as_images(y: ArrayLike, ndim: int = 2) -> Array:
+    """The input as floating-point images or volumes; integers are cast, never rescaled.
+
+    Args:
+        y: `[B, H, W, C]`, or `[B, D, H, W, C]` where `ndim` is 3.
+        ndim: Spatial axes.
+    """
     y = jnp.asarray(y)
-    if y.ndim != 4:
+    if y.ndim != ndim + 2:
+        space = "H, W" if ndim == 2 else "D, H, W"
         raise ValueError(
-            f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}"
+            f"y must be [B, {space}, C], of rank {ndim + 2}; its shape is {y.shape}"
             " (y[None] adds a batch, y[..., None] adds a channel)"
         )
     return y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(jnp.float32)
@@ -61,12 +73,12 @@ def with_noise_map(y: Array, sigma: ArrayLike | None, *, conditioned: bool) -> A
     """Append the noise level to a conditioned model's input, as a constant last channel.
 
     Args:
-        y: Images `[B, H, W, C]`.
-        sigma: Noise level in the units of `y`: a scalar, `[B]`, or what reshapes to `[B, 1, 1, 1]`.
+        y: Images `[B, ..., C]`.
+        sigma: Noise level in the units of `y`: a scalar, `[B]`, or what reshapes to `[B, 1, ..., 1]`.
         conditioned: Whether the model takes one.
 
     Returns:
-        Images `[B, H, W, C + 1]`, or `y` itself for a blind model.
+        Images `[B, ..., C + 1]`, or `y` itself for a blind model.
 
     Raises:
         ValueError: A conditioned model without sigma, a blind one with it, or a sigma that does not fit.
@@ -86,5 +98,6 @@ def with_noise_map(y: Array, sigma: ArrayLike | None, *, conditioned: bool) -> A
         raise ValueError(
             f"sigma must be a scalar or [B] = [{y.shape[0]}]; its shape is {level.shape}"
         )
-    plane = jnp.broadcast_to(jnp.reshape(level, (-1, 1, 1, 1)), (*y.shape[:3], 1))
+    level = jnp.reshape(level, (-1,) + (1,) * (y.ndim - 1))
+    plane = jnp.broadcast_to(level, (*y.shape[:-1], 1))
     return jnp.concatenate([y, plane], axis=-1)

@@ -12,7 +12,14 @@ from wne_jax.layers.alias_free import PolynomialActivation, filtered_relu
 from wne_jax.layers.batch_norm import BiasFreeBatchNorm
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.spectra import without_nyquist
-from wne_jax.models._inputs import Declared, as_images, check_choice, check_depth, with_noise_map
+from wne_jax.models._inputs import (
+    Declared,
+    as_images,
+    check_choice,
+    check_depth,
+    check_ndim,
+    with_noise_map,
+)
 
 Mode = Literal["ordinary", "scale-equivariant"]
 Activation = Literal["relu", "polynomial", "filtered-relu"]
@@ -50,12 +57,13 @@ class DnCNN(Declared, nn.Module, kw_only=True):
         kernel_init: Initializer of the kernels. The last of a residual stack starts at zero instead, the
             model at the identity: short runs gain whole decibels by it.
         precision: As in `jax.lax.conv`.
+        ndim: Spatial axes: 2 for images, 3 for volumes `[B, D, H, W, C]`, whose kernels are cubes.
         axis_name: Axis of `jax.pmap` over which batch normalization pools, so that its statistics are those
             of the batch of all devices. (Under `jit` they are without it.)
 
     Raises:
-        ValueError: An unknown mode, padding or activation, polynomials in the scale-equivariant mode, or a
-            depth below 2.
+        ValueError: An unknown mode, padding or activation, polynomials in the scale-equivariant mode, an
+            activation other than "relu" for volumes, or a depth below 2.
 
     Example:
         >>> import jax
@@ -84,6 +92,7 @@ class DnCNN(Declared, nn.Module, kw_only=True):
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     precision: PrecisionLike = None
+    ndim: int = 2
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +106,9 @@ class DnCNN(Declared, nn.Module, kw_only=True):
                 "promises: take 'relu' or 'filtered-relu'"
             )
         check_depth(self.depth)
+        check_ndim(self.ndim)
+        if self.ndim == 3 and self.activation != "relu":
+            raise ValueError(f"activation {self.activation!r} is for images: ndim = 3 has 'relu'")
         super().__post_init__()
 
     @property
@@ -116,7 +128,7 @@ class DnCNN(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size.
+            y: Images `[B, H, W, C]`, of any size, or volumes where `ndim` is 3.
             sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model alone.
             train: Whether normalization uses the batch's statistics, with `batch_stats` mutable.
 
@@ -126,7 +138,7 @@ class DnCNN(Declared, nn.Module, kw_only=True):
         Raises:
             ValueError: A wrong rank, or a `sigma` that is missing, superfluous or of a wrong size.
         """
-        y = as_images(y)
+        y = as_images(y, self.ndim)
         if self.activation != "relu":  # which drop these bins: no layer could denoise them
             y = without_nyquist(y).astype(y.dtype)
         h = with_noise_map(y, sigma, conditioned=self.conditioned)

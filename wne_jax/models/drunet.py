@@ -15,7 +15,7 @@ from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.sort_pool import sort_pool
 from wne_jax.layers.strided_conv import AffineDownsample, Downsample
 from wne_jax.layers.upsample import AffineUpsample, Upsample
-from wne_jax.models._inputs import Declared, as_images, check_choice, with_noise_map
+from wne_jax.models._inputs import Declared, as_images, check_choice, check_ndim, with_noise_map
 from wne_jax.transforms import process
 
 Mode = Literal["ordinary", "scale-equivariant", "normalization-equivariant"]
@@ -63,6 +63,7 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         kernel_init: Initializer of the kernels (None: uniform of variance 1/3 over the fan-in, as the
             original's, or that of `AffineConv`).
         precision: As in `jax.lax.conv`.
+        ndim: Spatial axes: 2 for images, 3 for volumes `[B, D, H, W, C]`, whose kernels are cubes.
 
     Raises:
         ValueError: An unknown mode or padding, no features, `blocks` below 1, or `residual`, zeros or an odd
@@ -93,8 +94,10 @@ class DRUNet(Declared, nn.Module, kw_only=True):
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer | None = None
     precision: PrecisionLike = None
+    ndim: int = 2
 
     def __post_init__(self) -> None:
+        check_ndim(self.ndim)
         check_choice("mode", self.mode, get_args(Mode))
         if self.padding is not None:
             affine = self.mode == "normalization-equivariant"
@@ -139,7 +142,7 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size.
+            y: Images `[B, H, W, C]`, of any size, or volumes where `ndim` is 3.
             sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model alone.
             train: Taken as by every model; nothing here depends on it.
 
@@ -149,7 +152,7 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         Raises:
             ValueError: A wrong rank, or a `sigma` that is missing, superfluous or of a wrong size.
         """
-        y = as_images(y)
+        y = as_images(y, self.ndim)
         layers = self._layers()
 
         start: dict[str, Any] = {"kernel_init": nn.initializers.zeros} if self.residual else {}

@@ -36,6 +36,7 @@ from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.layers.spectra import without_nyquist
 from wne_jax.symmetry.actions import Translation
 from wne_jax.symmetry.equivariance import relative_l2
+from wne_jax.wrappers.bridge import FromNNX, as_linen
 
 _COLLECTION = "layer_defects"
 
@@ -67,7 +68,7 @@ def is_layer(module: Any) -> bool:
 
 
 def layer_defects(
-    model: nn.Module | nnx.Module,
+    model: Any,
     variables: Any,
     y: ArrayLike,
     *,
@@ -82,11 +83,11 @@ def layer_defects(
     which no other module is called. The functions are measured where a module, layer or not, receives their
     result; steps that hand on what they were given have no entry. Layers inside `nn.scan` and `nn.vmap` count
     among the functions. Modules under `nn.jit` are not seen where its cache answers for them: measure the
-    plain ones. Of an NNX module a copy is measured.
+    plain ones. A function is one layer.
 
     Args:
         model: A Linen or NNX module of images; a wrapped one (`wne_jax.WNE`, `wne_jax.NNXWNE`), too.
-        variables: Its variables; None for an NNX module, which has them.
+        variables: Its variables; None for an NNX module, which has them, and for a function.
         y: Images `[B, H, W, C]`, of sides that the model takes without padding them. Their Nyquist bins are
             left out.
         dy: Rows to move by: a number, or `[B]`.
@@ -100,7 +101,7 @@ def layer_defects(
 
     Raises:
         ValueError: `y` is not of rank 4, or its sides are no multiples of the model's `multiple`; or a
-            displacement does not fit; or an NNX module is given variables.
+            displacement does not fit.
 
     Example:
         >>> from wne_jax.layers import Conv
@@ -117,6 +118,7 @@ def layer_defects(
         Scanvic, Barthélemy & Tachella 2025: theorems 1 and 2 predict the rows of normalization layers.
     """
     y = jnp.asarray(y)
+    model, variables = as_linen(model, variables)
     if y.ndim != 4:
         raise ValueError(f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}")
     if any(size % protocol.multiple(model) for size in y.shape[1:3]):
@@ -125,8 +127,8 @@ def layer_defects(
             f"its shape is {y.shape}"
         )
     y = y.astype(at_least_float32(y.dtype))
-    measure: Any = _of_nnx if isinstance(model, nnx.Module) else _of_linen
-    walk, out = measure(model, variables, y, partial(_Walk, y.shape, dy, dx, leaves=leaves), kwargs)
+    walk_with = partial(_Walk, y.shape, dy, dx, leaves=leaves)
+    walk, out = _walk(model, variables, y, walk_with, kwargs)
     if maps := walk.new_maps(out):
         walk.steps.append(
             _Step("result", "into the result", maps[0].shape[1:-1], walk.defect(maps))
@@ -134,10 +136,10 @@ def layer_defects(
     return [LayerDefect(s.layer, s.kind, s.size, np.asarray(s.defect)) for s in walk.steps]
 
 
-def _of_linen(
+def _walk(
     model: nn.Module, variables: Any, y: Array, walk_with: Callable[..., "_Walk"], kwargs: dict
 ) -> tuple["_Walk", Any]:
-    """Send a pair through a Linen module; its defects leave through the variables, past `nn.remat`."""
+    """Send a pair through a module; its defects leave through the variables, past `nn.remat`."""
     counter = _Counter()
     with nn.intercept_methods(partial(_linen_call, counter)):
         jax.eval_shape(lambda variables, y: model.apply(variables, y, **kwargs), variables, y)
@@ -157,7 +159,8 @@ def _linen_call(
 ) -> Any:
     """Show a call of a Linen module to a visitor, with a note that puts defects into the variables."""
     module = context.module
-    if context.method_name != "__call__":
+    of_nnx = isinstance(module, FromNNX)
+    if context.method_name != ("call_module" if of_nnx else "__call__"):
         return call(*args, **kwargs)
 
     def note(defect: Array, steps: list[_Step]) -> Any:
@@ -166,23 +169,14 @@ def _linen_call(
         return module.path, number
 
     sees = isinstance(visitor, _Counter) or module.is_mutable_collection(_COLLECTION)
-    return visitor.visit(module, "/".join(module.path), note if sees else None, call, args, kwargs)
+    kept = note if sees else None
+    if of_nnx:
+        return _shown(args[0], visitor, kept, module.path)(*args[1:], **kwargs)
+    return visitor.visit(module, "/".join(module.path), kept, call, args, kwargs)
 
 
-def _of_nnx(
-    model: nnx.Module, variables: None, y: Array, walk_with: Callable[..., "_Walk"], kwargs: dict
-) -> tuple["_Walk", Any]:
-    """Send a pair through a copy of an NNX module, whose submodules show their calls."""
-    if variables is not None:
-        raise ValueError("an NNX module holds its variables: pass variables=None")
-    counter = _Counter()
-    _shown(model, counter)(y, **kwargs)
-    walk = walk_with(outer=counter.outer)
-    return walk, _shown(model, walk)(walk.start(y), **kwargs)
-
-
-def _shown(model: nnx.Module, visitor: Any) -> Any:
-    """A copy of an NNX module in which a visitor sees every call of a submodule.
+def _shown(model: nnx.Module, visitor: Any, note: Any, prefix: tuple[str, ...]) -> Any:
+    """A copy of an NNX module in which a visitor sees every call of it and of its submodules.
 
     The classes of the copy's modules are subclasses of theirs with a `__call__` of this kind.
     """
@@ -193,12 +187,10 @@ def _shown(model: nnx.Module, visitor: Any) -> Any:
             continue
 
         def call(
-            self: Any, *args: Any, _inner: Callable = kind.__call__, _name: str = "/".join(map(str, path)),
-            **kwargs: Any,
+            self: Any, *args: Any, _inner: Callable = kind.__call__,
+            _name: str = "/".join(map(str, (*prefix, *path))), **kwargs: Any,
         ) -> Any:  # fmt: skip
-            return visitor.visit(
-                self, _name, lambda defect, _: defect, partial(_inner, self), args, kwargs
-            )
+            return visitor.visit(self, _name, note, partial(_inner, self), args, kwargs)
 
         names = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
         meta: Any = type(kind)
@@ -207,7 +199,7 @@ def _shown(model: nnx.Module, visitor: Any) -> Any:
 
 
 class _Step(NamedTuple):
-    """An entry; in Linen its defect is first a place among the variables, (path, number)."""
+    """An entry; its defect is first a place among the variables, (path, number)."""
 
     layer: str
     kind: str

@@ -106,6 +106,7 @@ def measure(
     claim: Symmetry,
     channels: int = 1,
     conditioned: bool = False,
+    ndim: int = 2,
     size: int = 64,
     seed: int = 0,
     compute_dtype: DTypeLike = jnp.float32,
@@ -121,7 +122,8 @@ def measure(
         channels: Channels that it takes.
         conditioned: Whether it takes the noise level; sigma then follows the contrast of the images, as
             f(a y + b, a sigma) = a f(y, sigma) + b wants it.
-        size: Height and width of the test images.
+        ndim: Spatial axes of the test images: 2, or 3 for volumes f32[B, D, H, W, C].
+        size: Sides of the test images.
         seed: Of the test images.
         compute_dtype: What the model computes in, if that is coarser than float32.
 
@@ -139,7 +141,7 @@ def measure(
         raise ValueError(f"claim must be one of {', '.join(_ORDER)}, not {claim!r}")
     if size < 1:
         raise ValueError(f"size must be 1 or more, not {size}")
-    y = _test_images(size, channels, seed)
+    y = _test_images((size,) * ndim, channels, seed)
     g = jax.jit(_following(f, y) if conditioned else f)
     with jax.default_matmul_precision("highest"):
         value = g(y)
@@ -147,7 +149,7 @@ def measure(
             raise ValueError(
                 f"f must keep the shape of images: it returned {value.shape} for {y.shape}"
             )
-        spread = np.std(y, axis=(1, 2, 3), keepdims=True)
+        spread = np.std(y, axis=tuple(range(1, y.ndim)), keepdims=True)
         gain = float(4 + np.max(np.abs(value - y) / np.maximum(spread, 1e-6)))
 
         def defects(actions: Iterable[Affine]) -> Defects:
@@ -172,11 +174,12 @@ def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
 
 
-def _test_images(size: int, channels: int, seed: int) -> Array:
-    """Two smooth random images in unit range, with noise: f32[2, size, size, channels]."""
+def _test_images(sides: tuple[int, ...], channels: int, seed: int) -> Array:
+    """Two smooth random images in unit range, with noise: f32[2, *sides, channels]."""
     rng = np.random.default_rng(seed)
-    coarse = rng.uniform(0.1, 0.9, (2, -(-size // 8), -(-size // 8), channels))
-    smooth = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size]
+    smooth = rng.uniform(0.1, 0.9, (2, *(-(-side // 8) for side in sides), channels))
+    for axis, side in enumerate(sides, start=1):
+        smooth = smooth.repeat(8, axis=axis).take(range(side), axis=axis)
     return jnp.asarray(smooth + rng.normal(0, _SIGMA, smooth.shape), jnp.float32)
 
 
@@ -184,7 +187,7 @@ def _following(f: Callable[..., Array], y: Array) -> Map:
     """A conditioned map as a map of the image alone, whose sigma is in proportion to the image's range."""
 
     def contrast(image: Array) -> Array:
-        return jnp.max(image, axis=(1, 2, 3)) - jnp.min(image, axis=(1, 2, 3))
+        return jnp.ptp(image, axis=tuple(range(1, image.ndim)))
 
     reference = contrast(y)
     return lambda image: f(image, _SIGMA * contrast(image) / reference)

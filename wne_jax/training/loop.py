@@ -26,6 +26,7 @@ from wne_jax.training.step import TrainState, create_state
 from wne_jax.training.stopping import Interrupted, Stop, stopped_by_signals
 from wne_jax.weights import DENOISER_FILE
 from wne_jax.weights.conversion import check_variables
+from wne_jax.wrappers.bridge import as_linen
 
 with extra("train", "training runs"):
     from tqdm import tqdm
@@ -76,7 +77,7 @@ def fit(
     variables: Any = None,
     data_dir: str | Path | None = None,
     compute: Compute = Compute(),  # noqa: B008 (immutable)
-    model: nn.Module | None = None,
+    model: Any = None,
     progress: bool = True,
 ) -> TrainState:
     """Train to the last step, leaving configuration, log and checkpoints in a folder.
@@ -98,7 +99,9 @@ def fit(
         variables: What the model starts from; read as `config.init` says if not given.
         data_dir: Where TFDS datasets are prepared.
         compute: On which devices, and where the images lie.
-        model: The model as a Linen module, in place of `config.model`; see `wne_jax.config.config_of`.
+        model: The model as a Linen or an NNX module, in place of `config.model`; see
+            `wne_jax.config.config_of`. Training starts from the variables that an NNX module has, and leaves
+            them; `wne_jax.wrappers.fill(model, state.variables())` brings the trained ones into it.
         progress: Say how it is computed, and show a bar with loss, speed and time left.
 
     Returns:
@@ -117,6 +120,8 @@ def fit(
     workdir, lead = Path(workdir), is_lead()
     if model is not None:
         config = dataclasses.replace(config, model=config_of(model))
+        if variables is None and config.init is None and not isinstance(model, nn.Module):
+            variables = as_linen(model)[1]
     corpus = load_corpus(config, data_dir=data_dir) if corpus is None else corpus
     _check_corpus(config, corpus)
     runner = Runner(config, corpus, compute)  # refuses unknown names

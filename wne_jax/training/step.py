@@ -80,9 +80,9 @@ def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
     """
     if variables is None:
         example = jnp.zeros((1, config.patch, config.patch, config.channels))
-        model = config.model.build()
-        condition = protocol.condition(model, jnp.ones(1))
-        variables = jax.jit(model.init)(_key(config, 0), example, **condition)
+        model: Any = config.model.build()
+        init = jax.jit(partial(model.init, **protocol.mode(model, train=False)))
+        variables = init(_key(config, 0), example, **protocol.condition(model, jnp.ones(1)))
     collections = dict(jax.tree.map(jnp.asarray, variables))
     params = collections.pop("params", {})
     return TrainState(

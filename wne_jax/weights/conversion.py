@@ -22,7 +22,19 @@ Flat = Mapping[tuple[str, ...], Any]
 _PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
 """What wrappers of PyTorch put before all names; a layout whose own names start so comes first."""
 
-_SIDE = 16  # of the image that the shapes are computed for; no shape depends on it
+
+def possible_channels(shapes: Iterable[tuple[int, ...]]) -> list[int]:
+    """The numbers of channels that a model may take: gray and colour first, then those that its kernels have.
+
+    Args:
+        shapes: Of its variables. A first kernel is `[..., C, O]`, with one input more for a noise map.
+
+    Example:
+        >>> possible_channels([(3, 3, 5, 8), (8,)])
+        [1, 3, 4, 5]
+    """
+    inputs = {shape[-2] for shape in shapes if len(shape) > 1}
+    return [1, 3, *sorted((inputs | {n - 1 for n in inputs}) - {0, 1, 3})]
 
 
 def convert(
@@ -74,7 +86,7 @@ def convert(
 
 
 def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
-    """Refuse variables that are not those of the model, gray or colour.
+    """Refuse variables that are not those of the model, for any number of channels.
 
     Args:
         config: The model.
@@ -85,12 +97,17 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
         WeightsError: Variables are missing or left over, or shapes differ.
     """
     given = {path: tuple(value.shape) for path, value in variables.items()}
-    found, failure = [], None
-    for channels in (1, 3):
+    found: list[dict[str, list[str]]] = []
+    failure = None
+    for channels in possible_channels(given.values()):
+        if channels > 3 and any(
+            kinds["not filled"] or kinds["not in the model"] for kinds in found
+        ):
+            break  # which channels do not mend
         try:
             complaints = _compare(given, _expected_shapes(config, channels, name))
-        except WeightsError as error:  # a model that subtracts a colour takes one of the two
-            failure = error
+        except WeightsError as error:  # a model that subtracts a colour takes one number
+            failure = failure or error
             continue
         if not any(complaints.values()):
             return
@@ -193,12 +210,12 @@ def _usable(tensor: np.ndarray) -> bool:
 
 def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
     """The shapes of a model's variables, without computing one."""
-    y = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, channels), jnp.float32)
     try:
         model = config.build()
-        condition = protocol.condition(model, jnp.ones(1))
+        y = jax.ShapeDtypeStruct(protocol.example_shape(model, channels), jnp.float32)
+        options = protocol.condition(model, jnp.ones(1)) | protocol.mode(model, train=False)
         variables = jax.eval_shape(
-            lambda key, y: model.init(key, y, **condition), jax.random.key(0), y
+            lambda key, y: model.init(key, y, **options), jax.random.key(0), y
         )
     except (TypeError, ValueError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]

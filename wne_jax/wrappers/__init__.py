@@ -1,6 +1,7 @@
 """The method as modules, and what may stand between a wrapper and its backbone."""
 
 from wne_jax.wrappers import one_level, rescaled, smooth_base
+from wne_jax.wrappers.bridge import FromInitApply, as_linen, fill, variables_of
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.wrappers.nnx import NNXWNE
 from wne_jax.wrappers.one_level import OneLevel
@@ -10,12 +11,16 @@ from wne_jax.wrappers.smooth_base import SmoothBase
 __all__ = [
     "NNXWNE",
     "WNE",
+    "FromInitApply",
     "InputNormalized",
     "OneLevel",
     "Rescaled",
     "ScaleEquivariant",
     "SmoothBase",
+    "as_linen",
+    "fill",
     "one_level",
     "rescaled",
     "smooth_base",
+    "variables_of",
 ]

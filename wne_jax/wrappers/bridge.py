@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict
 from flax.traverse_util import unflatten_dict
 from jax import Array
 
+from wne_jax import protocol
 from wne_jax.wrappers.linen import WNE
 from wne_jax.wrappers.nnx import NNXWNE
 
@@ -28,6 +30,9 @@ Path = tuple[str, ...]
 
 class FromNNX(nn.Module):
     """The Linen module of an NNX module, which it makes at every call, and fills with its variables.
+
+    The module is in its `eval()` mode, or in its `train()` mode where `train` is set; a call with a parameter
+    of its own for that gets it, too.
 
     Attributes:
         make: The class, or a function that makes the module; `rngs` is handed on if it takes them.
@@ -49,19 +54,54 @@ class FromNNX(nn.Module):
         """The NNX module without values, which is asked for what `wne_jax.protocol` knows."""
         return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
 
+    @nn.nowrap
+    def by_class(self) -> "FromNNX":
+        """The same module, made by its class also where it copies an instance.
+
+        The arguments of the constructor are read from attributes of their names, and the result is compared.
+
+        Raises:
+            ValueError: The arguments cannot be read from the instance.
+        """
+        if not isinstance(self.make, partial):
+            return self
+        kind = type(self.make.args[0])
+        known = inspect.signature(kind.__init__).parameters.values()
+        there = {p.name: getattr(self.make.args[0], p.name, p.default) for p in known}
+        options = {p.name: there[p.name] for p in known
+                   if p.name not in ("self", "rngs") and there[p.name] is not p.default}  # fmt: skip
+        made = FromNNX(kind, options)
+        try:
+            same = _structure(made.forwards_to) == _structure(self.forwards_to)
+        except (TypeError, ValueError):  # a required argument that is no attribute
+            same = False
+        if not same:
+            raise ValueError(
+                f"the arguments that made this {kind.__name__} cannot be read from attributes of their "
+                f'names: give its configuration, ModelConfig("{kind.__module__}:{kind.__qualname__}", '
+                "{argument: value})"
+            )
+        return made
+
     @nn.compact
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, train: bool = False, **kwargs: Any) -> Any:
         """Call the module; what the call changes, such as running means, goes back into the variables."""
         assert self.scope is not None
         streams = {name: self.make_rng(name) for name in self.scope.rngs}
-        module: Any = self._made(nnx.Rngs(0, **streams))
+        module = self._made(nnx.Rngs(0, **streams))
+        module.train() if train else module.eval()
+        kwargs |= protocol.mode(module, train=train)
         if self.is_initializing():
             self._keep(variables_of(module))  # before the call, which may change them
-            return module(*args, **kwargs)
+            return self.call_module(module, *args, **kwargs)
         _update(module, _flat(self.variables))
-        out = module(*args, **kwargs)
+        out = self.call_module(module, *args, **kwargs)
         self._keep(variables_of(module))
         return out
+
+    def call_module(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the module that was made; a method of its own, so that others can step in between."""
+        return module(*args, **kwargs)
 
     def _keep(self, variables: Mapping[str, Any]) -> None:
         """Put what may change into the variables."""
@@ -75,6 +115,58 @@ class FromNNX(nn.Module):
         call = self.make.__init__ if inspect.isclass(self.make) else self.make
         takes = "rngs" in inspect.signature(call).parameters
         return self.make(**self.options, **({"rngs": rngs} if takes else {}))
+
+
+class FromInitApply(nn.Module):
+    """The Linen module of two functions, as Haiku and Equinox have them: so their networks are trained and
+    saved, too.
+
+    Attributes:
+        init_fn: `init_fn(key, y)` makes the parameters, a pytree of arrays.
+        apply_fn: `apply_fn(parameters, y, ...)` applies them. What it has as attributes, it declares; see
+            `wne_jax.protocol`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> model = FromInitApply(lambda key, y: {"gain": jnp.ones(())}, lambda p, y: p["gain"] * y)
+        >>> model.init(jax.random.key(0), jnp.ones((1, 4)))
+        {'params': {'gain': Array(1., dtype=float32)}}
+
+        A network of Haiku, and one of Equinox that takes a single image `[C, H, W]`:
+
+            FromInitApply(transformed.init, lambda p, y: transformed.apply(p, None, y))
+
+            made, rest = eqx.partition(MyNet(key=jax.random.key(0)), eqx.is_array)
+            FromInitApply(
+                lambda key, y: eqx.filter(MyNet(key=key), eqx.is_array),
+                lambda p, y: jnp.moveaxis(jax.vmap(eqx.combine(p, rest))(jnp.moveaxis(y, -1, 1)), 1, -1),
+            )
+    """  # noqa: D205
+
+    init_fn: Callable[[Array, Array], Any]
+    apply_fn: Callable[..., Any]
+
+    @property
+    def forwards_to(self) -> Any:
+        """The function of y, which is asked for what `wne_jax.protocol` knows."""
+        function: Any = partial(self.apply_fn, None)
+        vars(function).update(getattr(self.apply_fn, "__dict__", {}))
+        return function
+
+    @nn.compact
+    def __call__(self, y: Array, *args: Any, **kwargs: Any) -> Any:
+        """Apply the parameters."""
+        shapes = jax.eval_shape(self.init_fn, jax.random.key(0), y)
+        paths, structure = jax.tree.flatten_with_path(shapes)
+        names = [tuple(jax.tree_util.keystr(path, simple=True, separator="/").split("/"))
+                 for path, _ in paths]  # fmt: skip
+        if self.is_initializing():
+            leaves = jax.tree.leaves(self.init_fn(self.make_rng("params"), y))
+            for name, tree in unflatten_dict(dict(zip(names, leaves))).items():
+                self.put_variable("params", name, tree)
+        given = _flat(self.variables.get("params", {}))
+        parameters = jax.tree.unflatten(structure, [given[name] for name in names])
+        return self.apply_fn(parameters, y, *args, **kwargs)
 
 
 class FromFunction(nn.Module):
@@ -101,8 +193,8 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
 
     Args:
         model: A Linen module, an NNX module or a function of `[B, ..., C]`, bare or wrapped. Networks of
-            Equinox and Haiku are functions that close over their parameters:
-            `lambda y: transformed.apply(params, None, y)`.
+            Equinox and Haiku are functions that close over their parameters,
+            `lambda y: transformed.apply(params, None, y)`, or `FromInitApply`, to be trained.
         variables: Those of a Linen module that is not bound. For an NNX module they stand in the place of its
             own.
 
@@ -132,9 +224,9 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
         if variables is None:
             raise TypeError(f"{name} is a Linen module: its variables are missing")
         return model, variables
-    made, *parts = getattr(model, "wraps", (None,))
+    made, backbone, options = getattr(model, "wraps", (None, None, {}))
     if made is model:  # and no function that copied the attributes of one
-        return _wrapped(*parts, variables)
+        return _wrapped(backbone, options, variables)
     if variables:
         raise TypeError(
             f"{name} is a function and takes no variables: close over them, lambda y: {name}(variables, y)"
@@ -144,6 +236,8 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
 
 def variables_of(module: nnx.Module) -> dict[str, Any]:
     """The variables of an NNX module by collection and path, without the state of its random numbers.
+
+    Those of an `NNXWNE` are those of its backbone.
 
     Example:
         >>> variables_of(nnx.BatchNorm(2, rngs=nnx.Rngs(0)))["batch_stats"]["var"].tolist()
@@ -188,12 +282,21 @@ def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple
 
 def _variables(module: nnx.Module) -> dict[Path, nnx.Variable]:
     """The variables of a module, all but those of random numbers, by collection and path."""
+    module = module.backbone if isinstance(module, NNXWNE) else module
     state = nnx.state(module, nnx.Not(nnx.RngState))
     found: dict[Path, nnx.Variable] = {}
     for path, leaf in nnx.to_flat_state(state):
         collection = nnx.variable_name_from_type(type(leaf), allow_register=True)
         found[collection, *map(str, path)] = leaf
     return found
+
+
+def _structure(module: nnx.Module) -> Any:
+    """What two modules that differ in the values of their variables alone share."""
+    module = nnx.clone(module)
+    module.eval()
+    graph, state = nnx.split(module)
+    return graph, jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
 
 
 def _update(module: nnx.Module, given: Mapping[Path, Array]) -> None:

@@ -1,0 +1,214 @@
+"""Models of every kind have one Linen form, which computes the same and has the same variables."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import wne_jax as wne
+from wne_jax import protocol
+from wne_jax.config import ModelConfig, config_of
+from wne_jax.wrappers import FromInitApply, as_linen, fill, variables_of
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, y):
+        return nn.Conv(2, (3, 3), name="conv")(jnp.tanh(y))
+
+
+class NNX(nnx.Module):
+    """The same network, with a normalization whose statistics change in training."""
+
+    multiple = 2
+
+    def __init__(self, features=2, *, rngs):
+        self.features = features
+        self.conv = nnx.Conv(2, features, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(features, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.last = nnx.Conv(features, 2, (1, 1), rngs=rngs)
+
+    def __call__(self, y):
+        return self.last(self.drop(self.norm(self.conv(jnp.tanh(y)))))
+
+
+class Forgetful(nnx.Module):
+    """It does not keep what it was made with."""
+
+    def __init__(self, width=2, *, rngs):
+        self.conv = nnx.Conv(2, width, (3, 3), rngs=rngs)
+
+    def __call__(self, y):
+        return self.conv(y)[..., :2]
+
+
+Y = jnp.asarray(np.random.default_rng(0).normal(0.4, 0.2, (2, 8, 8, 2)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def network():
+    network = NNX(rngs=nnx.Rngs(0))
+    network.eval()
+    return network
+
+
+@pytest.fixture(scope="module")
+def bound():
+    return Linen().bind(Linen().init(jax.random.key(0), Y))
+
+
+class TestAsLinen:
+    """`as_linen` of every kind, bare and wrapped, gives the values of the original."""
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    @pytest.mark.parametrize("kind", ["linen", "nnx", "function"])
+    def test_it_computes_the_same(self, kind, wrapped, network, bound):
+        model = {"linen": bound, "nnx": network, "function": jnp.tanh}[kind]
+        model = wne.wrap(model) if wrapped else model
+        module, variables = as_linen(model)
+        assert isinstance(module, wne.WNE) == wrapped
+        np.testing.assert_allclose(module.apply(variables, Y), model(Y), atol=1e-6)
+
+    def test_the_module_form_of_nnx_has_the_options_that_it_was_given(self, network):
+        model = wne.NNXWNE(network, anchor=wne.Anchor(0.5, 0.25), output="difference", multiple=4)
+        module, variables = as_linen(model)
+        assert protocol.multiple(module) == 4
+        np.testing.assert_allclose(module.apply(variables, Y), model(Y), atol=1e-6)
+
+    def test_variables_may_stand_in_the_place_of_those_of_the_module(self, network):
+        other = variables_of(NNX(rngs=nnx.Rngs(1)))
+        module, variables = as_linen(network, other)
+        chex.assert_trees_all_equal(variables, other)
+        assert jnp.any(module.apply(variables, Y) != network(Y))
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: as_linen(Linen()), "Linen is a Linen module: its variables are missing"),
+            (lambda: as_linen(Linen), "not Linen: pass an instance"),
+            (lambda: as_linen(3), "must be a module or a function, not int"),
+            (lambda: as_linen(jnp.tanh, {"params": {}}), r"close over them, lambda y: tanh\(vari"),
+            (
+                lambda: as_linen(wne.NNXWNE(NNX(rngs=nnx.Rngs(0)), batch_axes=())),
+                "leave out batch_axes",
+            ),
+        ],
+    )
+    def test_what_it_cannot_take_is_one_line(self, make, message):
+        with pytest.raises(TypeError, match=message) as error:
+            make()
+        assert "\n" not in str(error.value)
+
+
+class TestFromNNX:
+    """Evaluation is the module's `eval()`, training its `train()`, whatever its call is."""
+
+    def test_training_changes_running_means_and_draws_dropout(self, network):
+        module, variables = as_linen(network)
+        assert protocol.mode(wne.WNE(module), train=True) == {"train": True}
+        rngs = {"dropout": jax.random.key(0)}
+        _, changed = module.apply(variables, Y, train=True, mutable=["batch_stats"], rngs=rngs)
+        h = network.conv(jnp.tanh(Y))
+        expected = 0.99 * variables["batch_stats"]["norm"]["mean"] + 0.01 * h.mean((0, 1, 2))
+        np.testing.assert_allclose(changed["batch_stats"]["norm"]["mean"], expected, rtol=1e-5)
+
+    def test_dropout_follows_the_key_of_the_call(self):
+        module = ModelConfig(f"{__name__}:NNX").build()
+        variables = module.init(jax.random.key(0), Y)
+
+        def trained(seed):
+            rngs = {"dropout": jax.random.key(seed)}
+            return module.apply(variables, Y, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+
+        assert jnp.all(trained(0) == trained(0)) and jnp.any(trained(0) != trained(1))
+        assert jnp.all(module.apply(variables, Y) == module.apply(variables, Y))
+
+    def test_initial_variables_are_those_of_a_new_module(self):
+        module = ModelConfig(f"{__name__}:NNX").build()
+        variables = module.init(jax.random.key(0), Y)
+        expected = variables_of(NNX(rngs=nnx.Rngs(0)))
+        chex.assert_trees_all_equal_shapes_and_dtypes(dict(variables), expected)
+        kernel = variables["params"]["conv"]["kernel"]
+        assert jnp.any(kernel != module.init(jax.random.key(1), Y)["params"]["conv"]["kernel"])
+
+    def test_variables_go_back_into_a_module(self, network):
+        other = NNX(rngs=nnx.Rngs(1))
+        other.eval()
+        fill(wne.NNXWNE(other), variables_of(network))
+        np.testing.assert_array_equal(other(Y), network(Y))
+        with pytest.raises(ValueError, match=r"lack params/conv/bias|lack params/conv/kernel"):
+            fill(other, {"params": {"conv": {}}})
+        over = {"params": {"conv": {"gain": jnp.ones(2)}}}
+        with pytest.raises(ValueError, match="NNX has no variable params/conv/gain"):
+            fill(other, over)
+        short = variables_of(NNX(3, rngs=nnx.Rngs(0)))
+        with pytest.raises(ValueError, match=r"of NNX must be \(\d.*, not \("):
+            fill(other, short)
+
+
+class TestConfig:
+    """The configuration of an NNX module is its class, with the arguments that it keeps."""
+
+    def test_arguments_are_read_from_attributes(self, network):
+        path = f"{__name__}:NNX"
+        assert config_of(network) == ModelConfig(path)
+        wrapped = wne.NNXWNE(NNX(3, rngs=nnx.Rngs(0)), anchor=wne.Anchor(0.5, 0.25))
+        config = config_of(wrapped)
+        assert (config.backbone, config.options) == (path, {"features": 3})
+        assert config.wrapper.anchor == (0.5, 0.25)
+
+    def test_what_cannot_be_read_is_refused(self):
+        assert config_of(Forgetful(rngs=nnx.Rngs(0))).options == {}
+        with pytest.raises(ValueError, match=r"made this Forgetful cannot be read .*ModelConfig\("):
+            config_of(Forgetful(3, rngs=nnx.Rngs(0)))
+        with pytest.raises(ValueError, match=r"functions have no configuration"):
+            config_of(jnp.tanh)
+
+
+class TestFromInitApply:
+    """Two functions are a Linen module, whose parameters lie by their paths in the pytree."""
+
+    @staticmethod
+    def module():
+        def init_fn(key, y):
+            kernel = jax.random.normal(key, (y.shape[-1], y.shape[-1]))
+            return {"net/~/linear": {"w": kernel}, "stack": [jnp.ones(()), None, jnp.zeros(2)]}
+
+        def apply_fn(p, y, sigma, train=False):
+            gain, _, bias = p["stack"]
+            return y + sigma * (1 + train) * (
+                gain * (y @ p["net/~/linear"]["w"]) + bias.reshape(1, 1, 1, 2)
+            )
+
+        apply_fn.multiple = 4
+        return apply_fn, FromInitApply(init_fn, apply_fn)
+
+    def test_it_is_the_two_functions(self, key):
+        apply_fn, module = self.module()
+        variables = module.init(key, Y, sigma=0.1)
+        assert set(variables["params"]) == {"net", "stack"}
+        assert set(variables["params"]["stack"]) == {"0", "2"}
+        kernel = variables["params"]["net"]["~"]["linear"]["w"]
+        given = {"net/~/linear": {"w": kernel}, "stack": [jnp.ones(()), None, jnp.zeros(2)]}
+        np.testing.assert_array_equal(
+            module.apply(variables, Y, sigma=0.1), apply_fn(given, Y, 0.1)
+        )
+        gradient = jax.grad(lambda v: module.apply(v, Y, sigma=0.1).sum())(variables)
+        expected = jax.grad(lambda p: apply_fn(p, Y, 0.1).sum())(given)
+        np.testing.assert_array_equal(gradient["params"]["stack"]["2"], expected["stack"][2])
+
+    def test_what_the_function_declares_is_found_and_sigma_is_rescaled(self, key):
+        _, module = self.module()
+        model = wne.WNE(module)
+        assert protocol.multiple(model) == 4
+        assert protocol.condition(model, 0.1) == {"sigma": 0.1}
+        assert protocol.mode(model, train=True) == {"train": True}
+        variables = model.init(key, Y, sigma=0.1)
+        f = lambda y, sigma: model.apply(variables, y, sigma=sigma)  # noqa: E731
+        np.testing.assert_allclose(f(3 * Y - 1, 0.3), 3 * f(Y, 0.1) - 1, atol=2e-5)
+        with pytest.raises(TypeError, match="pass sigma by keyword"):
+            model.apply(variables, Y, 0.1)
