@@ -6,10 +6,12 @@ import pytest
 from flax import nnx
 
 import wne_jax as wne
+from wne_jax.config import ModelConfig, SmoothBase
 from wne_jax.layers import Conv, Downsample, WindowAttention, pixel_unshuffle
 from wne_jax.symmetry.actions import Translation
 from wne_jax.symmetry.equivariance import defect
 from wne_jax.symmetry.layerwise import layer_defects
+from wne_jax.wrappers import as_linen, variables_of
 
 FLOOR = 1e-5
 ONE, HALF = (1, 1), (0.5, 0.5)
@@ -295,5 +297,30 @@ class TestNNX:
         assert type(network) is NNXNetwork and type(network.first) is nnx.Conv
         jax.tree.map(np.testing.assert_array_equal, nnx.state(network), state)
         np.testing.assert_array_equal(network(self.y), before)
-        with pytest.raises(ValueError, match="variables=None"):
-            layer_defects(network, {"params": {}}, self.y, dy=1, dx=0)
+
+    def test_other_variables_may_stand_in_the_place_of_its_own(self):
+        one, other = (NNXNetwork(nnx.Rngs(seed)) for seed in (0, 1))
+        expected = layer_defects(other, None, self.y, dy=0.5, dx=0)
+        for actual in (
+            layer_defects(one, variables_of(other), self.y, dy=0.5, dx=0),
+            layer_defects(*as_linen(other), self.y, dy=0.5, dx=0),
+        ):
+            for step, same in zip(actual, expected, strict=True):
+                assert step[:3] == same[:3]
+                np.testing.assert_array_equal(step.defect, same.defect)
+
+    def test_one_that_is_built_by_its_name_shows_its_layers_inside_of_everything(self):
+        config = ModelConfig(f"{__name__}:NNXNetwork", {}, "wne", SmoothBase(1.0))
+        model = config.build()
+        variables = drawn(model, self.y)
+        steps = layer_defects(model, variables, self.y, dy=0.5, dx=0)
+        layers = [s.layer for s in steps if not s.kind.startswith("into")]
+        assert layers == ["first", "norms/0", "shared", "shared", "last"]
+
+
+def test_a_function_is_one_layer():
+    y = images((2, 9, 7, 3))
+    (step,) = layer_defects(lambda y: jnp.roll(y, 1, axis=1), None, y, dy=0.5, dx=0.25)
+    assert step.kind == "FromFunction" and step.defect.max() < FLOOR
+    (step,) = layer_defects(jnp.tanh, None, y, dy=0.5, dx=0.25)
+    assert step.defect.max() > FLOOR

@@ -11,7 +11,7 @@ SIZE = 16
 
 
 def images():
-    return np.asarray(identities._test_images(SIZE, 1, 0), np.float64)
+    return np.asarray(identities._test_images((SIZE, SIZE), 1, 0), np.float64)
 
 
 def test_three_kinds_of_maps_are_told_apart():

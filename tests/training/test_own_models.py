@@ -212,7 +212,7 @@ def test_a_module_from_python_is_trained_as_it_is(tmp_path):
         (lambda: wne.WNE(nn.Conv(1, (3, 3)), axes=(1, 2)), "attributes of a wrapper beside"),
         (lambda: type("Local", (nn.Module,), {"__qualname__": "f.<locals>.Local"})(), "top level"),
         (lambda: wne.WNE(nn.Dense(1), statistics=lambda y, **_: None), "top level of a module"),
-        (lambda: jnp.tanh, "must be a Linen module, not PjitFunction"),
+        (lambda: jnp.tanh, "functions have no configuration: name a function of yours"),
     ],
 )
 def test_a_module_that_no_configuration_rebuilds_is_refused(make, message):
