@@ -55,8 +55,8 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
 
 class Upsample(nn.Module):
     """A 2x2 transposed convolution of stride 2: a 1x1 `Conv` to four times the features (eight times for
-    volumes), `pixel_shuffle`, and a bias. On CPU, the gradient of XLA's transposed convolution takes more than
-    five times as long.
+    volumes), `pixel_shuffle`, and a bias. On CPU, the gradient of XLA's transposed convolution takes more
+    than five times as long.
 
     Attributes:
         features: Output channels.
