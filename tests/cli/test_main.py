@@ -75,6 +75,33 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, monkeypatch, unchanged, 
     assert list(out.iterdir()) == [] and signal.getsignal(number) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("symmetry", ["none", "scale", "normalization"])
+def test_values_far_from_white_are_noted_where_it_matters(
+    tmp_path, monkeypatch, unchanged, capsys, symmetry
+):
+    monkeypatch.setattr(Unchanged, "symmetry", symmetry)
+    for number, (values, far) in enumerate(
+        [
+            (GRAY8.astype(np.float32), True),
+            (GRAY8 / np.float32(255), False),
+            (GRAY8.astype(np.uint16) * 16, True),
+            (GRAY8.astype(np.uint16) * 256, False),
+            (GRAY8 // 16, False),
+        ]
+    ):
+        source = tmp_path / f"{number}.npy"
+        np.save(source, values)
+        command = ["denoise", str(source), "-o", str(tmp_path / "y.npy"), "--overwrite"]
+        assert commands.main(command) == 0
+        assert ("--white states another" in capsys.readouterr().err) == (far and symmetry == "none")
+        white = ["--white", "4095", "--sigma-255", "51"]
+        assert commands.main(command + white) == 0 and capsys.readouterr().err == ""
+        assert unchanged.asked[-1]["white"] == 4095
+        assert unchanged.asked[-1]["sigma"] == pytest.approx(4095 / 5)
+    assert commands.main([*command, "--white", "-1"]) == 2
+    assert "white must be positive" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def tiny():
     config = ModelConfig("dncnn", {"depth": 3, "features": 4}, wrapper="wne")
@@ -168,7 +195,7 @@ def test_options_reach_the_denoiser_in_the_units_of_the_image(tmp_path, unchange
     assert len(planes) == 3
     for asked in planes:
         assert asked == {"shape": (4, 5), "sigma": pytest.approx(0.2), "tile": 64,
-                         "strength": 0.5, "self_ensemble": True}  # fmt: skip
+                         "strength": 0.5, "self_ensemble": True, "white": None}  # fmt: skip
     assert gray["sigma"] == pytest.approx(51) and gray["tile"] is None
     assert deep["sigma"] == pytest.approx(0.2 * 65535) and not deep["self_ensemble"]
 
@@ -311,7 +338,7 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
     for dtype in (np.int16, np.dtype(">u4")):
         np.save(tmp_path / "i.npy", np.ones((3, 3), dtype))
         said = mistake(capsys, "denoise", tmp_path / "i.npy", *options)
-        assert f"a full scale, which {np.dtype(dtype).name} has not; leave it out" in said
+        assert f"a full scale, which {np.dtype(dtype).name} has not: add --white" in said
     unchanged.takes_sigma = False
     assert "it is blind" in mistake(capsys, "denoise", path, "-o", out / "x.png", *options[2:])
     unchanged.conditioned = True

@@ -24,6 +24,24 @@ def photos(tmp_path):
     return folder
 
 
+def test_prepare_a_folder_of_twelve_bits(tmp_path):
+    (tmp_path / "photos").mkdir()
+    deep = np.random.default_rng(0).integers(0, 4096, (8, 9, 1), dtype=np.uint16)
+    write_image(tmp_path / "photos/a.png", deep)
+    command = [
+        "data",
+        "prepare",
+        f"folder:{tmp_path / 'photos'}",
+        "--name",
+        "photos",
+        "--white",
+        "4095",
+    ]
+    assert main([*command, "--data-dir", str(tmp_path / "sets")]) == 0
+    (image,) = load_images("tfds:photos", data_dir=tmp_path / "sets")
+    np.testing.assert_array_equal(image.pixels, deep / np.float32(4095))
+
+
 def test_prepare_a_folder(photos, tmp_path, capsys):
     data_dir = tmp_path / "sets"
     command = [

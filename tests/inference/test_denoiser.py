@@ -71,6 +71,21 @@ def test_an_offset_beyond_the_integers_of_float64_is_added_exactly_and_saturates
     assert highest.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("tile", [None, 8])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int32])
+def test_white_is_what_a_model_takes_for_one(ordinary, equivariant, dtype, tile):
+    y = image(dtype, low=100, high=4000)
+    unit = ordinary((y / 4096).astype(np.float32), tile=tile)
+    expected = np.clip(
+        unit * 4096.0, np.iinfo(dtype).min if np.dtype(dtype).kind != "f" else None, None
+    )
+    result = ordinary(y, white=4096, tile=tile)
+    np.testing.assert_allclose(result, expected, atol=0.51 if dtype != np.float32 else 0.01)
+    np.testing.assert_array_equal(equivariant(y, white=4096, tile=tile), equivariant(y, tile=tile))
+    with pytest.raises(ValueError, match="white must be positive"):
+        ordinary(y, white=0)
+
+
 def test_a_gray_model_takes_colours_one_by_one(equivariant):
     colour = image(np.float32, (2, 6, 7, 3))
     for b in range(2):

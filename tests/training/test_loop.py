@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import chex
@@ -15,6 +16,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from wne_jax.data import build_corpus
+from wne_jax.images.reading import write_image
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import (
     Compute,
@@ -24,6 +26,7 @@ from wne_jax.training import (
     TrainConfig,
     draw_batch,
     fit,
+    load_corpus,
     package,
 )
 from wne_jax.training.checkpoints import Checkpoints
@@ -128,6 +131,28 @@ def test_the_log_has_the_loss_of_what_is_saved(tmp_path, corpus):
     assert (
         lines[-1]["average_loss"] < 1.5 * lines[-1]["loss"]
     )  # a constant decay keeps the first state
+
+
+@pytest.mark.parametrize("scale, dtype", [(255, np.float32), (4095, np.uint16)])
+def test_images_far_from_full_scale_are_noted_and_white_mends_it(tmp_path, scale, dtype):
+    unit = np.random.default_rng(0).random((20, 24, 1))
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.tif", np.rint(unit * scale).astype(dtype))
+    config = dataclasses.replace(CONFIG, data=f"folder:{tmp_path / 'photos'}", steps=1)
+    with pytest.warns(UserWarning, match="--white states another"):
+        fit(config, tmp_path / "run", progress=False)
+    config = dataclasses.replace(config, white=scale)
+    corpus = load_corpus(config)
+    np.testing.assert_array_equal(
+        corpus.pixels, np.rint(unit * scale).astype(np.float32).ravel() / scale
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(config, tmp_path / "other", corpus=corpus, progress=False)
+    with pytest.raises(ValueError, match="other values of white"):
+        fit(
+            dataclasses.replace(config, white=None), tmp_path / "other", resume=True, progress=False
+        )
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):

@@ -21,7 +21,8 @@ class Data:
     """Write clean images as a TensorFlow Dataset of array_record files, which is read without TensorFlow.
 
     `data prepare folder:PATH --name NAME` writes a set from the images of a folder, pixels exactly as they
-    are. `data prepare tfds:NAME --download` fetches a set that TFDS knows, which takes TensorFlow.
+    are, or, with --white, in the unit range. `data prepare tfds:NAME --download` fetches a set that TFDS
+    knows, which takes TensorFlow.
     """
 
     action: Annotated[Literal["prepare"], conf.Positional]
@@ -32,6 +33,8 @@ class Data:
     """Name of the new set, in snake case (a set of TFDS keeps its own)."""
     split: Split = "train"
     """Which part of embedded."""
+    white: float | None = None
+    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
     download: bool = False
     """Allow TFDS to download (often gigabytes)."""
     data_dir: Path | None = None
@@ -61,6 +64,10 @@ class Data:
     def _fetch(self) -> Path:
         from wne_jax.data.tfds_sets import prepare_tfds
 
+        if self.white is not None:
+            raise ValueError(
+                "--white is for one's own images: a set of TFDS has the units of its type"
+            )
         if self.name is not None:
             raise ValueError(
                 f"--name is {self.name!r}, but a set of TFDS keeps its own: leave it out"
@@ -72,11 +79,13 @@ class Data:
 
     def _write(self) -> Path:
         from wne_jax.data.image_folder import check_name, common_dtype, prepare_images
+        from wne_jax.images.units import check_white
 
         if self.name is None:
             raise ValueError(f"{self.source} needs --name, the name of the new set, in snake case")
         if self.download:
             raise ValueError(f"{self.source} lies on disk: leave out --download")
+        check_white(self.white)
         check_name(self.name, data_dir=self.data_dir, overwrite=self.overwrite)
         images = tqdm(self._images(), desc="reading", unit="image", leave=False, disable=None)
         dtype, number = common_dtype(images)
@@ -103,4 +112,4 @@ class Data:
     def _images(self) -> "Iterator[NamedImage]":
         from wne_jax.data.sources import iterate_images
 
-        return iterate_images(self.source, split=self.split, channels=None)
+        return iterate_images(self.source, split=self.split, channels=None, white=self.white)

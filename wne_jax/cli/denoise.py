@@ -37,6 +37,8 @@ class Denoise(Model):
     """Side of the tiles in pixels, 0 for none (default: 512 for images of some megapixels)."""
     axes: str | None = None
     """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
+    white: float | None = None
+    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
     devices: int = 1
     """Devices among which the rows of each image, or of each tile, are divided; 0 for all. With --tile 0,
     what is too large for one needs no tiles."""
@@ -53,6 +55,7 @@ class Denoise(Model):
             self_ensemble=self.self_ensemble,
             tile=self.tile,
             axes=None if self.axes is None else self.axes.upper(),
+            white=self.white,
         )
         jobs, skipped = plan(self.inputs, self.out)
         denoiser = self._over_devices(self.load())

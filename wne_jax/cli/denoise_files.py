@@ -11,9 +11,9 @@ import numpy as np
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
-from wne_jax.images.files import SUFFIXES, ImageError, creating, fitted, open_image
+from wne_jax.images.files import SUFFIXES, ImageError, ImageFile, creating, fitted, open_image
 from wne_jax.images.reading import image_error
-from wne_jax.images.units import full_scale
+from wne_jax.images.units import check_white, doubt, full_scale
 from wne_jax.inference import tiling
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Settings:
             image: tiles from 2 megapixels where they are exact, and from 4 where they are not; their side is
             512, or the power of two that leaves half of it after a receptive radius on either side.
         axes: Axes of NPY and TIFF files, where they do not say (ZYX, YXC, ...).
+        white: Value of white, where it is not full scale of the type; sigma_255 is relative to it, and so is
+            what a model works in that is not equivariant.
     """
 
     sigma_255: float | None = None
@@ -50,9 +52,11 @@ class Settings:
     self_ensemble: bool = False
     tile: int | None = None
     axes: str | None = None
+    white: float | None = None
 
     def __post_init__(self):
         """Refuse values out of range."""
+        check_white(self.white)
         if self.sigma_255 is not None and not 0 <= self.sigma_255 < math.inf:
             raise ValueError(f"sigma_255 must be finite and not negative, not {self.sigma_255}")
         if not 0 <= self.strength < math.inf:
@@ -181,8 +185,9 @@ def denoise_file(
         options: dict[str, Any] = {
             "strength": settings.strength,
             "self_ensemble": settings.self_ensemble,
+            "white": settings.white,
         }
-        sigma = _sigma(image.pixels.dtype, settings.sigma_255)
+        sigma = _sigma(image.pixels.dtype, settings)
         tile = _tile(denoiser, image.plane_shape, settings.tile)
         with creating(job.target, image) as out:
             planes = zip(image.planes(), image.planes(out))
@@ -199,19 +204,26 @@ def denoise_file(
         raise
     except Exception as err:  # encoders of odd metadata raise anything
         raise image_error(job.source, str(err) or type(err).__name__) from err
-    return image.notes
+    doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
+    return (*image.notes, doubts) if doubts else image.notes
 
 
-def _sigma(dtype: np.dtype, sigma_255: float | None) -> float | None:
+def _doubt(image: ImageFile) -> str:
+    """A note where values are far from full scale, for a model whose result depends on it."""
+    ends = [(plane.min(), plane.max()) for plane in image.planes()]
+    reason = doubt(min(low for low, _ in ends), max(high for _, high in ends), image.pixels.dtype)
+    return f"{reason}; this model depends on it: --white states another" if reason else ""
+
+
+def _sigma(dtype: np.dtype, settings: Settings) -> float | None:
     """The noise level in the units of an image."""
-    if sigma_255 is None:
+    if settings.sigma_255 is None:
         return None
     try:
-        return sigma_255 / 255 * full_scale(dtype)
+        return settings.sigma_255 / 255 * (settings.white or full_scale(dtype))
     except TypeError as err:
         raise TypeError(
-            f"--sigma-255 needs a full scale, which {dtype.name} has not; leave it out, or save as "
-            "uint16 or float"
+            f"--sigma-255 needs a full scale, which {dtype.name} has not: add --white, or leave it out"
         ) from err
 
 

@@ -70,6 +70,8 @@ class Examples:
     ] = None
     train_sigmas_255: Level | None = None
     """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
+    white: float | None = None
+    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
     batch: int = TrainConfig.batch
     """Images or crops in a batch."""
     patch: int = TrainConfig.patch

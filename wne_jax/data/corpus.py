@@ -141,6 +141,20 @@ def fingerprint(corpus: Corpus) -> str:
     return digest.hexdigest()
 
 
+def extremes(corpus: Corpus) -> tuple[float, float]:
+    """The smallest and the largest value of all images, NaN aside.
+
+    Example:
+        >>> extremes(build_corpus([np.array([[[3], [200]]], np.uint8)]))
+        (3.0, 200.0)
+    """
+    pixels = np.asarray(corpus.pixels)
+    parts = [pixels[start : start + _CHUNK] for start in range(0, pixels.size, _CHUNK)]
+    low = np.fmin.reduce([np.fmin.reduce(part) for part in parts])
+    high = np.fmax.reduce([np.fmax.reduce(part) for part in parts])
+    return float(low), float(high)
+
+
 class Window(NamedTuple):
     """Where a crop lies: scalars i32 and bool, and the shots i32[S] that it shows.
 

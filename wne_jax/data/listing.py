@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wne_jax.images.reading import ImageError
-from wne_jax.images.units import with_channels
+from wne_jax.images.units import to_unit, with_channels
 
 _LISTED = 10  # so many refused entries are named in one message
 _PACKAGE = str(Path(__file__).parent)
@@ -59,7 +59,11 @@ class Listing(NamedTuple):
 
 
 def read_listing(
-    listing: Listing, *, channels: int | None = None, min_size: int = 1
+    listing: Listing,
+    *,
+    channels: int | None = None,
+    min_size: int = 1,
+    white: float | None = None,
 ) -> Iterator[NamedImage]:
     """Read one entry after the other; at the end, one warning names those that were skipped.
 
@@ -67,6 +71,7 @@ def read_listing(
         listing: What to read.
         channels: 1 for gray, 3 for colour, None for what a file has.
         min_size: entries with a side of fewer pixels are skipped.
+        white: value that becomes 1, in `float32`.
 
     Yields:
         The entries that can be used, at least one.
@@ -86,6 +91,7 @@ def read_listing(
             refused.append(f"{label}: {height} x {width} is smaller than min_size {min_size}")
             continue
         usable += 1
+        pixels = pixels if white is None else to_unit(pixels, white)
         yield NamedImage(name, _with_channels(pixels, channels))
     more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
     reasons = "; ".join(refused[:_LISTED]) + more

@@ -76,6 +76,7 @@ def iterate_images(
     split: Split = "train",
     channels: int | None = 1,
     min_size: int = 1,
+    white: float | None = None,
     data_dir: str | Path | None = None,
 ) -> Iterator[NamedImage]:
     """Read one source, file by file: what was read before need not be kept.
@@ -91,6 +92,8 @@ def iterate_images(
         split: "train" or "test", where the set has both.
         channels: 1 for gray (BT.601 luma), 3 for colour (gray repeated), None for what a file has.
         min_size: images with a side of fewer pixels are left out; a training crop must fit.
+        white: their value of white, where it is not full scale of the dtype; they are then `float32` in the
+            unit range.
         data_dir: where TFDS keeps its sets (default: the environment variable `TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`).
 
@@ -110,7 +113,7 @@ def iterate_images(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is {channels!r}; an image has 1 or 3")
     listing = scheme.lister(spec.partition(":")[2], split, data_dir)
-    return read_listing(listing, channels=channels, min_size=min_size)
+    return read_listing(listing, channels=channels, min_size=min_size, white=white)
 
 
 def load_images(

@@ -25,20 +25,53 @@ def full_scale(dtype: DTypeLike) -> float:
     raise TypeError(f"dtype is {dtype}; images are uint8, uint16 or floating")
 
 
-def to_unit(image: ArrayLike) -> np.ndarray:
+def to_unit(image: ArrayLike, white: float | None = None) -> np.ndarray:
     """Divide by full scale: integers go to [0, 1], floats keep their values.
 
     >>> to_unit(np.array([[[0], [51], [255]]], np.uint8)).ravel().tolist()
     [0.0, 0.20000000298023224, 1.0]
 
     Args:
-        image: any shape, `uint8`, `uint16` or floating.
+        image: any shape, `uint8`, `uint16` or floating; with `white` any real dtype.
+        white: the value of white where it is another than that of the dtype, such as 4095 for 12 bits.
 
     Returns:
         `float32`, of the same shape.
     """
     image = np.asarray(image)
-    return image.astype(np.float32) / np.float32(full_scale(image.dtype))
+    scale = full_scale(image.dtype) if white is None else white
+    return image.astype(np.float32) / np.float32(scale)
+
+
+def check_white(white: float | None) -> None:
+    """Refuse a value of white that is none.
+
+    Raises:
+        ValueError: It is not positive, or not finite.
+    """
+    if white is not None and not 0 < white < float("inf"):
+        raise ValueError(f"white must be positive and finite, not {white}")
+
+
+def doubt(low: float, high: float, dtype: DTypeLike) -> str:
+    """What speaks against full scale as the value of white; nothing where values fit it.
+
+    >>> doubt(3, 4095, np.uint16)
+    'values end at 4095, far below 65535, which uint16 has for white'
+    >>> doubt(-0.2, 1.3, np.float32)
+    ''
+
+    Args:
+        low: the smallest value.
+        high: the largest.
+        dtype: that of the image.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f" and not (low >= -1 and high <= 2):
+        return f"values go from {low:g} to {high:g}, and floats have 1 for white"
+    if dtype == np.uint16 and high < 2**14:
+        return f"values end at {high:g}, far below 65535, which uint16 has for white"
+    return ""
 
 
 def from_unit(x: ArrayLike, dtype: DTypeLike) -> np.ndarray:

@@ -52,9 +52,9 @@ def near_zero(first: np.ndarray, peak: np.ndarray | float) -> Coordinates:
     return Coordinates(first.dtype, pivot, 2.0 ** np.frexp(peak)[1])
 
 
-def unit_range(dtype: np.dtype) -> Coordinates:
-    """The change for any other model: integers to [0, 1], floats as they are."""
-    return Coordinates(dtype, 0.0, full_scale(dtype))
+def unit_range(dtype: np.dtype, white: float | None = None) -> Coordinates:
+    """The change for any other model: integers to [0, 1], floats as they are; or `white` to 1."""
+    return Coordinates(dtype, 0.0, full_scale(dtype) if white is None else white)
 
 
 def _minus(y: np.ndarray, pivot: np.ndarray | float) -> np.ndarray:

@@ -16,6 +16,7 @@ from flax.errors import FlaxError
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
 from wne_jax.config import ModelConfig, config_of
+from wne_jax.images.units import check_white
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
@@ -231,6 +232,7 @@ class Denoiser:
         *,
         strength: float = 1.0,
         self_ensemble: bool = False,
+        white: float | None = None,
         tile: int | None = None,
         out: np.ndarray | None = None,
         progress: Progress | None = None,
@@ -246,6 +248,8 @@ class Denoiser:
             strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
             self_ensemble: Average over the eight flips and rotations (of height and width), for eight times
                 the cost.
+            white: Value of white, for a model that is not normalization-equivariant (default: full scale of
+                the dtype, 1 for floats); any other works in all units.
             tile: Side of the square tiles of an image, in pixels, that the backbone works on; statistics are
                 still those of the whole image. The result is that of the whole image to rounding where
                 `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended. (An
@@ -260,11 +264,12 @@ class Denoiser:
         Raises:
             TypeError: Boolean or complex pixels, or an integer type without a full scale for a model
                 that is not normalization-equivariant.
-            ValueError: A shape, a number of channels, a sigma, a strength, a tile, an `out` or NaN that the
-                model cannot serve.
+            ValueError: A shape, a number of channels, a sigma, a strength, a white, a tile, an `out` or NaN
+                that the model cannot serve.
         """
         image = image if isinstance(image, np.ndarray) else np.asarray(image)
         self._check(image, sigma, strength, out)
+        check_white(white)
         if tile is not None and self.ndim != 2:
             raise ValueError("tile is for images; a volume is denoised as a whole: leave it out")
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
@@ -276,7 +281,7 @@ class Denoiser:
             planes = self._planes(image, result)
             for k, (source, target) in enumerate(planes):
                 part = part_of(progress, k, len(planes))
-                self._denoise_tiled(source, target, sigma, tile, part, options)
+                self._denoise_tiled(source, target, sigma, white, tile, part, options)
             return result
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
@@ -286,28 +291,32 @@ class Denoiser:
         if self.symmetry == "normalization":
             distance = np.abs(batch - first.astype(np.float64))
             peak = distance.max(axis=tuple(range(1, batch.ndim)), keepdims=True)
-        coordinates = self.coordinates(first, peak)
+        coordinates = self.coordinates(first, peak, white)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
         estimate = self.function(coordinates.enter(batch), level, **options)
         result[...] = self._restore_shape(coordinates.leave(estimate), image.shape)
         return result
 
-    def coordinates(self, first: np.ndarray, peak: np.ndarray | float) -> Coordinates:
+    def coordinates(
+        self, first: np.ndarray, peak: np.ndarray | float, white: float | None = None
+    ) -> Coordinates:
         """The host's change between an image's units and the float32 that the model gets.
 
         Args:
             first: A pixel of every image, the pivot of an equivariant model; its dtype is the image's.
             peak: The largest distance from it in every image; read for an equivariant model.
+            white: Value of white; read for any other.
         """
         if self.symmetry == "normalization":
             return near_zero(first, peak)
-        return unit_range(first.dtype)
+        return unit_range(first.dtype, white)
 
     def _denoise_tiled(
         self,
         image: np.ndarray,
         out: np.ndarray,
         sigma: float | None,
+        white: float | None,
         tile: int,
         progress: Progress | None,
         options: dict[str, Any],
@@ -318,7 +327,7 @@ class Denoiser:
         are blended over a quarter of their side where the model has no `receptive_radius`. A self-ensemble
         turns each tile.
         """
-        coordinates = self.coordinates(image[:1, :1, :1], find_peak(image))
+        coordinates = self.coordinates(image[:1, :1, :1], find_peak(image), white)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
         stats = self._whole_statistics(image, coordinates, level)
         if level is None and protocol.takes_sigma(self.model) == "optional":

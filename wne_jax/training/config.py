@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from wne_jax._internal.files import read_json, write_atomically
+from wne_jax.images.units import check_white
 
 if TYPE_CHECKING:
     from wne_jax.config import ModelConfig
@@ -78,6 +79,7 @@ class TrainConfig:
         data: Sources of images; see `wne_jax.data`. Of pairs and repeats, whose noise is the camera's own,
             `noise`, `sigma_255` and `objective` are not read.
         channels: 1 for gray, 3 for colour.
+        white: Value of white in the images, where it is not full scale of their dtype (1 for floats).
         noise: Name in `wne_jax.images.degradations.NOISES`, or several, `gaussian@3,poisson@1`, of which
             every example draws one by these shares.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
@@ -102,6 +104,7 @@ class TrainConfig:
     init: str | None = None
     data: str = "embedded"
     channels: int = 1
+    white: float | None = None
     noise: str = "gaussian"
     sigma_255: tuple[float, ...] = (25.0,)
     objective: Objective = "supervised"
@@ -129,6 +132,7 @@ class TrainConfig:
             )
         if not all(0 <= sigma < math.inf for sigma in self.sigma_255):
             raise ValueError(f"sigma_255 must be finite and not negative: {self.sigma_255}")
+        check_white(self.white)
         counts = ("steps", "batch", "patch", "accumulate", "log_every", "save_every", "keep")
         for name in counts:
             value = getattr(self, name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from wne_jax import protocol
 from wne_jax._internal.extras import extra
 from wne_jax.config import config_of
 from wne_jax.data import iterate_images, kind_of, parse_mixture
-from wne_jax.data.corpus import Corpus, build_corpus
+from wne_jax.data.corpus import Corpus, build_corpus, extremes
+from wne_jax.images.units import doubt
 from wne_jax.training.checkpoints import Checkpoints
 from wne_jax.training.claim import CONFIG, Identity, locked
 from wne_jax.training.compute import Compute, Progress, Runner
@@ -56,6 +59,7 @@ def load_corpus(config: TrainConfig, *, data_dir: str | Path | None = None) -> C
             split="train",
             channels=config.channels,
             min_size=config.patch,
+            white=config.white,
             data_dir=data_dir,
         )
         for part in parts
@@ -309,6 +313,12 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"a conditioned model is told the noise level, which {corpus.kind} of images do not say"
         )
+    drawn = corpus.kind == "clean"  # noise of a level relative to white
+    matters = drawn or protocol.symmetry(config.model.build()) == "none"
+    reason = doubt(*extremes(corpus), corpus.pixels.dtype)
+    if reason and matters and config.white is None:
+        what = "the noise that is drawn depends" if drawn else "this model depends"
+        warnings.warn(f"{reason}; {what} on it: --white states another", stacklevel=3)
 
 
 def _has_checkpoints(workdir: Path) -> bool:
