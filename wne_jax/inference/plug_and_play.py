@@ -166,14 +166,13 @@ def _alternate(denoise, y, operator, fit, sigma, steps, reference) -> Restoratio
         residual.append(_rms(operator(z) - y))
         change.append(_rms(z - before))
         psnr.append(_psnr(z, reference))
-    residual = np.array(residual)
+    last, allowed = residual[-1], np.maximum(residual[0], 2 * np.asarray(noise))
     return Restoration(
         z,
         np.asarray(noise),
-        residual,
+        np.array(residual),
         np.array(change),
-        ~np.isfinite(residual[-1])
-        | (residual[-1] > np.maximum(residual[0], np.asarray(noise) * 2)),
+        ~np.isfinite(last) | (last > allowed),
         None if reference is None else np.array(psnr),
     )
 
