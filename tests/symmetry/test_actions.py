@@ -26,7 +26,7 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda a: type(a).__name__)
-def test_the_inverse_undoes(action):
+def test_the_inverse_undoes_the_action(action):
     y = maps()
     chex.assert_trees_all_close(action.inverse(y.shape)(action(y)), y, atol=2e-6)
     chex.assert_trees_all_close(action(action.inverse(y.shape)(y)), y, atol=2e-6)
@@ -38,7 +38,7 @@ def test_the_inverse_undoes(action):
 @pytest.mark.parametrize(
     "inner", [ACTIONS[0], ACTIONS[4], ACTIONS[6]], ids=lambda a: type(a).__name__
 )
-def test_composition_is_one_after_the_other(outer, inner):
+def test_composition_applies_one_action_after_the_other(outer, inner):
     y = maps()
     composed = outer @ inner
     chex.assert_trees_all_close(composed(y), outer(inner(y)), atol=1e-5)
@@ -56,7 +56,7 @@ def test_actions_pass_through_jit_as_arguments(action):
     chex.assert_trees_all_close(result, action(y), atol=1e-6)
 
 
-def test_parameters_belong_to_instances():
+def test_each_instance_has_its_own_parameters():
     y = maps()
     a, b = np.float32([1, 2, 3]), np.float32([-1, 0, 1])
     for i, one in enumerate(Affine(a, b)(y)):
@@ -72,7 +72,7 @@ def test_whole_translations_are_shifts(dy, dx, height, width):
 
 
 @pytest.mark.parametrize("size", [8, 9])
-def test_a_band_limited_wave_moves_as_its_formula_says(size):
+def test_a_translated_wave_equals_its_formula(size):
     x = np.arange(size)
     wave = lambda d: np.cos(2 * np.pi * 2 * (x - d) / size + 0.3)  # noqa: E731
     y = jnp.asarray(wave(0), jnp.float32).reshape(1, 1, size, 1)
@@ -103,7 +103,7 @@ def test_translations_compose_on_odd_maps_only():
     assert jnp.abs(once(even) - Translation(1.2, 0.8)(even)).max() > 1e-2
 
 
-def test_video_moves_frame_by_frame_and_one_pixel_stays():
+def test_each_frame_of_a_video_moves_and_a_one_pixel_map_does_not():
     video = maps((2, 3, 5, 7, 1))
     for action in (Shift(1, 2), Translation(0.5, 0.5)):
         chex.assert_trees_all_close(action(video)[:, 1], action(video[:, 1]), atol=1e-6)
@@ -121,6 +121,6 @@ def test_video_moves_frame_by_frame_and_one_pixel_stays():
         (lambda y: Action()(y), TypeError, "base class"),
     ],
 )
-def test_what_makes_no_sense_is_refused(act, error, message):
+def test_invalid_arguments_are_rejected(act, error, message):
     with pytest.raises(error, match=message):
         act(maps())

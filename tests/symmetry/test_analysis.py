@@ -22,20 +22,20 @@ def blur(y):
 
 @jax.jit
 def network(y):
-    """Neither linear nor equivariant, and smooth."""
+    """A smooth map, neither linear nor equivariant."""
     return jnp.tanh(3 * blur(y)) + 0.2 * y
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Noisy and clean random fields of eight contrasts."""
+    """Noisy and clean random fields with eight contrasts."""
     key_clean, key_noise = jax.random.split(jax.random.key(0))
     clean = blur(blur(jax.random.normal(key_clean, (8, SIDE, SIDE, 1))))
     clean = 0.5 + clean * jnp.linspace(0.02, 0.4, 8).reshape(8, 1, 1, 1)
     return clean + 0.1 * jax.random.normal(key_noise, clean.shape), clean
 
 
-def test_what_noise_alone_brings_is_the_square_root_of_d(key):
+def test_the_difficulty_of_noise_only_is_the_square_root_of_d(key):
     noise = jax.random.normal(key, (4, SIDE, SIDE, 1))
     noise -= jnp.mean(noise, axis=(1, 2, 3), keepdims=True)
     clean = jnp.full_like(noise, 0.3)
@@ -52,7 +52,7 @@ def test_the_difficulty_is_the_noise_over_the_scale_for_every_pair(pairs):
         np.testing.assert_allclose(difficulty(*pairs, statistics=pair), expected, rtol=1e-4)
 
 
-def test_its_mean_square_is_d_over_one_and_the_snr(key):
+def test_the_mean_squared_difficulty_is_d_over_one_plus_snr(key):
     clean = 0.2 * jax.random.normal(key, (1, SIDE, SIDE, 1))
     noise = jax.random.normal(jax.random.key(1), (400, SIDE, SIDE, 1))
     clean = jnp.broadcast_to(clean, noise.shape)
@@ -65,7 +65,7 @@ def test_its_mean_square_is_d_over_one_and_the_snr(key):
 
 
 @pytest.mark.parametrize("snr", [0.0, 0.05, 4.0])
-def test_the_law_of_the_difficulty_is_that_of_drawn_images(key, snr):
+def test_drawn_difficulties_have_the_law_of_drawn_images(key, snr):
     image = jax.random.normal(key, (1, 6, 6, 1))
     image = np.sqrt(snr) * (image - image.mean()) / image.std()
     noise = jax.random.normal(jax.random.key(1), (4000, 6, 6, 1))
@@ -75,7 +75,7 @@ def test_the_law_of_the_difficulty_is_that_of_drawn_images(key, snr):
     assert stats.ks_2samp(difficulty(clean + noise, clean), drawn).pvalue > 0.01
 
 
-def test_a_level_covers_itself_by_the_share_and_another_by_what_normal_tails_say():
+def test_coverage_equals_the_share_for_one_level_and_normal_tails_for_two():
     quantiles = stats.norm.ppf((np.arange(10**4) + 0.5) / 10**4)
     assert analysis.coverage(quantiles, quantiles) == pytest.approx(0.95, abs=1e-3)
     expected = stats.norm.cdf(0.96) - stats.norm.cdf(-2.96)
@@ -84,7 +84,7 @@ def test_a_level_covers_itself_by_the_share_and_another_by_what_normal_tails_say
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-def test_psnr_is_the_normalized_error_and_the_scale(pairs, name):
+def test_psnr_follows_from_the_normalized_error_and_the_scale(pairs, name):
     noisy, clean = pairs
     problem = analysis.normalized_problem(noisy, clean, statistics=STATISTICS[name])
     error = analysis.normalized_error(network, noisy, clean, statistics=STATISTICS[name])
@@ -92,7 +92,7 @@ def test_psnr_is_the_normalized_error_and_the_scale(pairs, name):
     np.testing.assert_allclose(actual, psnr(network(noisy), clean), atol=2e-3)
 
 
-def test_the_normalized_error_of_a_wrapped_network_is_that_of_its_backbone(pairs):
+def test_the_normalized_error_of_a_wrapped_network_equals_that_of_its_backbone(pairs):
     z, target, _ = analysis.normalized_problem(*pairs)
     expected = -10 * np.log10(np.sum(np.square(network(z) - target), axis=(1, 2, 3)))
     actual = analysis.normalized_error(wrap(network), *pairs)
@@ -106,7 +106,7 @@ def everything(noisy, clean, f, pair):
 
 
 @pytest.mark.parametrize("name", ["mean_std", "haar_mad"])
-def test_the_normalized_problem_does_not_know_sigma(pairs, name):
+def test_the_normalized_problem_depends_on_sigma_only_through_the_snr(pairs, name):
     noisy, clean = pairs
     pair = STATISTICS[name]
     of = jax.jit(lambda y, x: everything(y, x, wrap(network, statistics=pair), pair))
@@ -119,7 +119,7 @@ def test_the_normalized_problem_does_not_know_sigma(pairs, name):
             np.testing.assert_allclose(actual, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_to_an_unwrapped_network_sigma_is_no_matter_of_units(pairs):
+def test_the_error_of_an_unwrapped_network_depends_on_sigma(pairs):
     noisy, clean = pairs
     apart = analysis.normalized_error(network, 4 * noisy, 4 * clean) - analysis.normalized_error(
         network, noisy, clean
@@ -127,7 +127,7 @@ def test_to_an_unwrapped_network_sigma_is_no_matter_of_units(pairs):
     assert np.max(np.abs(apart)) > 3
 
 
-def test_rows_of_the_jacobian_of_a_linear_filter_are_the_filter(key):
+def test_rows_of_the_jacobian_of_a_linear_filter_equal_the_filter(key):
     y = jax.random.normal(key, (1, 9, 8, 2))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 2))
 
@@ -142,7 +142,7 @@ def test_rows_of_the_jacobian_of_a_linear_filter_are_the_filter(key):
     assert np.count_nonzero(first) == np.count_nonzero(second) == 18
 
 
-def test_rows_are_those_of_the_whole_jacobian_and_sum_to_the_row_sums(pairs):
+def test_filters_equal_rows_of_the_full_jacobian_and_sum_to_row_sums(pairs):
     y = pairs[0][:1, :7, :6]
     f = jax.jit(wrap(network))
     rows = analysis.filters(f, y, [(0, 0), (3, 5)])
@@ -153,7 +153,7 @@ def test_rows_are_those_of_the_whole_jacobian_and_sum_to_the_row_sums(pairs):
 
 
 @pytest.mark.parametrize("pair", [mean_std, haar_mad])
-def test_wrapped_networks_are_their_filters_whose_sums_are_one(pairs, pair):
+def test_filters_of_wrapped_networks_give_the_output_and_sum_to_one(pairs, pair):
     y = pairs[0][:1]
     f = jax.jit(wrap(network, statistics=pair))
     assert analysis.euler_ratio(f, y)[0] < 1e-5
@@ -162,7 +162,7 @@ def test_wrapped_networks_are_their_filters_whose_sums_are_one(pairs, pair):
     np.testing.assert_allclose(jnp.sum(rows * y), f(y)[0, 9, 20, 0], rtol=1e-5)
 
 
-def test_the_euler_ratio_is_what_a_bias_leaves():
+def test_the_euler_ratio_measures_a_bias():
     y = jnp.ones((1, 4, 4, 1))
     np.testing.assert_allclose(analysis.euler_ratio(lambda y: 2 * y + 2, y), 0.5, rtol=1e-6)
 
@@ -170,7 +170,7 @@ def test_the_euler_ratio_is_what_a_bias_leaves():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda y: analysis.difficulty(y, y[:1]), r"one shape, not \(2, 4, 4, 1\) and \(1,"),
+        (lambda y: analysis.difficulty(y, y[:1]), r"same shape, not \(2, 4, 4, 1\) and \(1,"),
         (
             lambda y: analysis.normalized_error(lambda y: y[:1], y, y),
             r"keep the shape.*\(1, 4, 4, 1\)",
@@ -180,17 +180,17 @@ def test_the_euler_ratio_is_what_a_bias_leaves():
         (lambda y: analysis.filters(blur, y[:1], [(0, 0)], channel=1), "channel 1"),
     ],
 )
-def test_mistakes_are_refused(call, message):
+def test_invalid_arguments_are_rejected(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((2, 4, 4, 1)))
 
 
-def test_what_is_odd_is_still_right(key):
+def test_constant_and_nan_images_have_defined_results(key):
     y = jax.random.normal(key, (2, 4, 4, 1))
     np.testing.assert_array_equal(analysis.euler_ratio(lambda y: 0 * y, y), 0)
     assert analysis.filters(blur, y[:1], []).shape == (0, 4, 4, 1)
     spoilt = analysis.normalized_error(lambda y: y.at[0].set(jnp.nan), y, 0 * y)
-    assert jnp.isnan(spoilt).tolist() == [True, False]  # an estimate may have diverged
+    assert jnp.isnan(spoilt).tolist() == [True, False]  # for example an estimate that diverged
     bytes_ = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
     down = lambda y: y - 10  # noqa: E731
     np.testing.assert_array_equal(

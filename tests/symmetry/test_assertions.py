@@ -1,4 +1,4 @@
-"""Assertions for every kind of output, with actions of their own, per channel, traced, and what they say."""
+"""Assertions for every kind of output, output actions, channels and traced code, and their messages."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ KINDS = ("value", "difference", "variance", "invariant")
 class TestKinds:
     @pytest.mark.parametrize("anchor", [wne.Anchor(), wne.Anchor(0.45, 0.2)])
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_wrapped_function_has_its_kind_and_no_other(self, kind, anchor, key):
+    def test_a_wrapped_function_has_only_its_declared_kind(self, kind, anchor, key):
         f = jax.jit(wne.wrap(smooth, output=kind, anchor=anchor))
         y = image()
         E.assert_normalization_equivariant(f, y, key, output=kind, gain=8.0)
@@ -45,7 +45,7 @@ class TestKinds:
             with pytest.raises(AssertionError, match="not equivariant to Affine"):
                 E.assert_equivariant(f, Affine(3.7, 1.2), y, output=other, gain=8.0)
 
-    def test_a_pytree_has_one_each(self, key):
+    def test_each_output_of_a_pytree_has_its_own_kind(self, key):
         kinds = {"x": "value", "more": ("variance", "invariant")}
         f = wne.wrap(lambda z: {"x": smooth(z), "more": [jnp.square(z), z[:, 0, 0]]}, output=kinds)
         y = image()
@@ -58,15 +58,15 @@ class TestKinds:
         np.testing.assert_allclose(defects["more"][0], 2, rtol=1e-4)  # 9 v against 3 v
         assert defects["x"].max() < 1e-5 and defects["more"][1].max() < 1e-5
 
-    def test_a_kind_of_ones_own(self, key):
+    def test_a_custom_kind(self, key):
         log_variance = wne.outputs.Kind(lambda h, a, b: h + 2 * jnp.log(a))
         f = wne.wrap(lambda z: smooth(z), output=log_variance)
         E.assert_normalization_equivariant(f, image(), key, output=log_variance, gain=4.0)
         with pytest.raises(AssertionError):
             E.assert_equivariant(f, Scale(2.0), image(), output="invariant")
 
-    def test_the_tolerance_of_values_is_the_documented_one(self):
-        """And a variance is allowed a s times as much, an invariant output 1 / (a s)."""
+    def test_the_tolerance_equals_the_documented_formula(self):
+        """A variance has a s times the tolerance of a value, an invariant output 1 / (a s) times."""
         y, action = image(), Affine(3.0, -2.0)
         s = np.std(y, (1, 2, 3), keepdims=True)
         eps = np.finfo(np.float32).eps
@@ -81,7 +81,7 @@ class TestKinds:
             np.testing.assert_allclose(allowed, value * factor, rtol=1e-5)
 
 
-class TestActionsOfTheirOwn:
+class TestOutputActions:
     def test_a_shift_by_one_is_a_shift_by_two_at_twice_the_size(self):
         y = image()
         E.assert_equivariant(double, Shift(1, -3), y, output_action=Shift(2, -6))
@@ -92,13 +92,13 @@ class TestActionsOfTheirOwn:
             output_action=Affine(2.5, 1.0) @ Shift(2, 4),
         )  # fmt: skip
 
-    def test_an_action_that_cannot_act_on_the_output_is_refused(self):
+    def test_an_action_that_cannot_act_on_the_output_is_rejected(self):
         y = image()
         for f in (double, lambda y: y[..., 0], lambda y: jnp.mean(y, (1, 2))):
             for action in (Shift(1, 0), Translation(0.5, 0.0) @ Scale(2.0)):
-                with pytest.raises(ValueError, match=r"give output_action=|cannot carry"):
+                with pytest.raises(ValueError, match=r"pass output_action=|cannot carry"):
                     E.assert_equivariant(f, action, y)
-                with pytest.raises(ValueError, match="give output_action="):
+                with pytest.raises(ValueError, match="pass output_action="):
                     E.assert_equivariant(f, action, y, output="invariant")
 
     @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ class TestActionsOfTheirOwn:
         ],
         ids=["classes", "tokens", "no channels", "a number", "no batch", "half a batch"],
     )
-    def test_shapes_that_do_not_follow_the_input_are_refused(self, f, shape, key):
+    def test_shapes_that_do_not_follow_the_input_are_rejected(self, f, shape, key):
         for check in (
             lambda: E.assert_equivariant(f, Affine(2.0, 1.0), image()),
             lambda: E.assert_normalization_equivariant(f, image(), key),
@@ -123,7 +123,7 @@ class TestActionsOfTheirOwn:
                 check()
             assert "\n" not in str(error.value)
 
-    def test_invariance_takes_any_shape_and_any_action(self):
+    def test_invariance_accepts_any_shape_and_any_action(self):
         y = image()
         pooled = lambda y: jnp.argmax(jnp.mean(y, (1, 2)), -1)  # noqa: E731
         for action in (Affine(3.0, 0.5), Shift(3, 1), Affine(3.0, 0.5) @ Shift(3, 1)):
@@ -135,7 +135,7 @@ class TestActionsOfTheirOwn:
         with pytest.raises(ValueError, match="keep the batch axis"):
             E.assert_invariant(jnp.max, Scale(2.0), y)
 
-    def test_other_things_that_cannot_be_checked_are_named(self, key):
+    def test_other_invalid_arguments_are_rejected(self, key):
         y = image()
         with pytest.raises(ValueError, match="samples must be 1 or more, not 0"):
             E.assert_normalization_equivariant(smooth, y, key, samples=0)
@@ -145,7 +145,7 @@ class TestActionsOfTheirOwn:
             E.assert_equivariant(smooth, Scale(2.0), (y, y))
         with pytest.raises(ValueError, match="output declares the parts"):
             E.assert_equivariant(lambda y: (y, y), Scale(2.0), y, output=("value",))
-        with pytest.raises(ValueError, match="different structure"):
+        with pytest.raises(ValueError, match="different structures"):
             E.assert_equivariant(lambda y: y if y.max() > 2 else (y,), Scale(99.0), y)
 
 
@@ -154,7 +154,7 @@ class TestChannels:
     action = Affine(a, b.reshape(1, 1, 1, 3))
 
     @pytest.mark.parametrize("name", ["mean_std", "haar_mad"])
-    def test_each_has_its_own_symmetry_where_axes_pool_space_alone(self, name, key):
+    def test_each_channel_has_its_own_contrast_if_axes_are_spatial_only(self, name, key):
         f = wne.wrap(jnp.tanh, statistics=wne.statistics.STATISTICS[name], axes=(1, 2))
         y = image()
         E.assert_equivariant(f, self.action, y, axes=(1, 2), gain=4.0)
@@ -170,7 +170,7 @@ class TestChannels:
         with pytest.raises(AssertionError, match=r"Affine\(a=30.0, b=4.0\).* at \(0, 0, 0, 2\)"):
             E.assert_equivariant(f, self.action, jnp.ones((1, 1, 1, 3)), axes=(1, 2))
 
-    def test_they_compose_with_numbers_of_instances_and_invert(self):
+    def test_channel_parameters_compose_with_instance_parameters_and_invert(self):
         y, by_instance = image(), Affine(jnp.array([2.0, 3.0]), jnp.array([1.0, -1.0]))
         for first, second in ((self.action, by_instance), (by_instance, self.action)):
             np.testing.assert_allclose((first @ second)(y), first(second(y)), rtol=1e-5, atol=1e-5)
@@ -180,7 +180,7 @@ class TestChannels:
         mixed = Affine(jnp.array([2.0, 3.0]), self.action.b)
         np.testing.assert_allclose(mixed.inverse()(mixed(y)), y, atol=1e-5)
 
-    def test_parameters_that_would_change_the_shape_are_refused(self):
+    def test_parameters_that_would_change_the_shape_are_rejected(self):
         for shape in ((1, 3), (1, 1, 1, 4), (3, 1, 1, 1), (1, 1, 1, 1, 3)):
             with pytest.raises(ValueError, match="does not broadcast"):
                 Affine(jnp.ones(shape))(image())
@@ -189,7 +189,7 @@ class TestChannels:
 
 
 class TestMessages:
-    def test_the_first_line_names_action_violation_place_and_allowance(self):
+    def test_the_first_line_has_action_violation_position_and_tolerance(self):
         with pytest.raises(AssertionError) as error:
             E.assert_equivariant(jnp.square, Affine(3.0, 1.0), image())
         first = str(error.value).splitlines()[0]
@@ -201,8 +201,8 @@ class TestMessages:
             assert part in first
         assert "looks like rounding" not in str(error.value)
 
-    def test_fourier_features_need_a_gain_and_are_told_how_much(self):
-        """Features at 2^6 pi, as diffusion models have them, amplify rounding; all is exact otherwise."""
+    def test_the_message_has_the_gain_that_fourier_features_need(self):
+        """Features at 2^6 pi, as in diffusion models, amplify rounding; everything else is exact."""
         f = wne.wrap(lambda z: z + jnp.sin(2**6 * np.pi * z) / 2)
         with pytest.raises(AssertionError, match=r"looks like rounding.*gain=\d+ would") as error:
             E.assert_equivariant(f, Affine(1.7, 0.1), image())
@@ -211,7 +211,7 @@ class TestMessages:
         E.assert_equivariant(f, Affine(1.7, 0.1), image(), gain=gain)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-    def test_coarse_arithmetic_needs_compute_dtype_and_is_told_which(self, dtype, key):
+    def test_the_message_has_the_compute_dtype_that_coarse_arithmetic_needs(self, dtype, key):
         model = wne.WNE(nn.Conv(3, (3, 3), dtype=dtype), dtype=getattr(jnp, dtype))
         y = image((2, 32, 32, 3))
         with jax.numpy_dtype_promotion("standard"):
@@ -221,8 +221,8 @@ class TestMessages:
                 E.assert_normalization_equivariant(f, y, key)
             E.assert_normalization_equivariant(f, y, key, compute_dtype=getattr(jnp, dtype))
 
-    def test_a_small_defect_that_is_no_rounding_is_not_called_so(self):
-        with pytest.raises(AssertionError, match=r"it is not rounding: f\(2 y\) differs"):
+    def test_a_small_defect_is_not_reported_as_rounding(self):
+        with pytest.raises(AssertionError, match=r"it is not rounding: f\(2 y\) also differs"):
             E.assert_equivariant(lambda y: y + 1e-3 * y**2, Affine(1.7, 0.1), image())
 
     def test_values_of_1e25_are_measured(self, key):
@@ -256,9 +256,9 @@ class Everywhere(chex.TestCase):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.skipif(jax.device_count() > 1, reason="they ran above")
-def test_the_same_with_pmap_on_two_devices():
-    """JAX fixes the number of devices when it starts."""
+@pytest.mark.skipif(jax.device_count() > 1, reason="pmap was tested above")
+def test_assertions_under_pmap_on_two_devices():
+    """JAX fixes the number of devices at its start, so this needs a new process."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "Everywhere"]
     done = subprocess.run(
@@ -286,7 +286,7 @@ class TestTraced:
         ):
             bad(image())
 
-    def test_and_under_checkify(self):
+    def test_assertions_run_under_checkify(self):
         error, _ = checkify.checkify(self.checked(wne.wrap(smooth)))(image())
         assert error.get() is None
         error, _ = checkify.checkify(self.checked(jnp.tanh))(image())

@@ -34,7 +34,7 @@ def test_metrics_equal_numpy():
     )
 
 
-def test_the_cosine_keeps_its_digits_where_one_minus_cosine_cancels():
+def test_the_cosine_error_is_accurate_where_one_minus_cosine_cancels():
     x = image((1, 8, 8, 16))
     nearly = x + 1e-5 * image((1, 8, 8, 16), seed=3)
     x64, nearly64 = np.asarray(x, np.float64), np.asarray(nearly, np.float64)
@@ -44,17 +44,17 @@ def test_the_cosine_keeps_its_digits_where_one_minus_cosine_cancels():
     assert E.cosine_error(jnp.zeros_like(x), x)[0] == pytest.approx(0.5)
 
 
-def test_the_normalization_defect_is_zero_for_a_mean_and_not_for_a_bias(key):
+def test_the_normalization_defect_is_zero_for_a_mean_but_not_for_a_bias(key):
     y = image()
     blur = lambda y: (y + jnp.roll(y, 1, 1)) / 2  # noqa: E731
     assert E.normalization_defect(blur, y, key).max() < 1e-6
     biased = E.normalization_defect(lambda y: y + 1, y, key)
-    # f(a y + b) - a f(y) - b = 1 - a, over |a y + a + b|
+    # f(a y + b) - a f(y) - b = 1 - a, divided by |a y + a + b|
     assert biased.shape == (2,) and biased.min() > 0.05 and biased.max() < 0.5
     np.testing.assert_array_equal(biased, E.normalization_defect(lambda y: y + 1, y, key))
 
 
-def test_spatial_actions_are_asserted_too():
+def test_assertions_work_for_spatial_actions():
     y = image((1, 9, 9, 1))
     blur = lambda y: (y + jnp.roll(y, 1, 1)) / 2  # noqa: E731
     E.assert_equivariant(blur, Shift(3, -2), y)
@@ -63,7 +63,7 @@ def test_spatial_actions_are_asserted_too():
         E.assert_equivariant(jnp.square, Translation(0.4, 0.0), y)
 
 
-def test_the_message_names_the_action_the_violation_and_its_place():
+def test_the_message_has_the_action_the_violation_and_its_position():
     y = jnp.zeros((2, 3, 3, 1)).at[1, 2, 0, 0].set(0.5)
     f = lambda y: jnp.where(y > 0.6, y + 5, y)  # noqa: E731
     with pytest.raises(AssertionError) as error:
@@ -78,7 +78,7 @@ def test_nan_is_a_violation():
         E.assert_equivariant(lambda y: y * jnp.nan, Scale(2.0), image())
 
 
-def test_a_defect_of_a_thousandth_is_caught():
+def test_a_defect_of_a_thousandth_is_found():
     y = image()
     with pytest.raises(AssertionError):
         E.assert_normalization_equivariant(lambda y: y + 1e-3 * y**2, y, jax.random.key(1))
@@ -86,7 +86,7 @@ def test_a_defect_of_a_thousandth_is_caught():
         E.assert_exact_under_powers_of_two(lambda y: y + 1e-6, y)
 
 
-def test_coarser_arithmetic_is_allowed_its_own_rounding(key):
+def test_coarser_arithmetic_has_a_larger_tolerance(key):
     f = lambda y: y.astype(jnp.bfloat16).astype(jnp.float32)  # noqa: E731
     y = image()
     with pytest.raises(AssertionError):
@@ -113,7 +113,7 @@ def test_jacobian_identities_of_a_linear_map_and_of_a_square():
     np.testing.assert_allclose(E.row_sums(jnp.square, y), 2 * y, rtol=1e-6)
 
 
-def test_an_unknown_metric_is_named_and_a_function_is_taken():
+def test_an_unknown_metric_is_rejected_and_a_function_is_accepted():
     with pytest.raises(ValueError, match="cosine"):
         E.defect(jnp.tanh, Scale(2.0), image(), metric="angle")
     custom = E.defect(jnp.square, Scale(2.0), image(), metric=lambda a, b: jnp.ones(2))

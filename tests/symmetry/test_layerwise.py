@@ -22,7 +22,7 @@ def images(shape, seed=0, dtype=jnp.float32):
 
 
 def drawn(model, y, dtype=jnp.float32):
-    """Variables without a zero among them; variances are positive."""
+    """Variables without zeros; variances are positive."""
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(model.init, jax.random.key(0), y.astype(jnp.float32))
 
@@ -34,7 +34,7 @@ def drawn(model, y, dtype=jnp.float32):
 
 
 def losses(model, y, displacement, **options):
-    """The largest defect of each step, by its kind."""
+    """The largest defect of each step, by kind."""
     dy, dx = displacement
     steps = layer_defects(model, drawn(model, y), y, dy=dy, dx=dx, **options)
     return {step.kind: float(step.defect.max()) for step in steps}
@@ -47,14 +47,14 @@ def lost(model, y, displacement, **options):
 
 
 class Chain(nn.Module):
-    """Linear, ReLU, over channels, linear, over space, linear."""
+    """Linear, ReLU, normalization over channels, linear, normalization over space, linear."""
 
     padding: str = "circular"
 
     @nn.compact
     def __call__(self, x):
         x = Conv(3, padding=self.padding, name="first")(x)
-        # The epsilon keeps rounding small where a ReLU has left no channel, and no variance.
+        # The epsilon keeps rounding small where ReLU zeroes all channels, so that their variance is 0.
         x = nn.LayerNorm(epsilon=0.1, name="over_channels", use_fast_variance=False)(nn.relu(x))
         x = Conv(3, kernel_size=1, name="between")(x)
         x = nn.InstanceNorm(name="over_space", use_fast_variance=False)(x)
@@ -62,7 +62,7 @@ class Chain(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(9, 7), (8, 6)])
-def test_a_translation_is_lost_where_the_theorem_says_and_nowhere_else(size):
+def test_equivariance_is_lost_only_where_the_theorem_predicts(size):
     chain = Chain()
     y = images((2, *size, 3))
     assert lost(chain, y, HALF) == ["into over_channels", "LayerNorm"]
@@ -70,15 +70,15 @@ def test_a_translation_is_lost_where_the_theorem_says_and_nowhere_else(size):
     assert lost(chain, y, (-3, 2)) == []
 
 
-def test_zeros_beyond_the_border_lose_whole_pixels_and_a_kernel_of_one_pixel_has_no_border():
+def test_zero_padding_loses_shifts_unless_the_kernel_has_one_pixel():
     steps = losses(Chain("zeros"), images((2, 9, 7, 3)), ONE)
-    assert steps["Conv"] < FLOOR  # the second of that kind, of size 1
+    assert steps["Conv"] < FLOOR  # the second Conv, of size 1
     y = images((2, 9, 7, 3))
     first = layer_defects(Chain("zeros"), drawn(Chain("zeros"), y), y, dy=1, dx=1)[0]
     assert first.layer == "first" and first.defect.min() > 0.05
 
 
-def test_defects_are_those_of_the_layers_by_hand_on_the_maps_of_the_plain_network():
+def test_defects_equal_those_computed_by_hand_for_each_layer():
     y, dy, dx = images((2, 9, 7, 3)), jnp.array([0.5, 2.25]), jnp.array([1.0, -0.75])
     chain, action = Chain("zeros"), Translation(dy, dx)
     variables = drawn(chain, y)
@@ -103,16 +103,16 @@ def test_defects_are_those_of_the_layers_by_hand_on_the_maps_of_the_plain_networ
         np.testing.assert_allclose(steps[name].defect, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_nyquist_bins_of_even_sizes_do_not_hide_that_a_convolution_commutes():
+def test_a_convolution_commutes_on_even_sizes_despite_nyquist_bins():
     y, model = images((2, 8, 6, 3)), Conv(3, padding="circular")
     variables = drawn(model, y)
     assert defect(lambda y: model.apply(variables, y), Translation(0.5, 0.5), y).max() < FLOOR
-    rectified = nn.Sequential([nn.relu, model])  # the bins are empty no more
+    rectified = nn.Sequential([nn.relu, model])  # ReLU fills the Nyquist bins
     assert lost(rectified, y, HALF) == ["into layers_1"]
 
 
 class Pyramid(nn.Module):
-    """A ReLU at half of the size, and the way there."""
+    """A ReLU at half the size, after downsampling."""
 
     unshuffled: bool = False
 
@@ -125,13 +125,13 @@ class Pyramid(nn.Module):
         return Conv(3, padding="circular", name="deep_again")(nn.relu(x))
 
 
-def test_a_stride_commutes_with_shifts_by_its_multiples_alone():
+def test_a_stride_commutes_only_with_shifts_by_its_multiples():
     y = images((2, 8, 6, 3))
     assert lost(Pyramid(), y, (2, -4)) == []
     assert lost(Pyramid(), y, (2, 1)) == [
         "Downsample",
         "into deep_again",
-    ]  # half a pixel down there
+    ]  # half a pixel of the smaller map
     assert lost(Pyramid(unshuffled=True), y, (4, 2)) == []
     assert lost(Pyramid(unshuffled=True), y, (1, 0)) == ["into deep", "into deep_again"]
 
@@ -144,7 +144,7 @@ def test_a_step_has_the_size_of_its_map():
     ]  # fmt: skip
 
 
-def test_pooling_over_space_leaves_nothing_to_translate():
+def test_a_result_pooled_over_space_is_compared_without_translation():
     pooled = nn.Sequential([Conv(3, padding="circular"), lambda x: x.mean((1, 2)), nn.Dense(3)])
     assert lost(pooled, images((2, 9, 7, 3)), HALF) == []
     steps = losses(pooled, images((2, 9, 7, 3)), HALF)
@@ -168,7 +168,7 @@ class Blocks(nn.Module):
         return self.block(name="two")(x)
 
 
-def test_a_loss_is_counted_once_though_a_sum_carries_it_on():
+def test_a_defect_is_counted_once_despite_skip_connections():
     steps = losses(Blocks(), images((2, 9, 7, 3)), HALF)
     assert list(steps) == [
         "into one", "into one/conv", "Conv", "into two", "into two/conv", "into the result",
@@ -177,7 +177,7 @@ def test_a_loss_is_counted_once_though_a_sum_carries_it_on():
     assert above == ["into one", "into one/conv", "into two/conv"]
 
 
-def test_rematerialized_blocks_have_the_defects_of_plain_ones():
+def test_rematerialized_blocks_have_the_same_defects():
     y = images((2, 9, 7, 3))
     plain, again = losses(Blocks(), y, HALF), losses(Blocks(nn.remat(Block)), y, HALF)
     assert set(plain) <= set(again)
@@ -198,19 +198,19 @@ def test_a_module_called_twice_has_two_entries():
     assert [bool(s.defect.max() > FLOOR) for s in steps] == [False, True, False]
 
 
-def test_window_attention_is_one_layer_and_loses_what_does_not_move_whole_windows():
+def test_window_attention_is_one_layer_and_commutes_only_with_whole_windows():
     y = images((2, 8, 6, 3))
     attention = WindowAttention(heads=1, window=2)
     assert list(losses(attention, y, ONE)) == ["WindowAttention"]
     assert lost(attention, y, ONE) == ["WindowAttention"] and lost(attention, y, (4, -2)) == []
 
 
-def test_layers_are_what_the_caller_says():
+def test_the_caller_chooses_what_counts_as_a_layer():
     steps = losses(Blocks(), images((2, 9, 7, 3)), HALF, leaves=lambda m: isinstance(m, Block))
     assert list(steps) == ["into one", "Block"]
 
 
-def test_a_wrapped_network_shows_what_its_normalization_loses():
+def test_the_normalization_of_a_wrapped_network_is_measured():
     model = wne.models.DnCNN(depth=3, features=3, padding="circular")
     y = images((2, 9, 7, 3))
     steps = losses(wne.WNE(model), y, HALF)
@@ -228,7 +228,7 @@ def test_float64_lowers_the_floor(standard_promotion):
         assert all(s.defect.dtype == np.float64 for s in steps)
 
 
-def test_bad_input_is_refused():
+def test_invalid_arguments_are_rejected():
     model, y = Conv(3), images((2, 9, 7, 3))
     variables = drawn(model, y)
     with pytest.raises(ValueError, match="rank 4"):
@@ -237,14 +237,14 @@ def test_bad_input_is_refused():
         layer_defects(model, variables, y, dy=jnp.zeros(3), dx=0)
 
 
-def test_sides_that_the_model_would_pad_are_refused():
+def test_sides_that_the_model_would_pad_are_rejected():
     model = wne.WNE(wne.models.DRUNet(features=(4, 4), blocks=1))
     with pytest.raises(ValueError, match="multiples of 2"):
         layer_defects(model, {}, jnp.ones((1, 8, 9, 1)), dy=1, dx=1)
 
 
 class NNXNetwork(nnx.Module):
-    """Circular convolutions around an activation, a shared layer, and one that is not circular."""
+    """Circular convolutions around an activation, a shared layer, and a layer with zero padding."""
 
     def __init__(self, rngs):
         self.first = nnx.Conv(2, 4, (3, 3), padding="CIRCULAR", rngs=rngs)
@@ -272,7 +272,7 @@ class TestNNX:
     y = images((2, 9, 7, 2))
 
     @pytest.mark.parametrize("wrapped", [False, True])
-    def test_the_steps_are_those_of_the_same_network_in_linen(self, wrapped):
+    def test_the_steps_equal_those_of_the_same_network_in_linen(self, wrapped):
         network = NNXNetwork(nnx.Rngs(0))
         layers = {"first": network.first, "norms_0": network.norms[0],
                   "shared": network.shared, "last": network.last}  # fmt: skip
@@ -290,7 +290,7 @@ class TestNNX:
                 assert bare(one.layer) == other.layer
             np.testing.assert_allclose(one.defect, other.defect, atol=1e-6)
 
-    def test_the_module_itself_is_left_as_it_was(self):
+    def test_the_module_itself_is_not_changed(self):
         network = NNXNetwork(nnx.Rngs(0))
         before, state = network(self.y), jax.tree.map(jnp.copy, nnx.state(network))
         layer_defects(network, None, self.y, dy=1, dx=0)

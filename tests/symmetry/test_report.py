@@ -14,8 +14,8 @@ def images():
     return np.asarray(identities._test_images((SIZE, SIZE), 1, 0), np.float64)
 
 
-def test_three_kinds_of_maps_are_told_apart():
-    """A wrapped map, a linear one whose rows do not sum to one, and one with neither symmetry."""
+def test_three_kinds_of_maps_are_distinguished():
+    """A wrapped map, a linear map whose rows do not sum to one, and a map with neither symmetry."""
     for f, symmetry in [
         (wne.wrap(jnp.tanh), "normalization"),
         (lambda y: y / 2, "scale"),
@@ -31,7 +31,7 @@ def test_three_kinds_of_maps_are_told_apart():
             )
 
 
-def test_what_rounding_does_is_small_and_what_it_does_not_is_zero():
+def test_defects_of_exact_maps_are_small_or_zero():
     report = measure(wne.wrap(jnp.tanh), claim="normalization", size=SIZE)
     assert report.powers_of_two and report.constants
     for value in (report.scale.worst, report.offset.worst, report.affine.worst):
@@ -40,7 +40,7 @@ def test_what_rounding_does_is_small_and_what_it_does_not_is_zero():
 
 
 def test_the_measures_of_an_added_constant_have_closed_forms():
-    """f(y) = y + 1 takes offsets, no contrast: f(a y) - a f(y) = 1 - a, f - J y = 1, J 1 = 1."""
+    """f(y) = y + 1 commutes with offsets only: f(a y) - a f(y) = 1 - a, f - J y = 1, J 1 = 1."""
     report = measure(lambda y: y + 1, claim="normalization", size=SIZE)
     norms = np.sqrt(np.square(images() + 1).sum((1, 2, 3)))
     expected = [abs(1 - a) / a * SIZE / norms for a in CONTRASTS]
@@ -70,7 +70,7 @@ def test_sigma_follows_the_contrast_of_the_images():
     assert not fixed.kept and fixed.offset.holds
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match="claim must be one of none, scale"):
         measure(jnp.abs, claim="affine")
     with pytest.raises(ValueError, match=r"keep the shape.*\(2, 16, 16, 1\) for \(2, 16, 16, 3\)"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_measured_is_refused():
         measure(jnp.abs, claim="none", size=0)
 
 
-def test_an_nnx_module_is_measured_as_any_function():
+def test_an_nnx_module_is_measured_like_any_function():
     network = nnx.Conv(1, 1, (3, 3), rngs=nnx.Rngs(0), bias_init=nnx.initializers.ones)
     report = measure(wne.NNXWNE(network), claim="normalization", size=SIZE)
     assert report.kept and report.powers_of_two and report.constants

@@ -12,11 +12,11 @@ from wne_jax.symmetry.equivariance import cosine_error, defect
 from wne_jax.symmetry.translation import shift_equivariant, translation_equivariant
 
 SETS = ["".join(c) for n in range(5) for c in itertools.combinations("BHWC", n)]
-FLOOR, BROKEN = 1e-12, 1e-6  # of a relative error in float64; nothing may lie between
+FLOOR, BROKEN = 1e-12, 1e-6  # relative errors in float64; none may lie between
 
 
 def measured(shape, *, centrings=SETS, scalings=SETS, without_nyquist=False):
-    """Relative L2 errors under a shift and a translation, of all 4096 layers, by (kind, c, s, a)."""
+    """Relative L2 errors of all 4096 layers under a shift and a translation, by (kind, c, s, a)."""
     rng = np.random.default_rng(0)
     shift, translation = Shift(2, -1), Translation(1.37, -0.6)
     with jax.enable_x64(True):
@@ -65,7 +65,7 @@ def test_the_theorems_agree_with_measurement_on_every_choice_of_dimensions():
     assert counts == {"shift": 1024, "translation": 4 * 16 * (4 + 1), "no division": 64}
 
 
-def test_even_sizes_miss_by_their_nyquist_bins_alone():
+def test_errors_on_even_sizes_come_only_from_nyquist_bins():
     for (kind, c, s, a), error in measured((2, 6, 8, 3), without_nyquist=True).items():
         holds = predicted(c, s, a)[kind].holds
         assert error < FLOOR if holds else error > BROKEN, (kind, c, s, a, error)
@@ -94,7 +94,7 @@ def test_on_a_single_row_scaling_over_columns_is_enough():
         ("LayerNorm-AF", True, True),
     ],
 )
-def test_the_papers_five_layers_are_told_as_its_table_tells(name, shifts, translations):
+def test_verdicts_on_the_papers_five_layers_equal_its_table(name, shifts, translations):
     layer = PRESETS[name]()
     assert shift_equivariant(layer).holds is shifts
     assert translation_equivariant(layer).holds is translations
@@ -122,7 +122,7 @@ def test_the_papers_five_layers_are_told_as_its_table_tells(name, shifts, transl
     ],
     ids=str,
 )
-def test_options_are_told_right_too(layer, shifts, translations, word):
+def test_verdicts_on_other_options_are_correct(layer, shifts, translations, word):
     layer = Normalization(**layer)
     assert (bool(shift_equivariant(layer)), bool(translation_equivariant(layer))) == (
         shifts,
@@ -135,7 +135,7 @@ def test_options_are_told_right_too(layer, shifts, translations, word):
         assert (float(defect(f, action, x).max()) < 1e-5) == holds
 
 
-def test_in_evaluation_running_averages_are_held_constants():
+def test_running_averages_are_constants_in_evaluation():
     everywhere = PRESETS["BatchNorm"](use_running_average=True)
     by_place = everywhere.copy(centring="B", scaling="B")
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5, 3)), jnp.float32)
@@ -147,21 +147,21 @@ def test_in_evaluation_running_averages_are_held_constants():
         f = lambda x: layer.apply(variables, x)  # noqa: B023, E731
         for verdict, action in (
             (shift_equivariant(layer), Shift(1, 2)),
-            (translation_equivariant(layer), Translation(1.5, 0.3)),  # of an even size, too
+            (translation_equivariant(layer), Translation(1.5, 0.3)),  # also on an even size
         ):
             assert verdict.holds is holds
             assert (float(defect(f, action, x).max()) < 1e-5) == holds
     assert "running average" in shift_equivariant(by_place).why
 
 
-def test_an_error_that_is_not_a_number_is_not_zero():
+def test_a_nan_error_does_not_count_as_zero():
     x = jnp.ones((1, 3, 3, 2)).at[0, 1, 1, 0].set(jnp.nan)
     for action in (Shift(1, 0), Translation(0.5, 0.0)):
         assert np.isnan(defect(nn.relu, action, x))
         assert np.isnan(cosine_error(action(x), x))
 
 
-def test_displacements_beyond_the_map_go_round():
+def test_displacements_wrap_around_the_map():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 7, 2)), jnp.float32)
     np.testing.assert_array_equal(Shift(5 * 3 + 1, -7)(x), Shift(1, 0)(x))
     np.testing.assert_allclose(Translation(16.5, -7.0)(x), Translation(1.5, 0.0)(x), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Around a backbone that commutes with translations, which statistics of the wrapper keep that?"""
+"""Which statistics of the wrapper preserve the translation equivariance of a backbone?"""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ KERNELS = [
 
 
 def backbone(z):
-    """Circular convolutions, and gates by a mean over space; scales of z matter to them."""
+    """Circular convolutions and gates from a spatial mean, which depend on the scale of z."""
     first, last = (jnp.asarray(kernel, z.dtype) for kernel in KERNELS)
     h = conv(z, first, padding="circular") + 0.5
     h = h * jax.nn.sigmoid(jnp.mean(jnp.square(h), axis=(1, 2), keepdims=True))
@@ -26,7 +26,7 @@ def backbone(z):
 
 
 def images(height, width, dtype=jnp.float32):
-    """Smooth in one half and noise throughout: tiles differ, and medians are not 0."""
+    """Smooth in one half, with noise everywhere, so that tiles differ and medians are not 0."""
     noise = np.random.default_rng(2).normal(0, 0.1, (3, height, width, 2))
     ramp = np.linspace(0, 1, height).reshape(1, -1, 1, 1) ** 2
     return jnp.asarray(ramp + noise, dtype)
@@ -41,9 +41,9 @@ def largest(f, action, y):
     return float(jax.jit(lambda y: defect(f, action, y))(y).max())
 
 
-@pytest.mark.parametrize("axes", [None, (1, 2)], ids=["over channels too", "each channel"])
+@pytest.mark.parametrize("axes", [None, (1, 2)], ids=["over channels", "per channel"])
 @pytest.mark.parametrize("name", ["mean_std", "high_pass"])
-def test_moments_and_the_high_pass_keep_translations_to_rounding(name, axes):
+def test_moments_and_the_high_pass_preserve_translations_up_to_rounding(name, axes):
     f = wne.wrap(backbone, statistics=STATISTICS[name], axes=axes)
     assert largest(f, translations(), images(15, 13)) < 1e-6
     with jax.enable_x64(True):
@@ -52,14 +52,14 @@ def test_moments_and_the_high_pass_keep_translations_to_rounding(name, axes):
 
 
 @pytest.mark.parametrize("name", ["mean_std", "high_pass"])
-def test_on_even_sizes_they_keep_translations_but_for_the_nyquist_bins(name):
+def test_errors_on_even_sizes_come_only_from_nyquist_bins(name):
     f, y = wne.wrap(backbone, statistics=STATISTICS[name]), images(12, 16)
     assert largest(f, translations(), y) > 1e-5
     assert largest(f, translations(), without_nyquist(y)) < 1e-6
     assert largest(f, Shift(3, -5), y) < 1e-6
 
 
-def test_the_wrapped_network_has_both_symmetries_at_once(key):
+def test_the_wrapped_network_has_both_symmetries(key):
     f, y = jax.jit(wne.wrap(backbone)), images(15, 13)
     assert_normalization_equivariant(f, y, key, samples=3, gain=8)
     both = wne.symmetry.actions.Affine(3.0, -0.7) @ translations()
@@ -67,19 +67,19 @@ def test_the_wrapped_network_has_both_symmetries_at_once(key):
 
 
 @pytest.mark.parametrize("name", ["noise_level", "haar_mad", "median_mad", "min_max"])
-def test_medians_and_extremes_keep_translations_nearly_and_not_to_rounding(name):
+def test_medians_and_extremes_preserve_translations_only_nearly(name):
     f, y = wne.wrap(backbone, statistics=STATISTICS[name]), images(15, 13)
     assert 1e-4 < largest(f, translations(), y) < 0.2
     moved = largest(f, Shift(4, -3), y)
-    # Details and blocks end at the border, blocks lie on a grid; the others have values alone, and no border.
+    # Details and blocks end at the border, and blocks lie on a grid; the others depend on values only.
     bordered = {"haar_mad": (1e-4, 0.01), "noise_level": (1e-4, 0.2)}
     lowest, highest = bordered.get(name, (0, 1e-6))
     assert lowest <= moved < highest
 
 
-def test_statistics_of_tiles_lose_even_shifts():
+def test_statistics_of_tiles_do_not_preserve_shifts():
     def by_tiles(y):
-        tiles = y.reshape(-1, 3, 5, 13, 2)  # bands of five rows
+        tiles = y.reshape(-1, 3, 5, 13, 2)  # tiles of five rows
         z, stats = wne.normalize(tiles, axes=(2, 3, 4))
         return wne.denormalize(backbone(z.reshape(y.shape)).reshape(tiles.shape), stats).reshape(
             y.shape

@@ -1,4 +1,4 @@
-"""Does f(T x) = T f(x)? Groups that act on images, and maps and layers tested against them."""
+"""Does f(T x) = T f(x)? Group actions on images, and tests of maps and layers against them."""
 
 from wne_jax.symmetry.actions import Action, Affine, Composition, Offset, Scale, Shift, Translation
 from wne_jax.symmetry.analysis import (

@@ -1,12 +1,11 @@
 r"""How a group acts on images.
 
-An action is a callable object: `Affine(a=2.0, b=0.1)(y)`. Actions compose with `@` (right to left, like the
-maps that they are) and invert with `.inverse()`. Parameters are scalars or `[B]`, one for each instance, and
-may be traced; contrast and brightness may also be arrays that broadcast to `[B, 1, ..., C]`, one for each
-channel. All are pytrees.
+An action is a callable pytree: `Affine(a=2.0, b=0.1)(y)`. Actions compose with `@`, from right to left, and
+invert with `.inverse()`. Parameters are scalars or `[B]` (one value per instance), and may be traced.
+Contrast and brightness may also be arrays that broadcast to `[B, 1, ..., C]` (one value per channel).
 
-An output of a map follows its input in its own way: `T.on(h, "variance")` is what T does to a variance, in
-the sense of `wne_jax.outputs`.
+`T.on(h, "variance")` is the action of T on an output that follows its input as a variance; see
+`wne_jax.outputs` for the kinds of outputs.
 
 | action | acts on | formula |
 |---|---|---|
@@ -27,7 +26,7 @@ from wne_jax._internal.dtypes import at_least_float32
 from wne_jax.outputs import Kind, kind
 
 Parameter = Array | np.ndarray | float
-"""A scalar, or `[B]` for one value an instance; for contrast and brightness also `[B, 1, ..., C]`."""
+"""A scalar, or `[B]` for one value per instance; for contrast and brightness also `[B, 1, ..., C]`."""
 
 
 class Action:
@@ -35,19 +34,19 @@ class Action:
 
     @property
     def moves(self) -> bool:
-        """Whether it changes places, and not only values."""
+        """Whether it moves pixels, and does not only change their values."""
         return True
 
     def __call__(self, y: ArrayLike) -> Array:
-        """Act on `y`; shape is kept."""
+        """Act on `y`, keeping its shape."""
         raise TypeError("Action is a base class: use Affine, Shift or Translation")
 
     def on(self, h: ArrayLike, output: str | Kind = "value") -> Array:
-        """Act on an output that follows its input as a kind of `wne_jax.outputs` says."""
+        """Act on an output of a kind of `wne_jax.outputs`."""
         return self(h)
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Action":
-        """The inverse action, on arrays of `shape` where that matters.
+        """The inverse action on arrays of `shape`; only translations need the shape.
 
         Raises:
             ValueError: The action has no inverse.
@@ -55,7 +54,7 @@ class Action:
         raise TypeError("Action is a base class: use Affine, Shift or Translation")
 
     def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
-        """The `a` and `b` by which values change, 1 and 0 where only their places do."""
+        """The change of values, contrast `a` and brightness `b`; 1 and 0 if only pixels move."""
         return 1.0, 0.0
 
     def __matmul__(self, other: "Action") -> "Action":
@@ -80,15 +79,15 @@ class Composition(Action):
 
     @property
     def moves(self) -> bool:
-        """Whether one of the two changes places."""
+        """Whether one of the two moves pixels."""
         return self.outer.moves or self.inner.moves
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> Action:
-        """The inverses in the opposite order."""
+        """The inverses in reverse order."""
         return self.inner.inverse(shape) @ self.outer.inverse(shape)
 
     def contrast_and_brightness(self) -> tuple[Parameter, Parameter]:
-        """Those of the two, composed."""
+        """The composed contrast and brightness."""
         parts = (part.contrast_and_brightness() for part in (self.outer, self.inner))
         return _composed(*parts)
 
@@ -98,8 +97,8 @@ class Affine(Action):
     """Contrast and brightness: a y + b.
 
     Attributes:
-        a: Contrast, positive: scalar, `[B]`, or of the rank of `y`, say `[B, 1, ..., C]`.
-        b: Brightness, in the units of `y`: as `a`.
+        a: Contrast, positive: a scalar, `[B]`, or an array of the rank of `y`, for example `[B, 1, ..., C]`.
+        b: Brightness, in the units of `y`; shapes as for `a`.
 
     Example:
         >>> T = Affine(2.0, 1.0) @ Affine(3.0, 0.5)
@@ -119,7 +118,7 @@ class Affine(Action):
         return self.on(y)
 
     def on(self, h: ArrayLike, output: str | Kind = "value") -> Array:
-        """What a y + b makes of an output: a h + b for a value, a h for a difference, and so on.
+        """Act on an output: a h + b for a value, a h for a difference, a^2 h for a variance.
 
         Example:
             >>> float(Affine(3.0, 1.0).on(jnp.ones((1, 1)), "variance")[0, 0])
@@ -141,29 +140,29 @@ class Affine(Action):
         return self.a, self.b
 
     def __matmul__(self, other: Action) -> Action:
-        """Two affine actions make one."""
+        """Compose; two affine actions make one."""
         if isinstance(other, Affine):
             return Affine(*_composed((self.a, self.b), (other.a, other.b)))
         return super().__matmul__(other)
 
 
 def Scale(a: Parameter) -> Affine:
-    """Contrast alone: a y."""
+    """Contrast only: a y."""
     return Affine(a, 0.0)
 
 
 def Offset(b: Parameter) -> Affine:
-    """Brightness alone: y + b."""
+    """Brightness only: y + b."""
     return Affine(1.0, b)
 
 
 @struct.dataclass
 class Shift(Action):
-    """Circular shift by whole pixels, down by `dy` and right by `dx`; any size is taken modulo the map's.
+    """Circular shift by whole pixels, down by `dy` and right by `dx`, modulo the size of the map.
 
     Attributes:
-        dy: Rows, integer: scalar or `[B]`.
-        dx: Columns, integer: scalar or `[B]`.
+        dy: Number of rows, integer: a scalar or `[B]`.
+        dx: Number of columns, integer: a scalar or `[B]`.
     """
 
     dy: Parameter = 0
@@ -174,7 +173,7 @@ class Shift(Action):
         y = _spatial(y)
         for name, value in (("dy", self.dy), ("dx", self.dx)):
             if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-                raise TypeError(f"Shift moves by whole pixels, {name} = {value}: use Translation")
+                raise TypeError(f"Shift needs whole pixels, not {name} = {value}; use Translation")
 
         def roll(image: Array, dy: Array, dx: Array) -> Array:
             return jnp.roll(jnp.roll(image, dy, axis=-3), dx, axis=-2)
@@ -182,11 +181,11 @@ class Shift(Action):
         return jax.vmap(roll)(y, _batch(self.dy, y), _batch(self.dx, y))
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Shift":
-        """The shift back."""
+        """The opposite shift."""
         return Shift(-self.dy, -self.dx)
 
     def __matmul__(self, other: Action) -> Action:
-        """Two shifts make one."""
+        """Compose; two shifts make one."""
         if isinstance(other, Shift):
             return Shift(self.dy + other.dy, self.dx + other.dx)
         return super().__matmul__(other)
@@ -194,16 +193,16 @@ class Shift(Action):
 
 @struct.dataclass
 class Translation(Action):
-    r"""Circular translation by any distance: sinc interpolation, a phase ramp on the spectrum.
+    r"""Circular translation by any distance, by sinc interpolation (a phase ramp on the spectrum).
 
-    At frequency $\omega$ (radians a pixel) the factor is $e^{-i \omega d}$. A real map of *even* size has one
-    frequency, Nyquist's, whose phase no real map can carry: there the result is real-valued and the factor
-    is $\cos(\pi d)$. A sub-pixel translation of an even size is therefore not invertible, nor do
-    two of them compose to one; on odd sizes, and for whole pixels on any, translations form a group.
+    At frequency $\omega$ (radians per pixel) the factor is $e^{-i \omega d}$. A real map of *even* size
+    cannot carry the phase of the Nyquist frequency; there the factor is the real part, $\cos(\pi d)$. So on
+    even sizes, sub-pixel translations are not invertible, and two of them do not compose to one. Translations
+    form a group on odd sizes, and for whole pixels on any size.
 
     Attributes:
-        dy: Rows, real: scalar or `[B]`.
-        dx: Columns, real: scalar or `[B]`.
+        dy: Number of rows, real: a scalar or `[B]`.
+        dx: Number of columns, real: a scalar or `[B]`.
 
     References:
         Scanvic, Barthélemy & Tachella 2025, section 2.
@@ -213,19 +212,19 @@ class Translation(Action):
     dx: Parameter = 0.0
 
     def __call__(self, y: ArrayLike) -> Array:
-        """Return the translated array, in floating point (float32, or float64 for float64)."""
+        """Return the translated array, in float32, or in float64 for float64."""
         y = _spatial(y)
         y = y.astype(at_least_float32(y.dtype))
         return _translate(_translate(y, self.dy, axis=y.ndim - 3), self.dx, axis=y.ndim - 2)
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Translation":
-        """The translation back, where there is one.
+        """The opposite translation, if it is the inverse.
 
         Args:
             shape: Shape `[B, ..., H, W, C]` of the arrays; not needed for whole pixels.
 
         Raises:
-            ValueError: A sub-pixel distance along an axis of even size, or of unknown size.
+            ValueError: A sub-pixel distance along an axis of even or unknown size.
         """
         for name, distance, axis in (("dy", self.dy, -3), ("dx", self.dx, -2)):
             whole = not isinstance(distance, jax.core.Tracer) and np.all(np.mod(distance, 1) == 0)
@@ -233,7 +232,7 @@ class Translation(Action):
                 continue
             if shape is None:
                 raise ValueError(
-                    f"give the shape: a sub-pixel {name} = {distance} has an inverse on odd sizes only"
+                    f"pass shape: a sub-pixel {name} = {distance} has an inverse on odd sizes only"
                 )
             if shape[axis] % 2 == 0:
                 raise ValueError(
@@ -251,12 +250,12 @@ def _translate(y: Array, distance: Parameter, *, axis: int) -> Array:
     whole_turns_removed = jnp.mod(_per_instance(distance, y), size)
     angle = whole_turns_removed * jnp.asarray(2 * np.pi / size * bins, y.dtype)
     phase = jax.lax.complex(jnp.cos(angle), -jnp.sin(angle))
-    # irfft drops the imaginary part of the Nyquist bin, which leaves cos(pi d) there.
+    # irfft drops the imaginary part of the Nyquist bin, so its factor is cos(pi d).
     return jnp.fft.irfft(spectrum * phase, n=size, axis=axis)
 
 
 def broadcast(parameter: Parameter, y: Array) -> Array:
-    """A contrast or a brightness, shaped to act on `y`, in floating point.
+    """Reshape a contrast or brightness so that it broadcasts to `y`, in floating point.
 
     Args:
         parameter: A scalar, `[B]`, or an array of the rank of `y` that broadcasts to its shape.
@@ -269,12 +268,12 @@ def broadcast(parameter: Parameter, y: Array) -> Array:
     if len(shape) < 2:
         return _per_instance(parameter, y)
     if len(shape) != y.ndim or any(m not in (1, n) for m, n in zip(shape, y.shape)):
-        raise ValueError(f"a parameter of shape {shape} does not broadcast to the shape {y.shape}")
+        raise ValueError(f"a parameter of shape {shape} does not broadcast to shape {y.shape}")
     return jnp.asarray(parameter).astype(_floating_dtype(y))
 
 
 def _aligned(first: Parameter, second: Parameter) -> tuple[Parameter, Parameter]:
-    """Two parameters shaped to broadcast against each other: `[B]` becomes `[B, 1, ..., 1]` if need be."""
+    """Reshape two parameters to broadcast against each other: `[B]` becomes `[B, 1, ..., 1]` if needed."""
     rank = max(jnp.ndim(first), jnp.ndim(second))
 
     def shaped(p: Parameter) -> Parameter:
@@ -286,7 +285,7 @@ def _aligned(first: Parameter, second: Parameter) -> tuple[Parameter, Parameter]
 def _composed(
     outer: tuple[Parameter, Parameter], inner: tuple[Parameter, Parameter]
 ) -> tuple[Parameter, Parameter]:
-    """Contrast and brightness of two changes, one after the other."""
+    """Contrast and brightness of two affine changes, one after the other."""
     a, c = _aligned(outer[0], inner[0])
     e, d = _aligned(outer[0], inner[1])
     moved, b = _aligned(e * d, outer[1])
@@ -294,12 +293,12 @@ def _composed(
 
 
 def _floating_dtype(y: Array) -> jnp.dtype:
-    """The dtype of `y`, float32 for integers."""
+    """The dtype of `y`, or float32 for integers."""
     return y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.dtype(jnp.float32)
 
 
 def _batch(parameter: Parameter, y: Array) -> Array:
-    """A scalar or `[B]` parameter as `[B]`."""
+    """Broadcast a scalar or `[B]` parameter to `[B]`."""
     parameter = jnp.asarray(parameter)
     if parameter.shape not in ((), (1,), (y.shape[0],)):
         raise ValueError(
@@ -309,21 +308,21 @@ def _batch(parameter: Parameter, y: Array) -> Array:
 
 
 def _per_instance(parameter: Parameter, y: Array) -> Array:
-    """A scalar or `[B]` parameter, shaped to multiply `y`, in floating point."""
+    """Reshape a scalar or `[B]` parameter to multiply `y`, in floating point."""
     return _batch(parameter, y).astype(_floating_dtype(y)).reshape((-1,) + (1,) * (y.ndim - 1))
 
 
 def _spatial(y: ArrayLike) -> Array:
-    """`y` as an array `[B, ..., H, W, C]`, or an error."""
+    """Return `y` as an array `[B, ..., H, W, C]`, or raise an error."""
     y = jnp.asarray(y)
     if y.ndim < 4:
         raise ValueError(
-            f"this action moves along H and W of [B, ..., H, W, C]; got shape {y.shape}"
+            f"this action needs H and W: y must be [B, ..., H, W, C]; its shape is {y.shape}"
         )
     return y
 
 
 def _require(value: Parameter, condition, message: str) -> None:
-    """Check a concrete parameter; a traced one passes."""
+    """Check a concrete parameter; a traced one is not checked."""
     if not isinstance(value, jax.core.Tracer) and not np.all(condition(np.asarray(value))):
         raise ValueError(f"{message}; got {value}")

@@ -1,24 +1,23 @@
-r"""The normalized problem: what a normalization-equivariant network has to solve, and how it solves it.
+r"""The normalized problem that a normalization-equivariant network solves: its difficulty, error and filters.
 
-A network $f(y) = s(y)\,g(T(y)) + \mu(y)$ sees $T(y) = (y - \mu(y)) / s(y)$ alone, and its target there is
-$\tilde x = (x - \mu(y)) / s(y)$. How far apart the two are is the difficulty of an instance,
+A backbone $g$ in $f(y) = s(y)\,g(T(y)) + \mu(y)$ sees only $T(y) = (y - \mu(y)) / s(y)$, and its target is
+$\tilde x = (x - \mu(y)) / s(y)$. The distance between the two is the difficulty of an instance,
 
 $$\Delta = \|T(y) - \tilde x\|_2, \qquad \mathbb E[\Delta^2] \approx \frac{d}{1 + \mathrm{SNR}}, \qquad
 \mathrm{SNR} = \frac{\operatorname{std}(x)^2}{\sigma^2}$$
 
-for white noise, d entries, and mean and standard deviation.
+where the approximation is for white noise, d entries, and mean and standard deviation as the statistic.
 
-**Proposition (the normalized problem does not know sigma).** Let $y = x + \sigma n$, and let $(\mu, s)$ be
-any statistic. For $a > 0$ and any $b$, the instance $(a x + b,\, a \sigma)$ with the same $n$ is
-$a y + b$. Its $T(y)$, its $\tilde x$ and its $\Delta$ are the same, and so is the error
-$\|g(T(y)) - \tilde x\|$ of every normalization-equivariant $f$. So all of these are functions of
-$(x - \mu(x)) / \sigma$ and $n$, that is of the normalized clean image, of the SNR and of $n$: sigma takes
-part in them through the SNR alone.
-*Proof.* $T(a y + b) = T(y)$, and $(a v + b - \mu(a y + b)) / s(a y + b) = (v - \mu(y)) / s(y)$ for any $v$,
-by the contract of the statistic: $v = x$ is the target, $v = f(y)$ the estimate. For the last claim take
-$a = 1 / \sigma$ and $b = -\mu(x) / \sigma$.
+**Proposition (the normalized problem depends on sigma only through the SNR).** Let $y = x + \sigma n$, and
+let $(\mu, s)$ be any statistic. For $a > 0$ and any $b$, the instance $(a x + b,\, a \sigma)$ with the same
+$n$ is $a y + b$. It has the same $T(y)$, $\tilde x$ and $\Delta$, and every normalization-equivariant $f$ has
+the same error $\|g(T(y)) - \tilde x\|$. So all of these are functions of $(x - \mu(x)) / \sigma$ and $n$, in
+other words of the normalized clean image, the SNR and $n$.
+*Proof.* By the contract of the statistic, $T(a y + b) = T(y)$, and
+$(a v + b - \mu(a y + b)) / s(a y + b) = (v - \mu(y)) / s(y)$ for any $v$; take $v = x$ for the target and
+$v = f(y)$ for the estimate. For the last claim take $a = 1 / \sigma$ and $b = -\mu(x) / \sigma$.
 
-Networks are plain functions of arrays `[B, ..., C]` here, and an instance is one of a batch.
+Here networks are plain functions of arrays `[B, ..., C]`, and an instance is one entry of the batch.
 
 References:
     Saied & Fleuret, "Normalization Equivariance for Arbitrary Backbones, with Application to Image
@@ -42,7 +41,7 @@ from wne_jax.transforms import in_coordinates, normalize
 
 
 class Problem(NamedTuple):
-    """Instances in normalized coordinates.
+    """A batch of instances in normalized coordinates.
 
     Attributes:
         z: The normalized noisy images T(y), `[B, ..., C]`.
@@ -58,12 +57,12 @@ class Problem(NamedTuple):
 def normalized_problem(
     noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = mean_std
 ) -> Problem:
-    """What a network behind the normalization is given, and what it ought to return.
+    """The input and the target of the backbone in normalized coordinates.
 
     Args:
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape, in the same units.
-        statistics: The statistic that is removed; see `wne_jax.statistics`.
+        statistics: The statistic to normalize by; see `wne_jax.statistics`.
 
     Returns:
         T(y), the target and the statistics.
@@ -73,7 +72,7 @@ def normalized_problem(
     """
     if jnp.shape(noisy) != jnp.shape(clean):
         raise ValueError(
-            f"noisy and clean must have one shape, not {jnp.shape(noisy)} and {jnp.shape(clean)}"
+            f"noisy and clean must have the same shape, not {jnp.shape(noisy)} and {jnp.shape(clean)}"
         )
     z, stats = normalize(noisy, statistics=statistics)
     return Problem(z, in_coordinates(jnp.asarray(clean).astype(z.dtype), stats), stats)
@@ -85,13 +84,13 @@ def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = me
     Args:
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape.
-        statistics: The statistic that is removed.
+        statistics: The statistic to normalize by.
 
     Returns:
-        One value an instance, `[B]`; 0 for a constant noisy image, which has no coordinates.
+        One value per instance, `[B]`; 0 for a constant noisy image, whose scale is 0.
 
     Example:
-        Noise on a constant is all that there is to see, so that the difficulty is the square root of d:
+        Noise on a constant image has SNR 0, so the difficulty is the square root of d:
 
         >>> noise = jax.random.normal(jax.random.key(0), (1, 10, 10, 1))
         >>> round(difficulty(0.5 + noise - noise.mean(), jnp.full_like(noise, 0.5)).item(), 4)
@@ -102,11 +101,11 @@ def difficulty(noisy: ArrayLike, clean: ArrayLike, *, statistics: Statistic = me
 
 
 def expected_difficulty(snr: ArrayLike, d: int) -> Array:
-    r"""The difficulty at an SNR, $\sqrt{d / (1 + \mathrm{SNR})}$, about which instances scatter.
+    r"""The expected difficulty at a given SNR, $\sqrt{d / (1 + \mathrm{SNR})}$.
 
     Args:
-        snr: Variance of the clean image over that of the noise.
-        d: Entries of an instance.
+        snr: Variance of the clean image divided by that of the noise.
+        d: Number of entries of an instance.
 
     Example:
         >>> float(expected_difficulty(3.0, 4900))
@@ -116,7 +115,7 @@ def expected_difficulty(snr: ArrayLike, d: int) -> Array:
 
 
 def snr_at(delta: ArrayLike, d: int) -> Array:
-    """The SNR at which `expected_difficulty` is `delta`: its inverse.
+    """The SNR at which `expected_difficulty` equals `delta`.
 
     Example:
         >>> float(snr_at(35.0, 4900))
@@ -126,23 +125,23 @@ def snr_at(delta: ArrayLike, d: int) -> Array:
 
 
 def draw_difficulty(key: Array, snr: ArrayLike, d: int) -> Array:
-    r"""Draw difficulties under white Gaussian noise, exactly, without drawing images.
+    r"""Draw difficulties from their exact law under white Gaussian noise, without drawing images.
 
-    For mean and standard deviation the law of $\Delta$ depends on the clean image through its SNR alone.
-    Split the noise, in units of sigma, into its parts along the constant image, $g_0$, and along
-    $x - \mu(x)$, $g_1$, and the rest, of squared length $q$: they are independent, $N(0, 1)$, $N(0, 1)$
-    and $\chi^2_{d-2}$. Then
+    For mean and standard deviation, the law of $\Delta$ depends on the clean image only through its SNR.
+    Split the noise, in units of sigma, into its component $g_0$ along the constant image, its component $g_1$
+    along $x - \mu(x)$, and the rest, of squared length $q$. They are independent, with laws $N(0, 1)$,
+    $N(0, 1)$ and $\chi^2_{d-2}$. Then
 
     $$\Delta^2 = \frac{\|y - x\|^2}{s(y)^2} =
     d\,\frac{g_0^2 + g_1^2 + q}{(\sqrt{d \cdot \mathrm{SNR}} + g_1)^2 + q}.$$
 
     Args:
         key: Random key.
-        snr: Variance of each clean image over that of the noise, `[N]`.
-        d: Entries of an instance, 3 or more.
+        snr: Variance of each clean image divided by that of the noise, `[N]`.
+        d: Number of entries of an instance, 3 or more.
 
     Returns:
-        One draw for each SNR, `f32[N]`.
+        One draw per SNR, `f32[N]`.
 
     Example:
         >>> draws = draw_difficulty(jax.random.key(0), jnp.full(1000, 3.0), 4900)
@@ -158,7 +157,7 @@ def draw_difficulty(key: Array, snr: ArrayLike, d: int) -> Array:
 
 
 def central_interval(values: ArrayLike, *, share: float = 0.95) -> tuple[float, float]:
-    """The ends of the central interval that holds a share of some values.
+    """The ends of the central interval that contains a given share of the values.
 
     Example:
         >>> central_interval(np.arange(1001), share=0.5)
@@ -169,12 +168,12 @@ def central_interval(values: ArrayLike, *, share: float = 0.95) -> tuple[float, 
 
 
 def coverage(test: ArrayLike, train: ArrayLike, *, share: float = 0.95) -> float:
-    """How much of the difficulty at test time training has seen: m(test; train) of Saied & Fleuret (2026).
+    """The share of test difficulties that training has seen: m(test; train) of Saied & Fleuret (2026).
 
     Args:
         test: Difficulties at the test level, `[N]`.
         train: Difficulties at the training level, `[M]`.
-        share: Of the training difficulties in their central interval.
+        share: Share of the training difficulties that defines their central interval.
 
     Returns:
         The share of `test` inside the central interval of `train`.
@@ -189,20 +188,20 @@ def normalized_error(
 ) -> Array:
     r"""The error in normalized coordinates, $Q = -10 \log_{10} \|g(T(y)) - \tilde x\|^2$.
 
-    With $g(T(y)) = (f(y) - \mu(y)) / s(y)$: of a normalization-equivariant f its one backbone, of any other
-    f a definition.
+    Here $g(T(y)) = (f(y) - \mu(y)) / s(y)$. For a normalization-equivariant f this is its backbone; for any
+    other f it is a definition.
 
     Args:
-        f: A denoiser, of arrays `[B, ..., C]`; its estimate is not clipped.
+        f: A denoiser of arrays `[B, ..., C]`; its estimate is not clipped.
         noisy: y, `[B, ..., C]`.
         clean: x, of the same shape.
-        statistics: The statistic that makes the coordinates.
+        statistics: The statistic to normalize by.
 
     Returns:
-        Decibels, `[B]`: more is better; infinite for a constant noisy image, which has no coordinates.
+        Decibels, `[B]`; higher is better. Infinite for a constant noisy image, whose scale is 0.
 
     Raises:
-        ValueError: The estimate has another shape than the images.
+        ValueError: The estimate and the images differ in shape.
     """
     _, target, stats = normalized_problem(noisy, clean, statistics=statistics)
     noisy = jnp.asarray(noisy)
@@ -217,14 +216,14 @@ def normalized_error(
 def psnr_from_error(
     error: ArrayLike, scale: ArrayLike, d: int, *, data_range: float = 1.0
 ) -> Array:
-    r"""The PSNR that belongs to a normalized error: $10 \log_{10}(d R^2) + Q - 20 \log_{10} s(y)$.
+    r"""The PSNR for a normalized error: $10 \log_{10}(d R^2) + Q - 20 \log_{10} s(y)$.
 
-    The last term is what the way back to the image's units costs: a noisier image has a larger scale.
+    The last term is the cost of denormalization: a noisier image has a larger scale.
 
     Args:
-        error: Q in decibels, of `normalized_error`, `[B]`.
+        error: Q in decibels, from `normalized_error`, `[B]`.
         scale: s(y), `[B]`.
-        d: Entries of an instance.
+        d: Number of entries of an instance.
         data_range: R, the distance from black to white.
 
     Returns:
@@ -235,23 +234,23 @@ def psnr_from_error(
 
 
 def filters(f: Map, y: ArrayLike, pixels: Sequence[tuple[int, int]], *, channel: int = 0) -> Array:
-    r"""Rows of the Jacobian as images: how f weighs the pixels of `y` into single pixels of its estimate.
+    r"""Rows of the Jacobian as images: how f weighs the pixels of `y` for single pixels of its estimate.
 
-    One pass forward and, for all pixels together, one backward. For a normalization-equivariant f the
-    filters are all that it does: $f(y)_i = \sum_j J_{ij} y_j$, and they sum to one.
-    `wne_jax.symmetry.equivariance.row_sums` has the sums of all rows.
+    It takes one forward pass, and one backward pass for all pixels together. The filters describe a
+    normalization-equivariant f completely: $f(y)_i = \sum_j J_{ij} y_j$. Each of them sums to one;
+    `wne_jax.symmetry.equivariance.row_sums` computes the sums of all rows.
 
     Args:
         f: A differentiable map of images.
         y: One image, `[1, H, W, C]`, in floating point.
-        pixels: Rows and columns of the output pixels.
-        channel: Their channel.
+        pixels: Row and column of each output pixel.
+        channel: Channel of the output pixels.
 
     Returns:
-        A filter for each pixel, `[N, H, W, C]`.
+        One filter per pixel, `[N, H, W, C]`.
 
     Raises:
-        ValueError: Not one image, or a pixel or a channel outside of it.
+        ValueError: Not one image, or a pixel or channel outside it.
 
     Example:
         >>> f = lambda y: 0.5 * y + 0.5 * jnp.roll(y, 1, axis=2)
@@ -267,7 +266,7 @@ def filters(f: Map, y: ArrayLike, pixels: Sequence[tuple[int, int]], *, channel:
     for row, column in pixels:
         if not (0 <= row < height and 0 <= column < width and 0 <= channel < channels):
             raise ValueError(
-                f"pixel ({row}, {column}) of channel {channel} is outside of {value.shape[1:]}"
+                f"pixel ({row}, {column}) of channel {channel} is outside f(y) {value.shape[1:]}"
             )
     rows, columns = jnp.asarray(pixels, jnp.int32).reshape(-1, 2).T
     number = jnp.arange(len(pixels))
@@ -277,14 +276,14 @@ def filters(f: Map, y: ArrayLike, pixels: Sequence[tuple[int, int]], *, channel:
 
 
 def euler_ratio(f: Map, y: ArrayLike) -> Array:
-    r"""$\rho = \|f(y) - J(y)\,y\| / \|f(y)\|$: how much of the estimate the filters do not explain.
+    r"""$\rho = \|f(y) - J(y)\,y\| / \|f(y)\|$: the share of the estimate that the filters do not explain.
 
     Args:
         f: A differentiable map of arrays `[B, ..., C]`.
         y: Array, in floating point.
 
     Returns:
-        One value an instance, `[B]`: 0 for a scale-equivariant f (see
+        One value per instance, `[B]`; 0 for a scale-equivariant f (see
         `wne_jax.symmetry.equivariance.euler_residual`).
 
     Example:

@@ -1,4 +1,4 @@
-"""f(T y) beside T f(y), for every output of a map, and what rounding allows between them."""
+"""Compare f(T y) with T f(y) for every output of a map, given a rounding tolerance."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from wne_jax.symmetry.rounding import floating, rounding_tolerance
 
 
 class Pair(NamedTuple):
-    """One output, as it is and as it should be."""
+    """One output: its actual value f(T y) and its expected value T f(y)."""
 
     path: str
     actual: Array
@@ -31,7 +31,7 @@ class Rounding(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A pair, what rounding allows, and the difference in units of that."""
+    """A pair, its difference, the tolerance, and their ratio."""
 
     pair: Pair
     difference: Array
@@ -40,7 +40,7 @@ class Compared(NamedTuple):
 
 
 def is_pair(x: Any) -> bool:
-    """Whether a part of a pytree is one output."""
+    """Whether a node of a pytree is one output."""
     return isinstance(x, Pair)
 
 
@@ -52,11 +52,11 @@ def pairs_of(
     output: Output,
     output_action: Action | None,
 ) -> Any:
-    """f(T y) and T f(y) for each output, in a pytree like that of `value` = f(y)."""
+    """f(T y) and T f(y) for each output, in a pytree with the structure of `value` = f(y)."""
     moved = f(action(y))
     structure: Any = jax.tree.structure(moved)
     if structure != jax.tree.structure(value):
-        raise ValueError("f(T y) and f(y) are pytrees of different structure")
+        raise ValueError("f(T y) and f(y) are pytrees with different structures")
     actual = iter(jax.tree.leaves(moved))
 
     def pair(h: Array, kind: Kind, path: str) -> Pair:
@@ -75,7 +75,7 @@ def _require_that_it_acts(
     """Reject an output on which an action of the input cannot act."""
     if h.ndim < 1 or h.shape[0] != y.shape[0]:
         raise ValueError(
-            f"f(y){path} has shape {h.shape} for a batch of {y.shape[0]}: an output must keep the batch axis"
+            f"f(y){path} must keep the batch axis of size {y.shape[0]}, but has shape {h.shape}"
         )
     if output_action is not None:
         return
@@ -84,8 +84,8 @@ def _require_that_it_acts(
         require_shape(h.shape, shape, kind, name=f"f(y){path}")
     if action.moves and (h.ndim != y.ndim or h.shape[1:-1] != y.shape[1:-1]):
         raise ValueError(
-            f"f(y){path} has shape {h.shape}, on which {type(action).__name__} does not act as on {y.shape}: "
-            "give output_action="
+            f"f(y){path} has shape {h.shape}, but {type(action).__name__} acts on shape {y.shape}: "
+            "pass output_action="
         )
 
 
@@ -98,7 +98,7 @@ def compare(
     output_action: Action | None,
     rounding: Rounding,
 ) -> list[Compared]:
-    """Every output, compared."""
+    """Compare every output."""
     compared = []
     pairs = pairs_of(f, action, y, value, output, output_action)
     for pair in jax.tree.leaves(pairs, is_leaf=is_pair):
@@ -116,7 +116,7 @@ def compare(
 
 
 def _fitted(allowed: Array, shape: tuple[int, ...]) -> Array:
-    """What is allowed, broadcastable to an output; the largest of an instance for one of another rank."""
+    """The tolerance, broadcastable to an output; per instance its maximum if the output has another rank."""
     if len(shape) == allowed.ndim and all(m in (1, n) for m, n in zip(allowed.shape, shape)):
         return allowed
     largest = jnp.max(allowed, axis=tuple(range(1, allowed.ndim)))

@@ -1,17 +1,17 @@
 r"""Does a map commute with an action: f(T y) = T f(y)?
 
-`defect` measures it, `assert_equivariant` decides it to within a model of rounding
-(`wne_jax.symmetry.rounding`), and the identities of the Jacobian of a normalization-equivariant map,
-$f(y) = J(y)\,y$ and $J(y)\,\mathbf 1 = \mathbf 1$, tell the same without a second point. All take a plain
-function of arrays `[B, ..., C]`.
+`defect` measures the error. `assert_equivariant` asserts equality up to a tolerance from a rounding-error
+model (`wne_jax.symmetry.rounding`). The Jacobian of a normalization-equivariant map satisfies
+$f(y) = J(y)\,y$ and $J(y)\,\mathbf 1 = \mathbf 1$, which test the same property at one point. All functions
+take a plain function of arrays `[B, ..., C]`.
 
-What T does to an output is said by `output=`, its kind or a pytree of kinds (`wne_jax.outputs`), and by
-`output_action=` where the output moves in another way than the input: after 2x super-resolution a shift by 1
-is a shift by 2.
+`output=` states how T acts on an output: its kind, or a pytree of kinds (`wne_jax.outputs`). Use
+`output_action=` if the output moves differently from the input: after 2x super-resolution, a shift by 1
+becomes a shift by 2.
 
-Assertions raise in eager code. Traced, where values cannot be inspected, they are checks of
-`jax.experimental.checkify`: apply `chex.chexify`, or `checkify.checkify`, around `jax.jit`. `violation` is
-the number that they compare with 1, under any transformation.
+Assertions raise in eager code. In traced code they are checks of `jax.experimental.checkify`: apply
+`chex.chexify` or `checkify.checkify` around `jax.jit`. `violation` is the number that assertions compare
+with 1; it works under any transformation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,17 +34,17 @@ Map = Callable[[Array], Any]
 
 
 def relative_l2(actual: Array, expected: Array, *, tau: float = 1e-6) -> Array:
-    """‖actual - expected‖ / (‖expected‖ + tau), one value an instance `[B]`."""
+    """‖actual - expected‖ / (‖expected‖ + tau), one value per instance, `[B]`."""
     axes = tuple(range(1, expected.ndim))
     norm = jnp.sqrt(jnp.sum(jnp.square(expected), axis=axes))
     return jnp.sqrt(jnp.sum(jnp.square(actual - expected), axis=axes)) / (norm + tau)
 
 
 def cosine_error(actual: Array, expected: Array) -> Array:
-    """1 - cosine similarity over channels, the mean over all places, one value an instance `[B]`.
+    """1 - cosine similarity over channels, averaged over all pixels, one value per instance, `[B]`.
 
-    Computed as half the squared distance of the unit vectors, which keeps its digits where 1 - cosine
-    cancels. Two zero vectors agree; a zero and a non-zero one differ by 1/2.
+    It is computed as half the squared distance of the unit vectors, which avoids the cancellation of
+    1 - cosine. Two zero vectors have error 0; a zero and a non-zero vector have error 1/2.
 
     References:
         Scanvic, Barthélemy & Tachella 2025, section 4 (the measure of their tables).
@@ -59,7 +59,7 @@ def cosine_error(actual: Array, expected: Array) -> Array:
 
 
 def largest_difference(actual: Array, expected: Array) -> Array:
-    """The largest absolute difference, one value an instance `[B]`."""
+    """The largest absolute difference, one value per instance, `[B]`."""
     return jnp.max(jnp.abs(actual - expected), axis=tuple(range(1, expected.ndim)))
 
 
@@ -76,7 +76,7 @@ def defect(
     output: Output = "value",
     output_action: Action | None = None,
 ) -> Any:
-    """By how much f(T y) misses T f(y).
+    """The difference between f(T y) and T f(y), by a metric.
 
     Args:
         f: A map that keeps the batch axis.
@@ -85,10 +85,10 @@ def defect(
         metric: "relative_l2" (the epsilon_NE of Saied & Fleuret 2026 for one draw of a, b), "cosine" (Scanvic
             et al. 2025), "max", or a function `(actual, expected) -> [B]`.
         output: How the output follows the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
-        output_action: What T does to the output, if that is not T.
+        output_action: The action on the output, if it is not T.
 
     Returns:
-        One value an instance, `[B]`; a pytree of these for a pytree of outputs.
+        One value per instance, `[B]`; a pytree of these for a pytree of outputs.
 
     Raises:
         ValueError: An unknown metric, or an output on which the action cannot act.
@@ -109,17 +109,17 @@ def defect(
 def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) -> Array:
     r"""The normalization-equivariance defect $\varepsilon_{NE}$ of Saied & Fleuret (2026).
 
-    The mean of the relative L2 defect over `samples` draws of $a \sim U(0.5, 1.5)$, $b \sim U(-0.25, 0.25)$,
-    drawn anew for every instance.
+    It is the mean of the relative L2 defect over `samples` draws of $a \sim U(0.5, 1.5)$ and
+    $b \sim U(-0.25, 0.25)$, independent for every instance.
 
     Args:
         f: A map of arrays `[B, ..., C]`.
         y: Array in unit range.
         key: Random key.
-        samples: Draws for each instance, 1 or more.
+        samples: Number of draws per instance, 1 or more.
 
     Returns:
-        One value an instance, `[B]`.
+        One value per instance, `[B]`.
     """
     _require_samples(samples)
     y = floating(y)
@@ -143,12 +143,12 @@ def violation(
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> Array:
-    """The largest deviation of f(T y) from T f(y) in units of what rounding allows: at most 1 if equivariant.
+    """The largest difference of f(T y) and T f(y) over the rounding tolerance; at most 1 if equivariant.
 
-    A function of arrays, for use under `jit`, `vmap` and `pmap`. Arguments as in `assert_equivariant`.
+    It may be used under `jit`, `vmap` and `pmap`. Arguments are those of `assert_equivariant`.
 
     Returns:
-        One value an instance, `[B]`; infinite where f returns NaN.
+        One value per instance, `[B]`; infinite where f returns NaN.
 
     Example:
         >>> y = jnp.array([[0.0, 1.0, 2.0]])
@@ -173,21 +173,21 @@ def assert_equivariant(
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> None:
-    """Assert f(T y) = T f(y) to within `wne_jax.symmetry.rounding.rounding_tolerance`.
+    """Assert f(T y) = T f(y) up to `wne_jax.symmetry.rounding.rounding_tolerance`.
 
     Args:
         f: A map that keeps the batch axis.
         action: The transformation T.
         y: Array `[B, ..., C]`.
         output: How the output follows the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
-        output_action: What T does to the output, if that is not T.
-        axes: Axes that the symmetry pools (default: all but the batch); (1, 2) for one contrast a channel.
-        gain: How much the map amplifies small errors; see `rounding_tolerance`.
-        compute_dtype: What the backbone computes in; see `rounding_tolerance`.
+        output_action: The action on the output, if it is not T.
+        axes: Axes over which contrast is shared (default: all but the batch); (1, 2) for one per channel.
+        gain: By how much the map amplifies small errors; see `rounding_tolerance`.
+        compute_dtype: Dtype of the backbone's arithmetic; see `rounding_tolerance`.
 
     Raises:
-        AssertionError: Naming the action, the largest violation, where it is, and what was allowed; and
-            which option would allow it, where it looks like rounding.
+        AssertionError: The message has the action, the largest violation, its position and the tolerance. If
+            the violation looks like rounding, it also has the option that would allow it.
         ValueError: An output on which the action cannot act.
 
     Example:
@@ -215,7 +215,7 @@ def assert_invariant(
 ) -> None:
     """Assert f(T y) = f(y), for outputs of any shape that keep the batch axis.
 
-    Arguments and errors as in `assert_equivariant`.
+    Arguments and errors are those of `assert_equivariant`.
 
     Example:
         >>> y = jnp.array([[0.0, 1.0, 2.0]])
@@ -238,24 +238,24 @@ def assert_normalization_equivariant(
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> None:
-    """Assert f(a y + b) = a f(y) + b for contrasts and offsets drawn over several decades.
+    """Assert f(a y + b) = a f(y) + b for random contrasts and offsets over several decades.
 
-    Every draw has its own a and b for each instance, and for each channel where `axes` do not pool channels:
-    a log-uniform in [1e-3, 1e3], and b of either sign with a log-uniform size in [1e-2, 10] standard
-    deviations of the instance times a.
+    Each instance has its own a and b in every draw, and so has each channel if `axes` exclude channels. a is
+    log-uniform in [1e-3, 1e3]. b has a random sign, and its size is log-uniform in [1e-2, 10] times a times
+    the standard deviation of the instance.
 
     Args:
         f: A map of arrays `[B, ..., C]`.
         y: Array.
         key: Random key.
-        samples: Draws, 1 or more.
+        samples: Number of draws, 1 or more.
         output: See `assert_equivariant`.
         axes: See `assert_equivariant`.
         gain: See `assert_equivariant`.
         compute_dtype: See `assert_equivariant`.
 
     Raises:
-        AssertionError: As `assert_equivariant`.
+        AssertionError: As in `assert_equivariant`.
         ValueError: `samples` below 1, or an output on which the action cannot act.
     """
     _require_samples(samples)
@@ -282,16 +282,17 @@ def assert_exact_under_powers_of_two(
 ) -> None:
     """Assert f(2^k y) = 2^k f(y), bit for bit.
 
-    The promise holds for one executable: `f` is compiled once here, or is the body of a loop in traced code.
+    The identity holds only within one executable. Here `f` is compiled once; in traced code it is the body of
+    a loop.
 
     Args:
         f: A map of arrays.
-        y: Array whose values leave room for the exponents.
+        y: Array whose values do not overflow or underflow for any exponent.
         exponents: The k to try.
-        output: How the output follows the input; a variance is to be 4^k f(y).
+        output: How the output follows the input; for a variance, the expected output is 4^k f(y).
 
     Raises:
-        AssertionError: Naming the first k that fails.
+        AssertionError: The message has the first k that fails.
     """
     y = floating(y)
     exponents = tuple(exponents)
@@ -314,14 +315,14 @@ def assert_exact_under_powers_of_two(
 
 
 def euler_residual(f: Map, y: ArrayLike) -> Array:
-    r"""$f(y) - J(y)\,y$, zero for a scale-equivariant map (Euler's identity), by one JVP.
+    r"""$f(y) - J(y)\,y$ by one JVP; zero for a scale-equivariant map (Euler's identity).
 
     Args:
         f: A differentiable map.
         y: Array `[B, ..., C]`, in floating point.
 
     Returns:
-        The residual, of the shape of f(y). Its norm over that of f(y) is the rho of Saied & Fleuret (2026).
+        The residual, of the shape of f(y). Its norm divided by that of f(y) is rho of Saied & Fleuret (2026).
     """
     y = floating(y)
     value, along = jax.jvp(f, (y,), (y,))
@@ -329,9 +330,9 @@ def euler_residual(f: Map, y: ArrayLike) -> Array:
 
 
 def row_sums(f: Map, y: ArrayLike) -> Array:
-    r"""$J(y)\,\mathbf 1$, one for a normalization-equivariant map, by one JVP.
+    r"""$J(y)\,\mathbf 1$ by one JVP; one for a normalization-equivariant map.
 
-    The rows of the Jacobian are the adaptive filters that f applies at `y`; this is the sum of each.
+    The rows of the Jacobian are the adaptive filters that f applies at `y`; these are their sums.
 
     Args:
         f: A differentiable map.
@@ -358,7 +359,7 @@ def _assert(
     output_action: Action | None,
     rounding: Rounding,
 ) -> None:
-    """Raise where an output exceeds what is allowed, or check it where it is traced."""
+    """Raise an error if an output exceeds its tolerance; in traced code, add a check."""
     name = getattr(f, "__name__", type(f).__name__)
     for one in compare(f, action, y, value, output, output_action, rounding):
         if isinstance(one.excess, jax.core.Tracer):
@@ -377,7 +378,7 @@ def _assert(
 
 
 def _message(name: str, action: Action, one: Compared) -> str:
-    """The line that says what is violated, where, and by how much."""
+    """One line with the action, the position and the size of the violation."""
     excess = np.asarray(one.excess)
     place = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
 

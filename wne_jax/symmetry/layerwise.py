@@ -1,21 +1,21 @@
-r"""Where a network loses translation equivariance: every layer by itself, on the feature map that it meets.
+r"""Where a network loses translation equivariance: the defect of each layer on its own input.
 
-A network's defect says that it fails to commute with a translation T, and not where. Here the pair $(y, T y)$
-goes through it as one batch, and stops at each layer. There the pair has become $(x, x')$, and
+The defect of a network shows that it does not commute with a translation T, but not where. Here the pair
+$(y, T y)$ passes through the network as one batch. Before each layer the pair has become $(x, x')$, and
 
-- what lies between this layer and those before it (activations, shuffles, sums, padding) has lost
-  $\|x' - T x\| / \|T x\|$;
-- the layer itself loses $\|g(T P x) - T g(P x)\| / \|T g(P x)\|$, by which the pair of its results differs.
+- the functions between this layer and the previous ones (activations, shuffles, sums, padding) have the
+  defect $\|x' - T x\| / \|T x\|$;
+- the layer g itself has the defect $\|g(T P x) - T g(P x)\| / \|T g(P x)\|$.
 
-Then the pair is made exact again: the next layer gets $(P g,\, T P g)$. So every step answers for itself, and
-a sum does not carry on what was lost before. (What no module receives, such as the statistics that a wrapper
-removes and puts back, keeps its difference up to there.) $P$ zeroes the Nyquist bins of axes of even size,
-which no real translation carries (`wne_jax.symmetry.actions.Translation`); without it they would hide
-everything else.
+Then the pair is made exact again: the next layer receives $(P g,\, T P g)$. So each step is measured
+separately, and errors do not accumulate. (A value that no module receives, such as the statistics that a
+wrapper removes and restores, keeps its error until it is used.) $P$ zeroes the Nyquist bins of axes of even
+size, which no real translation preserves (`wne_jax.symmetry.actions.Translation`); otherwise their error
+would dominate.
 
-On a map of $h \times w$ pixels, T moves by $d_y h / H$ and $d_x w / W$, where $H \times W$ is the image: a
-whole pixel of the image is a fraction of one deeper down, and that is how strides lose shifts. A result
-without space, `[B, C]`, is to stay as it is.
+On a map of $h \times w$ pixels, T moves by $d_y h / H$ and $d_x w / W$, where $H \times W$ is the size of
+the image. A whole pixel of the image is a fraction of a pixel of a smaller map, so a stride loses shifts. A
+result without spatial axes, `[B, C]`, should not change.
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -42,14 +42,14 @@ _COLLECTION = "layer_defects"
 
 
 class LayerDefect(NamedTuple):
-    """What one step of a network loses.
+    """The defect of one step of a network.
 
     Attributes:
         layer: Path of the module in the tree of variables, "encoder_0_0/conv_1".
-        kind: Class of a layer, "Conv"; or "into encoder_0_0/conv_1" for the functions ahead of a module, and
-            "into the result" (of the layer "result") for those after the last.
-        size: Height and width of the map that the step returns; () if it has none.
-        defect: Relative L2, one value an instance `[B]`.
+        kind: Class of a layer, "Conv"; or "into encoder_0_0/conv_1" for the functions before a module, and
+            "into the result" (with the layer "result") for those after the last.
+        size: Height and width of the map that the step returns; () for a result without spatial axes.
+        defect: Relative L2 error, one value per instance, `[B]`.
     """
 
     layer: str
@@ -59,9 +59,9 @@ class LayerDefect(NamedTuple):
 
 
 def is_layer(module: Any) -> bool:
-    """Whether a module is one layer, though modules may lie inside: those of `wne_jax.layers`, and attention.
+    """Whether a module counts as one layer despite its submodules: those of `wne_jax.layers`, and attention.
 
-    What happens inside of attention happens to tokens, which are no map to translate.
+    Attention works on tokens, which cannot be translated like a map.
     """
     ours = type(module).__module__.startswith("wne_jax.layers.")
     return ours or isinstance(module, nn.MultiHeadDotProductAttention | nnx.MultiHeadAttention)
@@ -77,31 +77,29 @@ def layer_defects(
     leaves: Callable[[Any], bool] = is_layer,
     **kwargs: Any,
 ) -> list[LayerDefect]:
-    """By how much each step of a network fails to commute with a translation, in the order of computation.
+    """Measure the translation-equivariance defect of each step of a network, in order of computation.
 
-    A step is a layer, or the functions between two of them. A layer is a module that `leaves` accepts, or in
-    which no other module is called. The functions are measured where a module, layer or not, receives their
-    result; steps that hand on what they were given have no entry. Layers inside `nn.scan` and `nn.vmap` count
-    among the functions. Modules under `nn.jit` are not seen where its cache answers for them: measure the
-    plain ones. A function is one layer.
+    A step is a layer, or the functions between two layers. A layer is a module that `leaves` accepts, or that
+    calls no other module; a function as `model` is one layer. Functions are measured where any module
+    receives their result; steps that return their input unchanged have no entry. Layers inside `nn.scan` and
+    `nn.vmap` count as functions. `nn.jit` may skip modules through its cache: measure the network without it.
 
     Args:
-        model: A Linen or NNX module of images; a wrapped one (`wne_jax.WNE`, `wne_jax.NNXWNE`), too.
-        variables: Its variables; None for an NNX module, which has them, and for a function.
-        y: Images `[B, H, W, C]`, of sides that the model takes without padding them. Their Nyquist bins are
-            left out.
-        dy: Rows to move by: a number, or `[B]`.
-        dx: Columns to move by: a number, or `[B]`.
-        leaves: Which modules are one layer, whatever is inside.
-        **kwargs: Further arguments of the model, a scalar `sigma` or `train`: the same for all images.
-            Evaluation mode is meant; variables do not change.
+        model: Linen or NNX module of images, wrapped (`wne_jax.WNE`, `wne_jax.NNXWNE`) or not, or a function.
+        variables: Its variables; None for an NNX module, which holds them, and for a function.
+        y: Images `[B, H, W, C]`, of sides that the model does not pad. Their Nyquist bins are removed.
+        dy: Number of rows to move by, a scalar or `[B]`.
+        dx: Number of columns to move by, a scalar or `[B]`.
+        leaves: Which modules count as one layer despite their submodules.
+        **kwargs: Further arguments of the model, for example a scalar `sigma` or `train`, the same for all
+            images. Use evaluation mode; variables do not change.
 
     Returns:
-        One entry a step, with as many defects as there are images.
+        One entry per step, with one defect per image.
 
     Raises:
-        ValueError: `y` is not of rank 4, or its sides are no multiples of the model's `multiple`; or a
-            displacement does not fit.
+        ValueError: `y` is not of rank 4, its sides are not multiples of the model's `multiple`, or a
+            displacement has a wrong shape.
 
     Example:
         >>> from wne_jax.layers import Conv
@@ -115,7 +113,7 @@ def layer_defects(
         Conv does not
 
     References:
-        Scanvic, Barthélemy & Tachella 2025: theorems 1 and 2 predict the rows of normalization layers.
+        Scanvic, Barthélemy & Tachella 2025: theorems 1 and 2 predict which normalization layers commute.
     """
     y = jnp.asarray(y)
     model, variables = as_linen(model, variables)
@@ -123,7 +121,7 @@ def layer_defects(
         raise ValueError(f"y must be [B, H, W, C], of rank 4; its shape is {y.shape}")
     if any(size % protocol.multiple(model) for size in y.shape[1:3]):
         raise ValueError(
-            f"the sides of y must be multiples of {protocol.multiple(model)}, up to which the model pads; "
+            f"the sides of y must be multiples of {protocol.multiple(model)}, or the model pads them; "
             f"its shape is {y.shape}"
         )
     y = y.astype(at_least_float32(y.dtype))
@@ -139,13 +137,13 @@ def layer_defects(
 def _walk(
     model: nn.Module, variables: Any, y: Array, walk_with: Callable[..., "_Walk"], kwargs: dict
 ) -> tuple["_Walk", Any]:
-    """Send a pair through a module; its defects leave through the variables, past `nn.remat`."""
+    """Measure a module; defects are stored in its variables, since `nn.remat` blocks other ways."""
     counter = _Counter()
     with nn.intercept_methods(partial(_linen_call, counter)):
         jax.eval_shape(lambda variables, y: model.apply(variables, y, **kwargs), variables, y)
     walk = walk_with(outer=counter.outer)
-    # Step by step, not under one jit: a network with all that is measured in between takes far longer to
-    # compile, and here layers of one shape share their programs.
+    # Not under one jit: the network with all measurements takes far longer to compile, and without jit layers
+    # of equal shape share their programs.
     with nn.intercept_methods(partial(_linen_call, walk)):
         out, sown = model.apply(variables, walk.start(y), mutable=[_COLLECTION], **kwargs)
     walk.steps = [
@@ -157,7 +155,7 @@ def _walk(
 def _linen_call(
     visitor: Any, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
 ) -> Any:
-    """Show a call of a Linen module to a visitor, with a note that puts defects into the variables."""
+    """Pass a call of a Linen module to a visitor, with a function that stores defects in the variables."""
     module = context.module
     of_nnx = isinstance(module, FromNNX)
     if context.method_name != ("call_module" if of_nnx else "__call__"):
@@ -178,7 +176,7 @@ def _linen_call(
 def _shown(model: nnx.Module, visitor: Any, note: Any, prefix: tuple[str, ...]) -> Any:
     """A copy of an NNX module in which a visitor sees every call of it and of its submodules.
 
-    The classes of the copy's modules are subclasses of theirs with a `__call__` of this kind.
+    Each module of the copy has a subclass of its original class, with a `__call__` that calls the visitor.
     """
     copy = nnx.clone(model)
     for path, module in nnx.iter_modules(copy):
@@ -199,7 +197,7 @@ def _shown(model: nnx.Module, visitor: Any, note: Any, prefix: tuple[str, ...]) 
 
 
 class _Step(NamedTuple):
-    """An entry; its defect is first a place among the variables, (path, number)."""
+    """An entry; its defect is first a position in the variables, (path, number)."""
 
     layer: str
     kind: str
@@ -208,7 +206,7 @@ class _Step(NamedTuple):
 
 
 class _Counter:
-    """Finds out which calls of modules, counted in order, call other modules."""
+    """Finds which module calls, counted in order, call other modules."""
 
     def __init__(self) -> None:
         self.outer: set[int] = set()
@@ -228,7 +226,7 @@ class _Counter:
 
 
 class _Walk:
-    """What follows a pair (x, x') through one call of a network."""
+    """Follows a pair (x, x') through one call of a network."""
 
     def __init__(
         self,
@@ -244,7 +242,7 @@ class _Walk:
         self.steps: list[_Step] = []
         self.calls = 0
         self.inside_a_layer = False
-        self.known: list[Array] = []  # pairs whose second half is T of the first, by construction
+        self.known: list[Array] = []  # pairs that are exact by construction
 
     def visit(
         self,
@@ -255,13 +253,13 @@ class _Walk:
         args: tuple,
         kwargs: dict,
     ) -> Any:
-        """Measure what comes to a module and, if it is a layer, what it makes of that.
+        """Measure the input of a module and, if it is a layer, its output.
 
         Args:
             module: The module.
             name: Its path.
-            note: Keeps a defect, and returns it or its place; None where that is not possible.
-            call: Its call.
+            note: Stores a defect, and returns it or its position; None if it cannot be stored.
+            call: The module's call.
             args: Arguments of the call.
             kwargs: Keyword arguments of the call.
         """
@@ -278,22 +276,22 @@ class _Walk:
         return self._measured(out, name, kind, note)
 
     def start(self, y: Array) -> Array:
-        """The pair of the image."""
+        """The pair for the image."""
         return self._exact(jnp.concatenate([y, y]))
 
     def defect(self, maps: list[Array]) -> Array:
-        """The largest of several pairs' defects, `[B]`."""
+        """The largest defect of several pairs, `[B]`."""
         defects = [_defect(x, self.dy, self.dx, image=self.shape[1:3]) for x in maps]
         return jnp.max(jnp.stack(defects), axis=0)
 
     def new_maps(self, values: Any) -> list[Array]:
-        """The pairs among some values that have a defect to be measured."""
+        """The pairs among some values whose defect must be measured."""
         return [x for x in jax.tree.leaves(values) if self._is_new(x)]
 
     def _measured(
         self, values: Any, name: str, kind: str, note: Callable[[Array, list[_Step]], Any]
     ) -> Any:
-        """The values with every pair made exact again, once their defect is noted."""
+        """Store the defect of the values, and return them with every pair made exact."""
         maps = self.new_maps(values)
         if not maps:
             return values
@@ -302,7 +300,7 @@ class _Walk:
         return jax.tree.map(lambda x: self._exact(x) if self._is_new(x) else x, values)
 
     def _exact(self, pair: Array) -> Array:
-        """The pair with T of its first half for its second."""
+        """The pair with its second half replaced by T of its first."""
         pair = _exact_pair(pair, self.dy, self.dx, image=self.shape[1:3])
         self.known.append(pair)
         return pair
@@ -336,13 +334,13 @@ def _exact_pair(pair: Array, dy: Array, dx: Array, *, image: tuple[int, int]) ->
 
 @partial(jax.jit, static_argnames="image")
 def _defect(pair: Array, dy: Array, dx: Array, *, image: tuple[int, int]) -> Array:
-    """How far x' is from T x, `[B]`."""
+    """The relative error of x' against T x, `[B]`."""
     x, other = jnp.split(pair.astype(at_least_float32(pair.dtype)), 2)
     return relative_l2(other, _moved(x, dy, dx, image))
 
 
 def _moved(x: Array, dy: Array, dx: Array, image: tuple[int, int]) -> Array:
-    """T x, on a map of any size; a vector has nowhere to go."""
+    """T x on a map of any size; a vector does not move."""
     if x.ndim != 4:
         return x
     dtype = at_least_float32(x.dtype)
@@ -351,7 +349,7 @@ def _moved(x: Array, dy: Array, dx: Array, image: tuple[int, int]) -> Array:
 
 
 def _sown(place: tuple[tuple[str, ...], int], collection: Any) -> Array:
-    """The defect of a step, from the place where its module has put it."""
+    """The defect of a step, from the position where its module stored it."""
     path, number = place
     for name in path:
         collection = collection[name]

@@ -1,7 +1,7 @@
-r"""Every identity of a normalization-equivariant map, measured on one model and printed.
+r"""A report on one model: every identity of a normalization-equivariant map, measured.
 
-`wne_jax.symmetry.equivariance` holds the measures; here they are taken over decades of contrast and
-brightness, and compared with what the model claims and with what rounding allows.
+The measures are in `wne_jax.symmetry.equivariance`. Here they are evaluated over decades of contrast and
+brightness, and compared with the symmetry that the model claims and with the rounding tolerance.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,10 +20,10 @@ from wne_jax.symmetry.equivariance import Map, relative_l2
 from wne_jax.symmetry.rounding import ROUNDING_CONSTANT, rounding_tolerance
 
 CONTRASTS = (1e-3, 1e-2, 0.1, 3.0, 30.0, 1e3)
-"""The a that are tried."""
+"""The values of a to test."""
 
 OFFSETS = (-10.0, -1.0, -0.1, 0.01, 0.3, 3.0)
-"""The b that are tried, in standard deviations of the transformed image."""
+"""The values of b to test, in standard deviations of the transformed image."""
 
 _ORDER = ("none", "scale", "normalization")
 _SIGMA = 25 / 255
@@ -31,7 +31,7 @@ _SIGMA = 25 / 255
 
 @dataclass(frozen=True)
 class Defects:
-    """Relative L2 defects over images and actions, and the largest in units of what rounding allows."""
+    """Relative L2 defects over images and actions, and the largest one divided by its rounding tolerance."""
 
     mean: float
     worst: float
@@ -39,23 +39,23 @@ class Defects:
 
     @property
     def holds(self) -> bool:
-        """Whether rounding explains all of it."""
+        """Whether all defects are within the rounding tolerance."""
         return self.excess <= 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `measure` found.
+    """The results of `measure`.
 
     Attributes:
         claim: The symmetry that the model claims.
-        scale: Of f(a y) = a f(y).
-        offset: Of f(y + b) = f(y) + b.
-        affine: Of f(a y + b) = a f(y) + b.
+        scale: Defects of f(a y) = a f(y).
+        offset: Defects of f(y + b) = f(y) + b.
+        affine: Defects of f(a y + b) = a f(y) + b.
         powers_of_two: Whether f(2^k y) = 2^k f(y), bit for bit.
         constants: Whether f(c) = c for constant images c.
-        euler: ||f(y) - J(y) y|| / ||f(y)||, the worst image; 0 under scale equivariance.
-        row_sums: The largest distance of the sum of a row of J(y) from 1; 0 under normalization equivariance.
+        euler: ||f(y) - J(y) y|| / ||f(y)|| for the worst image; 0 for a scale-equivariant model.
+        row_sums: The largest |row sum of J(y) - 1|; 0 for a normalization-equivariant model.
     """
 
     claim: Symmetry
@@ -80,7 +80,7 @@ class Report:
         return _ORDER.index(self.found) >= _ORDER.index(self.claim)
 
     def __str__(self) -> str:
-        """A table, and the verdict."""
+        """A table and the verdict."""
         rows = [
             ("f(a y) = a f(y)", self.scale),
             ("f(y + b) = f(y) + b", self.offset),
@@ -113,25 +113,25 @@ def measure(
 ) -> Report:
     r"""Measure the identities of a model on two noisy test images.
 
-    Defects are judged by `rounding_tolerance`, with the gain of the model estimated from how far it moves an
-    image. Products of matrices are taken in full float32, where an accelerator would round them.
+    Defects are compared with `rounding_tolerance`, whose gain is estimated from how much the model changes an
+    image. Matrix products use full float32 precision, also on accelerators.
 
     Args:
         f: A map f32[B, H, W, C] -> the same; called as `f(y, sigma)`, sigma f32[B], if it is conditioned.
-        claim: What the model is said to be: "normalization", "scale" or "none".
-        channels: Channels that it takes.
-        conditioned: Whether it takes the noise level; sigma then follows the contrast of the images, as
-            f(a y + b, a sigma) = a f(y, sigma) + b wants it.
-        ndim: Spatial axes of the test images: 2, or 3 for volumes f32[B, D, H, W, C].
+        claim: The symmetry that the model claims: "normalization", "scale" or "none".
+        channels: Number of channels of its input.
+        conditioned: Whether it takes the noise level. If so, sigma is scaled with the contrast of the images,
+            and the identity is f(a y + b, a sigma) = a f(y, sigma) + b.
+        ndim: Number of spatial axes of the test images: 2, or 3 for volumes f32[B, D, H, W, C].
         size: Sides of the test images.
-        seed: Of the test images.
-        compute_dtype: What the model computes in, if that is coarser than float32.
+        seed: Seed of the test images.
+        compute_dtype: Dtype of the model's arithmetic, if coarser than float32.
 
     Returns:
         The report; printing it gives a table.
 
     Raises:
-        ValueError: An unknown claim, images without pixels, or an f that does not keep their shape.
+        ValueError: An unknown claim, a size below 1, or an f that does not keep the shape.
 
     Example:
         >>> print(measure(lambda y: y / 2, claim="normalization").found)
@@ -175,7 +175,7 @@ def _yes(holds: bool) -> str:
 
 
 def _test_images(sides: tuple[int, ...], channels: int, seed: int) -> Array:
-    """Two smooth random images in unit range, with noise: f32[2, *sides, channels]."""
+    """Two smooth random images in unit range with noise, f32[2, *sides, channels]."""
     rng = np.random.default_rng(seed)
     smooth = rng.uniform(0.1, 0.9, (2, *(-(-side // 8) for side in sides), channels))
     for axis, side in enumerate(sides, start=1):
@@ -184,7 +184,7 @@ def _test_images(sides: tuple[int, ...], channels: int, seed: int) -> Array:
 
 
 def _following(f: Callable[..., Array], y: Array) -> Map:
-    """A conditioned map as a map of the image alone, whose sigma is in proportion to the image's range."""
+    """A conditioned map as a map of the image only, with sigma proportional to the image's range."""
 
     def contrast(image: Array) -> Array:
         return jnp.ptp(image, axis=tuple(range(1, image.ndim)))

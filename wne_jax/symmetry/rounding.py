@@ -1,9 +1,9 @@
-r"""How far apart rounding alone may bring f(T y) and T f(y).
+r"""A rounding-error model: by how much f(T y) and T f(y) may differ through rounding only.
 
-Rounding a y + b brings an error into the coordinates z in which an instance has location 0 and scale 1:
-$\delta = C\,[\epsilon\,(1 + \max |y| / s + |b| / (a s)) + \epsilon_{\text{compute}}]$. A map of gain L makes
-$L\,\delta$ of it, and what then brings the output into its units multiplies it: by a s for a value or a
-difference, by $(a s)^2$ for a variance, by 1 for an invariant output (`wne_jax.outputs`).
+Rounding a y + b causes an error in the coordinates z in which an instance has location 0 and scale 1:
+$\delta = C\,[\epsilon\,(1 + \max |y| / s + |b| / (a s)) + \epsilon_{\text{compute}}]$. A map of gain L
+amplifies it to $L\,\delta$. Converting the output to its units multiplies it by a s for a value or a
+difference, by $(a s)^2$ for a variance, and by 1 for an invariant output (`wne_jax.outputs`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from wne_jax.statistics import mean_std
 from wne_jax.symmetry.actions import Action, broadcast
 
 ROUNDING_CONSTANT = 32.0
-"""The factor C of the rounding model: how many roundings may add up along the way."""
+"""The factor C of the rounding model: how many rounding errors may add up."""
 
 LOOKS_LIKE_ROUNDING = 1e3
-"""Violations below this many times what is allowed may be rounding that the model does not know of."""
+"""Violations below this many times the tolerance may be rounding that the model does not include."""
 
 
 def floating(y: ArrayLike) -> Array:
-    """The array in float32, or float64: coarser input would round T y itself.
+    """The array in float32 or float64, since a coarser dtype would round T y itself.
 
     Raises:
         ValueError: `y` is a tuple, a list or a dictionary.
@@ -39,7 +39,7 @@ def floating(y: ArrayLike) -> Array:
 
 
 def spread(y: Array, axes: Sequence[int] | None = None) -> Array:
-    """The standard deviation of each instance, axes kept, of values up to the largest of the dtype."""
+    """The standard deviation of each instance, keeping axes, without overflow for any finite values."""
     exponent = jnp.max(jnp.frexp(y)[1], axis=tuple(range(1, y.ndim)), keepdims=True)
     half = exponent // 2  # a power of two may itself overflow
     small = jnp.ldexp(jnp.ldexp(y, -half), half - exponent)
@@ -56,28 +56,28 @@ def rounding_tolerance(
     gain: float = 1.0,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> Array:
-    r"""How far f(T y) and T f(y) may lie apart by rounding alone, in the units of T f(y).
+    r"""By how much f(T y) and T f(y) may differ through rounding only, in the units of T f(y).
 
     For values it is
 
     $$a\,s \cdot C \cdot \text{gain} \cdot \left[\epsilon \left(1 + \frac{\max |y|}{s}
     + \frac{|b|}{a s}\right) + \epsilon_{\text{compute}}\right]$$
 
-    with $s$ the standard deviation of the instance, $\epsilon$ the rounding unit of float32 (of float64 where
-    `y` is that), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic
-    where it is coarser. The bracket is the error that rounding a y + b brings into normalized coordinates.
+    where $s$ is the standard deviation of the instance, $\epsilon$ the rounding unit of float32 (float64 if
+    `y` is float64), and $\epsilon_{\text{compute}}$ that of the backbone's arithmetic if it is coarser. The
+    bracket is the error in normalized coordinates from rounding a y + b.
 
     Args:
         action: The transformation T.
         y: Array `[B, ..., C]`.
         output: How the output follows the input; see `wne_jax.outputs`.
-        output_action: What acts on the output, if that is not T.
+        output_action: The action on the output, if it is not T.
         axes: Axes over which s and the maximum are taken (default: all but the batch).
-        gain: How much the map amplifies small errors in normalized coordinates (its Lipschitz constant).
-        compute_dtype: What the backbone computes in; for TF32 give float16, whose precision it has.
+        gain: By how much the map amplifies small errors in normalized coordinates (its Lipschitz constant).
+        compute_dtype: Dtype of the backbone's arithmetic; for TF32 pass float16, which is as precise.
 
     Returns:
-        `[B, 1, ..., 1]`, absolute; the axes that are not pooled keep their size.
+        Absolute tolerance, `[B, 1, ..., 1]`; axes that are not in `axes` keep their size.
     """
     y = floating(y)
     a, b = (broadcast(part, y).astype(y.dtype) for part in action.contrast_and_brightness())
@@ -103,21 +103,21 @@ def rounding_tolerance(
 def explanation(
     f: Callable[[Array], Any], y: Array, *, excess: float, gain: float, exact: bool
 ) -> str:
-    """What a violation may come from, for the message of an assertion; "" if it is too large for rounding.
+    """The likely cause of a violation, for an assertion's message; "" if it is too large for rounding.
 
     Args:
         f: The map.
-        y: The array that it was checked on.
-        excess: The violation, in units of what was allowed.
-        gain: The gain that was allowed.
-        exact: Whether f(2 y) = 2 f(y) holds bit for bit, as it does where only rounding is wrong.
+        y: The array on which it was checked.
+        excess: The violation divided by its tolerance.
+        gain: The gain in the tolerance.
+        exact: Whether f(2 y) = 2 f(y) holds bit for bit. It does if the violation is due to rounding only.
     """
     if not excess < LOOKS_LIKE_ROUNDING:
         return ""
     if not exact:
         return (
-            f"\nThis is {excess:.2g} times what rounding allows, and it is not rounding: f(2 y) differs from "
-            "2 f(y), too, which rounding would leave equal"
+            f"\nThis is {excess:.2g} times what rounding allows, and it is not rounding: f(2 y) also differs "
+            "from 2 f(y), although doubling causes no rounding"
         )
     coarse = computes_in(f, y)
     if coarse is None:
@@ -131,17 +131,17 @@ def computes_in(f: Callable[[Array], Any], y: Array) -> str | None:
     """The coarsest floating-point type in the program of a map, if it is coarser than float32."""
     try:
         program = str(jax.make_jaxpr(f)(y))
-    except Exception:  # a map that cannot be traced tells nothing
+    except Exception:  # unknown for a map that cannot be traced
         return None
     if ":bf16[" in program:
         return "bfloat16"
-    # Accelerators multiply matrices of float32 in TF32 or bfloat16 unless they are told not to.
+    # By default accelerators multiply float32 matrices in TF32 or bfloat16.
     multiplies = "conv_general_dilated" in program or "dot_general" in program
     rounded = multiplies and jax.default_backend() != "cpu"
     return "float16" if ":f16[" in program or rounded else None
 
 
 def _rounded_up(number: float) -> float:
-    """The next number of one digit."""
+    """Round up to one significant digit."""
     power = 10.0 ** int(jnp.floor(jnp.log10(number)))
     return float(jnp.ceil(number / power) * power)

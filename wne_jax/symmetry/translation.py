@@ -1,27 +1,27 @@
-r"""Which normalization layers commute with shifts and with translations: the theorems, as functions.
+r"""Which normalization layers commute with shifts and with translations: the theorems as functions.
 
-A layer is given by the dimensions that centring, scaling and the affine step work on; see
-`wne_jax.layers.normalization`. It commutes with a group when $f(T x) = T f(x)$ for every $T$ of the group,
+A layer is defined by the dimensions of its centring, scaling and affine steps; see
+`wne_jax.layers.normalization`. It commutes with a group if $f(T x) = T f(x)$ for every $T$ of the group,
 every feature map and every value of its parameters. The transformations are `wne_jax.symmetry.actions.Shift`
 and `Translation`, circular, with one displacement for the whole batch.
 
-**Shifts.** What is the same at every place commutes with them: the mean and the variance of shifted maps
-are the shifted mean and variance. Only parameters (or running averages) that vary over H or W break it.
+**Shifts.** An operation that is the same at every pixel commutes with shifts: the mean and variance of
+shifted maps are the shifted mean and variance. Only parameters or running averages that vary over H or W do
+not commute.
 
-**Translations.** A translation is linear and orthogonal, and moves no constant. Centring is linear, and
-commutes with it whatever it is pooled over. Dividing by a deviation that varies over space is not linear:
-it makes frequencies beyond those that a grid can carry. Pooled over H and W, the deviation is the same
-after a translation as before.
+**Translations.** A translation is linear and orthogonal, and preserves constants. Centring is linear, and
+commutes with translations for any pooling dimensions. Dividing by a standard deviation that varies over space
+is not linear, and creates frequencies that the grid cannot carry. A translation does not change a standard
+deviation that is pooled over H and W.
 
-This is the theorem of Scanvic et al., with one case more: without a scaling step (an empty set) a layer is
-linear, and needs no deviation to be pooled. The smallest example is subtracting the mean over channels.
+This is the theorem of Scanvic et al. with one more case: a layer without a scaling step (an empty set) is
+linear, so it commutes for any pooling dimensions. The smallest example subtracts the mean over channels.
 
-Two conditions on sizes. On an axis of *even* size a real translation damps the Nyquist bin, and is not
-orthogonal there: a layer that divides commutes with it for maps without that bin
-(`wne_jax.layers.spectra.without_nyquist`), and misses a little for others. And what is said here holds for
-maps of every size: on a single row, column, channel or image sets that differ by that dimension are the same
-layer, so that more may commute there than is promised (with one row, scaling over W alone is scaling over H
-and W).
+Sizes matter in two ways. On an axis of *even* size, a real translation damps the Nyquist bin, so it is not
+orthogonal. There a layer that divides commutes for maps without that bin
+(`wne_jax.layers.spectra.without_nyquist`), and has a small error for others. The theorems hold for maps of
+every size; on a single row, column, channel or image, more layers may commute. For example, with one row
+scaling over W equals scaling over H and W.
 
 References:
     Scanvic, Barthélemy & Tachella, "Translation-Equivariance of Normalization Layers and Aliasing in
@@ -34,7 +34,7 @@ from wne_jax.layers.normalization import Normalization, dimensions
 
 
 class Verdict(NamedTuple):
-    """Whether a layer commutes with a group, and why. It is true or false as `holds` is."""
+    """Whether a layer commutes with a group, and why. Its truth value is `holds`."""
 
     holds: bool
     why: str
@@ -46,11 +46,10 @@ class Verdict(NamedTuple):
 def shift_equivariant(layer: Normalization) -> Verdict:
     """Whether a normalization layer commutes with shifts by whole pixels.
 
-    It does exactly when nothing that it holds, rather than computes, varies over H or W: neither the affine
-    step's parameters nor running averages.
+    It does if and only if neither the parameters of the affine step nor running averages vary over H or W.
 
     Args:
-        layer: The layer. One with `use_running_average` is meant in evaluation.
+        layer: The layer; with `use_running_average`, it is in evaluation mode.
 
     Example:
         >>> layer = Normalization(centring="HWC", scaling="HWC", affine="HWC")
@@ -75,11 +74,11 @@ def shift_equivariant(layer: Normalization) -> Verdict:
 def translation_equivariant(layer: Normalization) -> Verdict:
     """Whether a normalization layer commutes with translations by any distance.
 
-    It does exactly when it commutes with shifts, and the deviation that it divides by is pooled over H and W
-    at least, or is a running average, or there is none.
+    It does if and only if it commutes with shifts, and its standard deviation is pooled over at least H and
+    W, is a running average, or does not exist (no scaling step).
 
     Args:
-        layer: The layer. One with `use_running_average` is meant in evaluation.
+        layer: The layer; with `use_running_average`, it is in evaluation mode.
 
     Example:
         >>> layer = Normalization(centring="C", scaling="C", affine="C")
@@ -87,7 +86,7 @@ def translation_equivariant(layer: Normalization) -> Verdict:
         (True, False)
 
     References:
-        Scanvic et al. 2025, theorem 2; the case without scaling is ours.
+        Scanvic et al. 2025, theorem 2; the case without scaling is added here.
     """
     if not (verdict := shift_equivariant(layer)):
         return verdict
