@@ -12,7 +12,7 @@ from wne_jax.images.units import to_unit
 
 
 def numbered_images(dtype=np.uint16, channels=1):
-    """Images whose every entry is unique, so that a crop tells where it came from."""
+    """Images whose entries are all different, so that a crop determines its position."""
     sizes, start, images = [(9, 7), (6, 6), (8, 13)], 1, []
     for height, width in sizes:
         count = height * width * channels
@@ -52,10 +52,10 @@ def test_positions_are_uniform():
     corners = np.asarray(jnp.min(crops, axis=(1, 2, 3))).round().astype(int)
     counts = np.bincount(corners, minlength=36)[[6 * i + j for i in range(4) for j in range(4)]]
     assert counts.sum() == 20_000
-    np.testing.assert_allclose(counts, 20_000 / 16, rtol=0.15)  # five standard errors
+    np.testing.assert_allclose(counts, 20_000 / 16, rtol=0.15)  # 5 standard errors
 
 
-def test_examples_are_keyed_by_their_global_index():
+def test_an_example_depends_on_its_global_index_only():
     corpus = build_corpus(numbered_images())
 
     def corrupt(key, clean):
@@ -82,7 +82,7 @@ def test_a_mixture_of_dtypes_becomes_float():
     assert corpus.pixels.dtype == np.float32 and np.all(corpus.pixels == 1)
 
 
-def test_double_precision_becomes_single_wherever_it_comes():
+def test_float64_becomes_float32_at_any_position():
     double, single = np.full((2, 2, 1), 0.25), np.full((2, 2, 1), 0.5, np.float32)
     for images in ([double], [double, single], [single, double], [np.uint8([[[51]]]), double]):
         corpus = build_corpus(images)
@@ -93,7 +93,7 @@ def test_double_precision_becomes_single_wherever_it_comes():
         build_corpus([np.zeros((2, 2, 1), np.int32)])
 
 
-def test_what_cannot_be_a_corpus_is_refused():
+def test_invalid_images_are_rejected():
     for nothing in ([], [[]], [[np.zeros((4, 4, 1), np.uint8)], []]):
         with pytest.raises(ValueError, match="at least one"):
             build_corpus(*nothing)
@@ -101,7 +101,7 @@ def test_what_cannot_be_a_corpus_is_refused():
         build_corpus([np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4, 3), np.uint8)])
 
 
-def test_images_are_taken_one_by_one_into_a_file_of_no_name(tmp_path, monkeypatch):
+def test_images_are_written_one_by_one_to_an_unnamed_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     corpus = build_corpus(np.full((4, 4, 1), shade, np.uint8) for shade in range(3))
     assert isinstance(corpus.pixels, np.memmap) and not corpus.pixels.flags.writeable
@@ -109,7 +109,7 @@ def test_images_are_taken_one_by_one_into_a_file_of_no_name(tmp_path, monkeypatc
     np.testing.assert_array_equal(corpus.pixels, np.repeat([0, 1, 2], 16))
 
 
-def test_a_late_change_of_dtype_brings_what_came_before_to_float(monkeypatch):
+def test_a_late_change_of_dtype_converts_earlier_images_to_float(monkeypatch):
     monkeypatch.setattr(corpus_module, "_CHUNK", 7)  # several pieces, the last shorter
     images = numbered_images(np.uint8)
     corpus = build_corpus([*images, np.full((3, 3, 1), 0.5, np.float32)])
@@ -118,7 +118,7 @@ def test_a_late_change_of_dtype_brings_what_came_before_to_float(monkeypatch):
 
 
 @pytest.mark.parametrize("kind, shots", [("clean", 1), ("pairs", 2), ("repeats", 4)])
-def test_slices_on_the_host_are_the_gather_on_the_device(kind, shots):
+def test_slices_on_the_host_equal_the_gather_on_the_device(kind, shots):
     scenes = [
         np.stack([image + 500 * shot for shot in range(shots)])
         for image in numbered_images(channels=3)
@@ -133,7 +133,7 @@ def test_slices_on_the_host_are_the_gather_on_the_device(kind, shots):
         assert crops.dtype == np.uint16 and crops.shape == (64, min(shots, 2), 5, 5, 3)
 
 
-def test_a_pair_is_noisy_and_clean_of_one_place():
+def test_the_crops_of_a_pair_have_the_same_position():
     clean = np.arange(48, dtype=np.uint8).reshape(6, 8, 1)
     corpus = build_corpus([np.stack([clean + 100, clean])], kind="pairs")
     batch = draw_examples(jax.random.key(0), corpus, jnp.arange(9), size=4, corrupt=None)
@@ -141,17 +141,19 @@ def test_a_pair_is_noisy_and_clean_of_one_place():
     assert np.isnan(batch.sigma).all()
 
 
-def test_repeats_are_two_different_shots_of_one_place_all_alike():
+def test_repeats_give_two_different_shots_uniformly_at_one_position():
     scene = np.stack([np.full((6, 6, 1), shot, np.uint8) for shot in range(3)])
     corpus = build_corpus([scene], kind="repeats")
     batch = draw_examples(jax.random.key(0), corpus, jnp.arange(600), size=4, corrupt=None)
     shots = np.rint(255 * np.stack([batch.noisy, batch.clean])[..., 0, 0, 0]).astype(int)
     counts = np.bincount(3 * shots[0] + shots[1], minlength=9).reshape(3, 3)
     assert np.trace(counts) == 0
-    np.testing.assert_allclose(counts[~np.eye(3, dtype=bool)], 100, atol=40)  # over four deviations
+    np.testing.assert_allclose(
+        counts[~np.eye(3, dtype=bool)], 100, atol=40
+    )  # over 4 standard errors
 
 
-def test_sources_are_drawn_by_weight_whatever_their_size():
+def test_sources_are_drawn_by_weight_independent_of_their_size():
     one, many = [np.zeros((4, 4, 1), np.uint8)], [np.full((4, 4, 1), 255, np.uint8)] * 9
     keys = jax.random.split(jax.random.key(0), 4000)
     share_of_many = []
@@ -159,10 +161,10 @@ def test_sources_are_drawn_by_weight_whatever_their_size():
         corpus = build_corpus(one, many, weights=weights)
         crops = jax.vmap(lambda key: draw_crop(key, corpus, size=2))(keys)  # noqa: B023
         share_of_many.append(float(crops.mean()))
-    np.testing.assert_allclose(share_of_many, [0.9, 0.25], atol=0.03)  # over four deviations
+    np.testing.assert_allclose(share_of_many, [0.9, 0.25], atol=0.03)  # over 4 standard errors
 
 
-def test_a_fingerprint_sees_pixels_shapes_order_and_weights():
+def test_a_fingerprint_depends_on_pixels_shapes_order_and_weights():
     a, b = (np.full((4, 6, 1), shade, np.uint8) for shade in (1, 2))
     same = fingerprint(build_corpus([a, b]))
     assert same == fingerprint(jax.device_put(build_corpus(x for x in (a, b))))
@@ -177,7 +179,7 @@ def test_a_fingerprint_sees_pixels_shapes_order_and_weights():
 
 
 def test_an_offset_beyond_32_bits_is_cut_on_the_host(tmp_path):
-    """Of a sparse file, which holds nothing but its last image."""
+    """The corpus is a sparse file that has only its last image."""
     size, start = 8 * 9, 2**32 + 5
     image = np.arange(size, dtype=np.uint8).reshape(8, 9, 1)
     with (tmp_path / "pixels").open("wb") as file:

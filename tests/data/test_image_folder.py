@@ -1,4 +1,4 @@
-"""Sets written as TFDS and read back: the same bits, or nothing at all."""
+"""Sets written as TFDS are read back bit for bit; a failed write leaves no set."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_a_mixture_of_depths_and_channels_becomes_float(tmp_path):
         np.testing.assert_array_equal(to_unit(image.pixels), other.pixels)
 
 
-def test_many_images_in_several_files(tmp_path, monkeypatch):
+def test_many_images_are_written_to_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr("wne_jax.data.image_folder._IMAGES_A_FILE", 3)
     images = [NamedImage(str(i), np.full((2, 2, 1), i, np.uint8)) for i in range(7)]
     folder = prepare_images(images, "many", dtype="uint8", data_dir=tmp_path)
@@ -61,7 +61,7 @@ def test_many_images_in_several_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, ImageError])
-def test_a_failure_leaves_what_was_there(tmp_path, error):
+def test_a_failure_leaves_the_old_set(tmp_path, error):
     def images(shade):
         yield NamedImage("a", np.full((3, 3, 1), shade, np.uint8))
         raise error("in the middle")
@@ -84,7 +84,9 @@ def test_overwrite_replaces_the_whole_set(tmp_path):
         prepare_images(images, "again", dtype="uint8", data_dir=tmp_path, overwrite=True)
     assert [image.name for image in load_images("tfds:again", data_dir=tmp_path)] == ["4"]
     assert [p.name for p in (tmp_path / "again").iterdir()] == ["1.0.0"]
-    with pytest.raises(ImageError, match=r"again exists; choose another name, or --overwrite"):
+    with pytest.raises(
+        ImageError, match=r"again exists; choose another name, or replace it by --overwrite"
+    ):
         prepare_images([], "again", dtype="uint8", data_dir=tmp_path)
 
 
@@ -95,13 +97,15 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path):
     for name in ("Set", "a-b", "1st", "a__b", "", "a/b", "../a"):
         with pytest.raises(ValueError, match="expected snake case"):
             prepare_images([image], name, dtype="uint8", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="which TFDS gave to a set of its own"):
+    with pytest.raises(ValueError, match="which is the name of a TFDS set"):
         check_name("div2k", data_dir=tmp_path)
-    with pytest.raises(ImageError, match="downloads holds something else; choose another name"):
+    with pytest.raises(
+        ImageError, match="downloads exists and is not such a set; choose another name"
+    ):
         check_name("downloads", data_dir=tmp_path, overwrite=True)
     with pytest.raises(ValueError, match="dtype is int64; expected uint8, uint16 or float32"):
         prepare_images([image], "x", dtype="int64", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="x: dtype is uint8; the set's is uint16"):
+    with pytest.raises(ValueError, match="x: dtype is uint8, but the set's is uint16"):
         prepare_images([image], "x", dtype="uint16", data_dir=tmp_path)
     with pytest.raises(ImageError, match="x: there are no images to write"):
         prepare_images([], "x", dtype="uint8", data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Mixtures of sources, as they are written."""
+"""Mixtures of sources as strings."""
 
 import pytest
 
@@ -30,12 +30,12 @@ def test_parts(data, parts):
         ("a@-1", "positive and finite"),
         ("a@nan", "positive and finite"),
         ("a@inf,b@1", "the weight of a"),
-        ("a@2,b,c", "b, c has no weight; write @NUMBER behind all parts or none"),
-        ("a,b,a", "a is given twice"),
-        ("a@1,a@2", "a is given twice"),
+        ("a@2,b,c", "b, c has no weight; write @NUMBER after all parts or none"),
+        ("a,b,a", "a occurs twice"),
+        ("a@1,a@2", "a occurs twice"),
     ],
 )
-def test_mistakes(data, message):
+def test_invalid_mixtures_are_rejected(data, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse_mixture(data)
     assert repr(data) in str(caught.value)

@@ -14,7 +14,7 @@ from wne_jax.images.reading import write_image
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two images, gray and colour, of 8 and 16 bits, and a file that is none."""
+    """Two images, gray with 8 and colour with 16 bits, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_an_interruption_leaves_nothing(photos, tmp_path, monkeypatch, capsys):
 
     def read_image(path):
         reads.append(path)
-        if len(reads) == 5:  # the second file of the second reading
+        if len(reads) == 5:  # the second file of the second pass
             raise KeyboardInterrupt
         return original(path)
 
@@ -110,7 +110,7 @@ def test_an_interruption_leaves_nothing(photos, tmp_path, monkeypatch, capsys):
 
 
 class _Local(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What TFDS's own sets are, without a download."""
+    """A builder like those of TFDS, without a download."""
 
     name = "local"
     VERSION = tfds.core.Version("2.0.0")
@@ -165,7 +165,7 @@ def test_prepare_a_set_of_tfds(tmp_path, monkeypatch, capsys):
         tfds.enable_progress_bar()
 
 
-def test_tensorflow_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
+def test_the_message_says_that_tensorflow_is_needed(tmp_path, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
@@ -186,7 +186,7 @@ def test_tensorflow_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
         ("folder:/absent", "needs --name"),
         ("folder:/absent --name Bad-Name", "name is 'Bad-Name'; expected snake case"),
         ("folder:/absent --name x --download", "leave out --download"),
-        ("embedded --name mnist", "which TFDS gave to a set of its own"),
+        ("embedded --name mnist", "which is the name of a TFDS set"),
         ("embedded,folder:a --name x", "expected one source, without a comma"),
         ("nothing:x --name x", "known schemes are"),
         ("tfds:div2k", "add --download"),
@@ -194,7 +194,7 @@ def test_tensorflow_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
         ("tfds:nowhere_set --download", "TFDS has no such set"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, tmp_path, capsys):
+def test_error_messages_have_one_line(arguments, message, tmp_path, capsys):
     assert main(["data", "prepare", *arguments.split(), "--data-dir", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert message in err

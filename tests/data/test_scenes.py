@@ -1,4 +1,4 @@
-"""Pairs, repeats and SIDD, on small folders of their layout."""
+"""Pairs, repeats and SIDD, on small folders with their layout."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def _write(path, shape=COLOUR, dtype=np.uint8, *, seed=0):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Two good pairs, one of them 16 bits deep, and every fault of a pair."""
+    """Two good pairs, one with 16 bits, and every kind of bad pair."""
     noisy, clean = tmp_path / "noisy", tmp_path / "clean"
     good = {
         "a": (_write(noisy / "a.png", seed=1), _write(clean / "a.tif", seed=2)),
@@ -89,8 +89,8 @@ def test_repeats(tmp_path):
         np.testing.assert_array_equal(image.pixels, np.stack(shots[image.name]))
     (message,) = [str(w.message) for w in caught]
     assert message == (
-        f"{folder}: 3 scenes skipped: none: 0 shots; expected 2 at least; one: 1 shots; expected 2 at "
-        "least; mixed: the shots differ: (5, 5, 1) uint8, (5, 6, 1) uint8"
+        f"{folder}: 3 scenes skipped: none: 0 shots; expected at least 2; one: 1 shots; expected at "
+        "least 2; mixed: the shots differ: (5, 5, 1) uint8, (5, 6, 1) uint8"
     )
 
 
@@ -115,7 +115,7 @@ def test_sidd_as_published(tmp_path, inside, numbered, place):
     _write(Path(f"{start}NOISY_SRGB_012.PNG"))
     _write(Path(f"{start}preview.png"))
     with pytest.warns(
-        UserWarning, match=r"1 pairs skipped: 0001.*_012: there is a NOISY file only$"
+        UserWarning, match=r"1 pairs skipped: 0001.*_012: there is only a NOISY file$"
     ):
         found = list(iterate_images(f"sidd:{tmp_path / place}", channels=3))
     assert [image.name for image in found] == sorted(expected)
@@ -123,10 +123,12 @@ def test_sidd_as_published(tmp_path, inside, numbered, place):
         np.testing.assert_array_equal(image.pixels, np.stack(expected[image.name]))
 
 
-def test_two_sets_of_sidd_are_told_apart(tmp_path):
+def test_a_folder_with_two_sets_of_sidd_is_rejected(tmp_path):
     for name in ("SIDD_Medium_Srgb", "SIDD_Small_sRGB_Only"):
         (tmp_path / name / "Data").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"which holds .*SIDD_Medium_Srgb, .*; name one of them"):
+    with pytest.raises(
+        ValueError, match=r"which has several sets; write one of .*SIDD_Medium_Srgb, "
+    ):
         iterate_images(f"sidd:{tmp_path}")
 
 
@@ -141,7 +143,7 @@ def test_two_sets_of_sidd_are_told_apart(tmp_path):
         ("sidd:{0}/z", "z: no such folder"),
     ],
 )
-def test_nothing_to_read(tmp_path, spec, message):
+def test_sources_without_scenes_are_rejected(tmp_path, spec, message):
     for name in "xy":
         (tmp_path / name).mkdir()
     with pytest.raises(ImageError, match=message):

@@ -1,4 +1,4 @@
-"""Sources of images, against the files they name."""
+"""Sources of images are compared with their files."""
 
 import warnings
 
@@ -15,7 +15,7 @@ from wne_jax.images.units import to_gray
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Three good files and three bad ones, beside others that are no images."""
+    """Three good and three bad image files, and other files."""
     rng = np.random.default_rng(0)
     gray, colour = (rng.integers(0, 256, (20, 24, c), dtype=np.uint8) for c in (1, 3))
     deep = rng.integers(0, 65536, (20, 24), dtype=np.uint16)
@@ -53,7 +53,7 @@ def test_embedded_in_colour():
     np.testing.assert_array_equal(camera.pixels, np.stack([skimage.data.camera()] * 3, -1))
 
 
-def test_folder_is_sorted_and_reports_what_it_skips(mixed):
+def test_folder_is_sorted_and_reports_skipped_files(mixed):
     folder, expected = mixed
     with pytest.warns(UserWarning) as caught:
         found = load_images(f"folder:{folder}", channels=1, min_size=16)
@@ -98,7 +98,7 @@ def test_a_folder_without_usable_images_is_an_error(mixed, tmp_path):
         load_images(f"folder:{tmp_path / 'none'}")
 
 
-def test_long_reports_are_cut(tmp_path):
+def test_long_reports_are_truncated(tmp_path):
     write_image(tmp_path / "good.png", np.zeros((8, 8, 1), np.uint8))
     for i in range(13):
         (tmp_path / f"bad{i:02}.png").touch()
@@ -121,7 +121,7 @@ def test_relative_folders_are_found_under_wne_data(tmp_path, monkeypatch):
         load_images("folder:absent")
     assert f"{here / 'absent'} and {there / 'absent'}" in str(caught.value)
     monkeypatch.delenv("WNE_DATA")
-    with pytest.raises(ImageError, match=f"looked at {here / 'other'}; WNE_DATA is not set"):
+    with pytest.raises(ImageError, match=f"looked at {here / 'other'}; relative paths .*WNE_DATA"):
         load_images("folder:other")
 
 
@@ -172,7 +172,7 @@ def test_files_are_read_one_by_one(mixed, monkeypatch):
     assert opened == ["a.png", "b.png"]
 
 
-def test_the_warning_comes_at_the_end_and_names_the_reader(mixed):
+def test_the_warning_comes_at_the_end_and_points_to_the_caller(mixed):
     folder, _ = mixed
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -191,7 +191,7 @@ def test_channels_of_the_files_can_be_kept(mixed):
         np.testing.assert_array_equal(image.pixels, expected[image.name])
 
 
-def test_mixtures_load_in_order_and_keep_names_apart(tmp_path):
+def test_mixtures_load_in_order_with_unique_names(tmp_path):
     for where, name, shade in (("one", "x", 1), ("one", "y", 2), ("two", "x", 3)):
         (tmp_path / where).mkdir(exist_ok=True)
         write_image(tmp_path / where / f"{name}.png", np.full((8, 8, 1), shade, np.uint8))

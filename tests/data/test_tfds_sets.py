@@ -1,4 +1,4 @@
-"""TensorFlow Datasets read without TensorFlow, from files written here and from TFDS's own mock."""
+"""TensorFlow Datasets read without TensorFlow, from files written here and from TFDS's mock."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ IMAGE = tfds.features.Tensor(shape=(None, None, None), dtype=np.uint8, encoding=
 
 
 def _write(data_dir, name, features, splits):
-    """Write a set as any builder might have: `splits` holds the examples of each."""
+    """Write a set like a builder of TFDS; `splits` has the examples of each split."""
     folder = data_dir / name / "1.0.0"
     folder.mkdir(parents=True)
     identity = tfds.core.DatasetIdentity(
@@ -39,7 +39,7 @@ def _shades(images):
     return [int(image.pixels.max()) for image in images]
 
 
-def test_div2k_by_the_mock_of_tfds(tmp_path):
+def test_div2k_from_the_mock_of_tfds(tmp_path):
     with tfds.testing.mock_data(num_examples=3):
         expected = [r["hr"] for r in tfds.data_source("div2k", split="train", data_dir=tmp_path)]
         found = load_images("tfds:div2k", channels=3, data_dir=tmp_path)
@@ -52,7 +52,7 @@ def test_div2k_by_the_mock_of_tfds(tmp_path):
         np.testing.assert_array_equal(image.pixels, pixels)
 
 
-def test_the_feature_that_is_the_image(tmp_path):
+def test_the_image_feature_is_found(tmp_path):
     label = tfds.features.ClassLabel(num_classes=3)
     for name, features in {
         "named": {"image": IMAGE, "hr": IMAGE},
@@ -120,12 +120,12 @@ def test_records_are_read_one_by_one_and_bad_ones_are_skipped(tmp_path, monkeypa
     np.testing.assert_array_equal(last.pixels, np.full((4, 5, 3), 0.3, np.float32))
     (message,) = [str(w.message) for w in caught]
     assert message == (
-        "tfds:floats: 3 images skipped: record 1: shape (4, 5, 4); expected gray or RGB, with pixels; "
+        "tfds:floats: 3 images skipped: record 1: shape (4, 5, 4); expected gray or RGB pixels; "
         "record 2: 2 x 5 is smaller than min_size 3; record 4: holds NaN or infinite values"
     )
 
 
-def test_integers_without_a_unit_are_refused(tmp_path):
+def test_integers_without_a_unit_are_rejected(tmp_path):
     depth = tfds.features.Tensor(shape=(None, None, 1), dtype=np.int32, encoding="bytes")
     _write(
         tmp_path, "depths", {"image": depth}, {"train": [{"image": np.ones((2, 2, 1), np.int32)}]}
@@ -136,7 +136,7 @@ def test_integers_without_a_unit_are_refused(tmp_path):
         load_images("tfds:depths", data_dir=tmp_path)
 
 
-def test_compressed_images_are_decoded_in_silence(tmp_path, caplog):
+def test_compressed_images_are_decoded_without_messages(tmp_path, caplog):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     write_image(tmp_path / "x.png", pixels)
     examples = [{"image": str(tmp_path / "x.png")}, {"image": str(tmp_path / "x.png")}]
@@ -147,7 +147,7 @@ def test_compressed_images_are_decoded_in_silence(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_a_damaged_record_is_skipped_by_name(tmp_path, monkeypatch):
+def test_a_damaged_record_is_skipped_and_named(tmp_path, monkeypatch):
     images = [NamedImage(name, _shade(i)) for i, name in enumerate("ab")]
     prepare_images(images, "two", dtype="uint8", data_dir=tmp_path)
     monkeypatch.setattr(tfds.features.Text, "decode_example_np", _fail_on(b"b"))
@@ -165,7 +165,7 @@ def _fail_on(value):
     return decode
 
 
-def test_what_is_not_prepared_says_the_command(tmp_path):
+def test_the_message_for_a_set_that_is_not_prepared_has_the_command(tmp_path):
     with pytest.raises(ImageError) as caught:
         iterate_images("tfds:div2k/bicubic_x4", data_dir=tmp_path)
     assert str(caught.value) == (
@@ -174,20 +174,22 @@ def test_what_is_not_prepared_says_the_command(tmp_path):
     )
 
 
-def test_tfrecord_is_refused_with_the_mend(tmp_path):
+def test_the_message_for_tfrecord_has_the_command(tmp_path):
     folder = prepare_images([NamedImage("a", _shade(1))], "old", dtype="uint8", data_dir=tmp_path)
     info = folder / "dataset_info.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
     with pytest.raises(ImageError) as caught:
         iterate_images("tfds:old", data_dir=tmp_path)
-    assert "is stored as tfrecord, which only TensorFlow reads; run python -m " in str(caught.value)
+    assert "is stored as tfrecord, which only TensorFlow can read; run python -m " in str(
+        caught.value
+    )
     assert str(caught.value).endswith(f"--download --data-dir {tmp_path} --overwrite")
 
 
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("nowhere_set", "TFDS has no such set, and .* holds none of that name"),
+        ("nowhere_set", "TFDS has no such set, and .* has none with that name"),
         ("div2k/upside_down", "BuilderConfig upside_down not found"),
         ("div2k:9.9.9", "cannot be loaded at version 9.9.9"),
         ("hugging:face", "write tfds:NAME"),

@@ -1,4 +1,4 @@
-"""Where images come from, and how training crops are cut from them."""
+"""Sources of images, and training crops from them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Replacing a folder as a whole: who fails leaves what was there."""
+"""Replacing a folder as a whole: on failure the old folder stays."""
 
 import shutil
 import uuid
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def set_aside(folder: Path) -> Iterator[None]:
-    """Move a folder away, if it is there: for good if the block ends well, else it comes back."""
+    """Move an existing folder away: delete it if the block succeeds, restore it otherwise."""
     old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
     if folder.exists():
         folder.rename(old)
@@ -25,7 +25,7 @@ def set_aside(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write to, which takes the place of `folder` if the block ends well, else vanishes."""
+    """A new folder to write to: it replaces `folder` if the block succeeds, and is deleted otherwise."""
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     aside.mkdir(parents=True)
     try:
@@ -34,5 +34,5 @@ def written_whole(folder: Path) -> Iterator[Path]:
             aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        with suppress(OSError):  # it holds something, so it stays
+        with suppress(OSError):  # a folder that is not empty stays
             folder.parent.rmdir()

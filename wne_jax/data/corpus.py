@@ -1,9 +1,9 @@
 """Images of any size in one flat buffer, and training crops as a pure function of it.
 
-The buffer keeps its own dtype (uint8, uint16 or float32). Where a crop lies is drawn by `draw_window` from a
-key; `cut` gathers it on the device inside a compiled step, and `cut_on_host` slices the same pixels out of a
-memory map. Nothing is stateful: the example `i` of step `t` depends on the corpus, the key, `t` and `i`
-alone, on any number of devices, wherever the pixels are.
+The buffer keeps the dtype of the images (uint8, uint16 or float32). `draw_window` draws the position of a
+crop from a key. `cut` gathers the crop on the device inside a compiled step; `cut_on_host` slices the same
+pixels from a memory map. There is no state: example `i` of step `t` depends only on the corpus, the key, `t`
+and `i`, for any number of devices and any location of the pixels.
 """
 
 import hashlib
@@ -22,24 +22,24 @@ from wne_jax.data.sources import Kind
 from wne_jax.images.units import full_scale, to_unit
 
 MAX_ELEMENTS = 2**31 - 1
-"""Beyond this an int32 index would wrap."""
+"""Above this number, an int32 index would overflow."""
 
-_CHUNK = 2**24  # elements that are converted or hashed at a time
+_CHUNK = 2**24  # number of elements to convert or hash at a time
 
 
 @struct.dataclass
 class Corpus:
-    """Images end to end.
+    """Concatenated images.
 
     Attributes:
         pixels: Flat buffer of all images, each in row-major [shots, H, W, C] order.
-        offsets: i32[N] on a device, i64[N] on the host: where each image begins.
-        heights: i32[N], rows of each image.
-        widths: i32[N], columns of each image.
-        shots: i32[N], exposures of each scene: 1 for clean images, 2 for (noisy, clean), else 2 or more.
-        ends: i32[G], where each source's images end, of G sources mixed by weight.
-        shares: f32[G], the chance to draw from this source or an earlier one.
-        channels: Channels of every image.
+        offsets: i32[N] on a device, i64[N] on the host: index of each image's first element.
+        heights: i32[N], number of rows of each image.
+        widths: i32[N], number of columns of each image.
+        shots: i32[N], number of exposures: 1 for clean images, 2 for (noisy, clean), 2 or more for repeats.
+        ends: i32[G], index after the last image of each of G sources.
+        shares: f32[G], the probability of drawing from this source or an earlier one.
+        channels: Number of channels of every image.
         kind: "clean", "pairs" or "repeats".
     """
 
@@ -63,21 +63,21 @@ def build_corpus(
     kind: Kind = "clean",
     weights: Sequence[float] | None = None,
 ) -> Corpus:
-    """Lay images out in one buffer: a memory-mapped temporary file, which vanishes with the corpus.
+    """Write images to one buffer, a memory-mapped temporary file that is deleted with the corpus.
 
-    The images are taken one by one, and never held in memory together. The file lies where `tempfile` puts
-    it, which the environment variable `TMPDIR` says.
+    The images are read one by one, and never held in memory together. The file is in the folder of
+    `tempfile`, which the environment variable `TMPDIR` sets.
 
     Args:
-        *sources: Arrays [H, W, C], or [shots, H, W, C] of scenes that are not clean, with one number of
-            channels. If all are uint8, or uint16, or floats, they stay so; a mixture becomes float32 in unit
-            range.
-        kind: What the images are; see `Corpus`.
+        *sources: Arrays [H, W, C], or [shots, H, W, C] for pairs and repeats, with equal numbers of channels.
+            If all are uint8, all uint16, or all floating, the buffer is uint8, uint16 or float32; a mixture
+            becomes float32 in unit range.
+        kind: The kind of the images; see `Corpus`.
         weights: How often to draw from each source, relative to the others (default: every image equally
             often).
 
     Returns:
-        The corpus, on the host: `jax.device_put` brings one of at most `MAX_ELEMENTS` to a device.
+        The corpus on the host. `jax.device_put` copies a corpus of at most `MAX_ELEMENTS` to a device.
 
     Raises:
         ValueError: No images, or different numbers of channels.
@@ -96,7 +96,7 @@ def build_corpus(
         for source in sources:
             for image in source:
                 if image.dtype not in (np.uint8, np.uint16, np.float32):
-                    image = to_unit(image)  # other floats; it refuses what has no full scale
+                    image = to_unit(image)  # other floats; rejects a dtype without a full scale
                 if dtype is not None and dtype != image.dtype:
                     if dtype != np.float32:
                         floats = files.enter_context(tempfile.TemporaryFile(buffering=0))
@@ -113,7 +113,7 @@ def build_corpus(
     shots, heights, widths, channels = np.array(shapes, np.int64).T
     if len(set(channels)) > 1:
         raise ValueError(
-            f"all images must have one number of channels; these have {sorted(set(channels.tolist()))}"
+            f"all images must have the same number of channels; these have {sorted(set(channels.tolist()))}"
         )
     sizes = np.prod(shapes, axis=1, dtype=np.int64)
     shares = np.cumsum(np.ones(1) if weights is None else np.array(weights) / np.sum(weights))
@@ -131,7 +131,7 @@ def build_corpus(
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """A hash of all that training draws from: pixels, shapes, order and weights."""
+    """A hash of pixels, shapes, order and weights."""
     digest = hashlib.sha256(f"{corpus.channels} {corpus.kind} {corpus.pixels.dtype}".encode())
     for field in (corpus.heights, corpus.widths, corpus.shots, corpus.ends, corpus.shares):
         digest.update(np.asarray(field).tobytes())
@@ -142,7 +142,7 @@ def fingerprint(corpus: Corpus) -> str:
 
 
 def extremes(corpus: Corpus) -> tuple[float, float]:
-    """The smallest and the largest value of all images, NaN aside.
+    """The smallest and the largest value of all images, ignoring NaN.
 
     Example:
         >>> extremes(build_corpus([np.array([[[3], [200]]], np.uint8)]))
@@ -156,9 +156,9 @@ def extremes(corpus: Corpus) -> tuple[float, float]:
 
 
 class Window(NamedTuple):
-    """Where a crop lies: scalars i32 and bool, and the shots i32[S] that it shows.
+    """The position and orientation of a crop, as scalars i32 and bool, and its shots i32[S].
 
-    S is 1 for a clean image; else 2, the input and the target. The crop is transposed first, then flipped.
+    S is 1 for a clean image, and 2 (input and target) otherwise. The crop is transposed first, then flipped.
     """
 
     image: Array
@@ -171,15 +171,15 @@ class Window(NamedTuple):
 
 
 def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
-    """A random window of a random image, to be flipped and rotated by a multiple of 90 degrees.
+    """A random window of a random image, with a random flip and rotation by a multiple of 90 degrees.
 
     Args:
         key: Random key.
-        corpus: Images, none smaller than `size` on a side; their pixels are not read.
+        corpus: Images with sides of at least `size`; their pixels are not read.
         size: Side of the crop, in pixels.
 
     Returns:
-        The window. Of repeats, input and target are two different shots.
+        The window. For repeats, input and target are two different shots.
     """
     key_image, key_row, key_column, key_orientation = jax.random.split(key, 4)
     image = _draw_image(key_image, corpus)
@@ -196,13 +196,13 @@ def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
 
 
 def draw_windows(key: Array, corpus: Corpus, indices: Array, *, size: int) -> Window:
-    """The windows of some examples of a batch: the same that `draw_examples` cuts."""
+    """The windows of some examples of a batch, equal to those of `draw_examples`."""
     keys = jax.vmap(lambda index: _example_keys(key, index)[0])(indices)
     return jax.vmap(lambda key: draw_window(key, corpus, size=size))(keys)
 
 
 def cut(corpus: Corpus, window: Window, *, size: int) -> Array:
-    """The pixels of a window, `[S, size, size, C]` in the dtype of the corpus, by one gather.
+    """Gather the pixels of a window, `[S, size, size, C]` in the dtype of the corpus.
 
     Example:
         >>> corpus = build_corpus([np.arange(12, dtype=np.uint8).reshape(3, 4, 1)])
@@ -229,9 +229,9 @@ def cut(corpus: Corpus, window: Window, *, size: int) -> Array:
 
 
 def cut_on_host(corpus: Corpus, windows: Window, *, size: int) -> np.ndarray:
-    """The pixels of a batch of windows, `[B, S, size, size, C]`, sliced from a corpus on the host.
+    """Slice the pixels of a batch of windows, `[B, S, size, size, C]`, from a corpus on the host.
 
-    Equal to `cut`, whatever the number of elements.
+    The result equals that of `cut`. The corpus may have any number of elements.
     """
     crops = []
     for image, shots, top, left, flip_rows, flip_columns, transpose in zip(*windows):
@@ -256,10 +256,10 @@ def draw_crop(key: Array, corpus: Corpus, *, size: int) -> Array:
 
 
 class Batch(NamedTuple):
-    """Training examples: input and target f32[B, P, P, C], and the noise level f32[B] of each.
+    """Training examples: input and target f32[B, P, P, C], and their noise levels f32[B].
 
-    The target is the clean image, or another noisy one of the same scene. A level is NaN where the noise is
-    the camera's own.
+    The target is the clean image, or another noisy image of the same scene. The level of real camera noise is
+    NaN.
     """
 
     noisy: Array
@@ -275,15 +275,14 @@ def draw_examples(
     size: int,
     corrupt: Callable[[Array, Array], Batch],
 ) -> Batch:
-    """Noisy and clean crops, keyed for each example by itself.
+    """Noisy and clean crops, with a separate key for each example.
 
     Args:
         key: Key of the batch, `fold_in(data_key, step)`.
         corpus: Images.
-        indices: i32[B], global indices of the wanted examples: a device asks for its own share.
+        indices: i32[B], global indices of the examples; each device passes those of its own share.
         size: Side of the crops, in pixels.
-        corrupt: `(key, clean f32[H, W, C]) -> Batch`, one example; not called for scenes that are noisy
-            already.
+        corrupt: `(key, clean f32[H, W, C]) -> Batch`, one example; not called for pairs and repeats.
 
     Returns:
         The examples, in the order of `indices`.
@@ -300,7 +299,7 @@ def corrupt_crops(
     *,
     corrupt: Callable[[Array, Array], Batch],
 ) -> Batch:
-    """The second half of `draw_examples`: from crops `[B, S, P, P, C]` of the corpus to examples."""
+    """The second half of `draw_examples`: make examples from crops `[B, S, P, P, C]` of the corpus."""
 
     def one(index: Array, crop: Array) -> Batch:
         images = _as_unit(crop)
@@ -312,17 +311,17 @@ def corrupt_crops(
 
 
 def _example_keys(key: Array, index: Array) -> Array:
-    """One key for the window of an example, one for its noise."""
+    """One key for the window of an example, and one for its noise."""
     return jax.random.split(jax.random.fold_in(key, index))
 
 
 def _draw_image(key: Array, corpus: Corpus) -> Array:
-    """The number of an image: its source by weight, then all of the source alike."""
+    """Draw the index of an image: first a source by weight, then one of its images uniformly."""
     if len(corpus.shares) == 1:
         return jax.random.randint(key, (), 0, len(corpus))
     key_source, key_image = jax.random.split(jax.random.fold_in(key, 1))
     shares, ends = jnp.asarray(corpus.shares), jnp.asarray(corpus.ends)
-    # The last share is 1 but for rounding; a uniform number may be above it.
+    # The last share is 1 up to rounding, so a uniform number may be above it.
     source = jnp.sum(jax.random.uniform(key_source) >= shares[:-1], dtype=jnp.int32)
     start = jnp.where(source == 0, 0, ends[source - 1])
     return jax.random.randint(key_image, (), start, ends[source])
@@ -347,6 +346,6 @@ def _write(file: IO[bytes], pixels: np.ndarray) -> None:
             left = left[file.write(left) :]
     except OSError as error:
         raise OSError(
-            f"the images do not fit into {tempfile.gettempdir()} ({error.strerror}): the environment "
-            "variable TMPDIR names another folder"
+            f"the images do not fit into {tempfile.gettempdir()} ({error.strerror}): set the environment "
+            "variable TMPDIR to another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Images as files: of one folder, and those that lie inside the scikit-image package."""
+"""Images as files: in one folder, and inside the scikit-image package."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from wne_jax.data.listing import Entry, Listing, NamedImage
 from wne_jax.images.reading import SUFFIXES, ImageError, read_image
 
 NO_FILE = f"no file ends in {', '.join(sorted(SUFFIXES))}"
-"""Why a folder holds no image."""
+"""The reason why a folder has no image."""
 
 _EMBEDDED: dict[str, tuple[str, ...]] = {
     "train": (
@@ -29,16 +29,14 @@ def list_embedded(location: str, split: str) -> Listing:
     """The photographs inside scikit-image.
 
     Raises:
-        ValueError: A location is given.
+        ValueError: The location is not empty.
         ImageError: scikit-image is not installed.
     """
     if location:
-        raise ValueError(f"spec is 'embedded:{location}'; the embedded set takes no location")
-    package = importlib.util.find_spec("skimage")  # found, not imported
+        raise ValueError(f"spec is 'embedded:{location}'; write embedded, which takes no location")
+    package = importlib.util.find_spec("skimage")  # finds it without importing it
     if package is None or not package.submodule_search_locations:
-        raise ImageError(
-            'embedded: the photographs are part of scikit-image: pip install "wne-jax[data]"'
-        )
+        raise ImageError('embedded: the photographs need scikit-image: pip install "wne-jax[data]"')
     folder = Path(package.submodule_search_locations[0], "data")
     return _list_files([folder / name for name in _EMBEDDED[split]], folder)
 
@@ -54,15 +52,15 @@ def list_folder(location: str) -> Listing:
 
 
 def find_folder(location: str, form: str) -> Path:
-    """A folder as it stands, or under the one that `WNE_DATA` names.
+    """Find a folder by its path, or by its path under the folder of `WNE_DATA`.
 
     Args:
         location: Its path.
-        form: How the source is written, for the error where the path is empty.
+        form: The form of the source, for the error message if the path is empty.
 
     Raises:
         ValueError: The path is empty.
-        ImageError: There is no such folder; the message says where it was looked for.
+        ImageError: There is no such folder; the message has the paths that were tried.
     """
     if not location:
         raise ValueError(f"spec is '{form.partition(':')[0]}:'; write {form}")
@@ -74,24 +72,24 @@ def find_folder(location: str, form: str) -> Path:
         if folder.is_dir():
             return folder
     where = " and ".join(str(p.absolute()) for p in tried)
-    hint = "" if root else "; WNE_DATA is not set, under which relative paths are looked up too"
+    hint = "" if root else "; relative paths are also searched under WNE_DATA, which is not set"
     raise ImageError(f"{location}: no such folder; looked at {where}{hint}")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files directly inside a folder that look like images, sorted by name; hidden ones are not seen."""
+    """The image files directly inside a folder, by suffix, sorted by name, without hidden files."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
     return sorted(files, key=lambda p: p.name)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly inside a folder, sorted by name; hidden ones are not seen."""
+    """The folders directly inside a folder, sorted by name, without hidden folders."""
     inside = (p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
     return sorted(inside, key=lambda p: p.name)
 
 
 def read_file(path: Path) -> np.ndarray:
-    """`read_image`, whose error is the reason alone, without the path."""
+    """`read_image` with an error that has only the reason, without the path."""
     try:
         return read_image(path)
     except ImageError as err:

@@ -1,10 +1,10 @@
-"""Images as a TensorFlow Dataset of array_record files: pixels exactly as they were, any size, any order.
+"""Write images as a TensorFlow Dataset of array_record files, with unchanged pixels of any size.
 
-Features: "image", `[H, W, C]` in the one dtype of the set, compressed by zlib (no image format holds colour
-of 16 bits or floats for every reader), and "name". One split, "train".
+Features: "image", `[H, W, C]` in the dtype of the set, compressed by zlib (no image format for 16-bit colour
+or floats is supported by every reader), and "name". There is one split, "train".
 
-TFDS's own builders keep a set in memory up to a gigabyte and need TensorFlow beyond; its sequential writer
-holds one image at a time, and needs none.
+TFDS's own builders hold a set of up to a gigabyte in memory, and need TensorFlow for a larger set. Its
+sequential writer, which is used here, holds one image at a time and does not need TensorFlow.
 """
 
 import re
@@ -22,7 +22,7 @@ from wne_jax.images.reading import ImageError
 from wne_jax.images.units import to_unit
 
 VERSION = "1.0.0"
-"""The version that every set gets."""
+"""The version of every set."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _SPLIT = "train"
@@ -30,24 +30,24 @@ _IMAGES_A_FILE = 256
 
 
 def check_name(name: str, *, data_dir: str | Path | None = None, overwrite: bool = False) -> Path:
-    """Whether a set can be written under a name.
+    """Check that a set can be written under a name.
 
     Args:
-        name: In snake case.
-        data_dir: Where TFDS keeps its sets (default: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
-        overwrite: Accept a set of this name that is there.
+        name: Name of the set, in snake case.
+        data_dir: Folder of TFDS's sets (default: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
+        overwrite: Whether a set of this name may exist.
 
     Returns:
-        The folder that the set will be in.
+        The folder for the set.
 
     Raises:
         ValueError: The name is not in snake case, or TFDS has a set of this name.
-        ImageError: The folder holds something.
+        ImageError: The folder exists.
         ImportError: tensorflow-datasets is not installed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"name is {name!r}; expected snake case: a-z, 0-9 and single underscores, as in bsd_400"
+            f"name is {name!r}; expected snake case: a-z, 0-9 and single underscores, for example bsd_400"
         )
     tfds = import_tfds()
     try:
@@ -55,23 +55,23 @@ def check_name(name: str, *, data_dir: str | Path | None = None, overwrite: bool
     except tfds.core.DatasetNotFoundError:
         folder = data_directory(data_dir) / name
     else:
-        raise ValueError(f"name is {name!r}, which TFDS gave to a set of its own; choose another")
+        raise ValueError(f"name is {name!r}, which is the name of a TFDS set; choose another name")
     found = {p.name for p in folder.iterdir() if p.name[0] != "."} if folder.exists() else set()
     if found - {VERSION}:
-        raise ImageError(f"{folder} holds something else; choose another name")
+        raise ImageError(f"{folder} exists and is not such a set; choose another name")
     if found and not overwrite:
-        raise ImageError(f"{folder} exists; choose another name, or --overwrite to replace it")
+        raise ImageError(f"{folder} exists; choose another name, or replace it by --overwrite")
     return folder / VERSION
 
 
 def common_dtype(images: Iterable[NamedImage]) -> tuple[np.dtype, int]:
-    """The dtype that holds all images, and how many there are.
+    """The dtype for all images, and their number.
 
     Args:
-        images: Of which one at a time is held.
+        images: Images, of which only one is in memory at a time.
 
     Returns:
-        Their one dtype, or float32 for a mixture, as in a corpus; and their number.
+        Their common dtype, or float32 for a mixture, as in a corpus; and their number.
     """
     dtypes, number = set(), 0
     for image in images:
@@ -88,9 +88,9 @@ def prepare_images(
     data_dir: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write images as a TensorFlow Dataset, to be read as the source `tfds:NAME`.
+    """Write images as a TensorFlow Dataset, which can be read as the source `tfds:NAME`.
 
-    All or nothing: a failure, or an interruption, leaves what was there.
+    A failure or an interruption leaves the previous state unchanged.
 
     >>> import tempfile
     >>> from wne_jax.data.sources import load_images
@@ -102,18 +102,18 @@ def prepare_images(
     ('a', True)
 
     Args:
-        images: `[H, W, C]`, gray and colour; one at a time is held.
-        name: In snake case, and not that of a set of TFDS.
-        dtype: uint8, uint16 or float32. Integers become float32 in unit range where that is the dtype.
-        data_dir: Where TFDS keeps its sets (default: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
-        overwrite: Replace a set of this name.
+        images: Gray and colour images `[H, W, C]`; only one is in memory at a time.
+        name: Name of the set, in snake case; it may not be the name of a TFDS set.
+        dtype: uint8, uint16 or float32. For float32, integers are converted to unit range.
+        data_dir: Folder of TFDS's sets (default: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
+        overwrite: Whether to replace a set of this name.
 
     Returns:
         The folder of the set.
 
     Raises:
-        ValueError: The name or the dtype cannot be, or an image has another dtype.
-        ImageError: The set is there already, or there are no images.
+        ValueError: The name or the dtype is invalid, or an image has another dtype.
+        ImageError: The set exists, or there are no images.
         ImportError: tensorflow-datasets is not installed.
     """
     dtype = np.dtype(dtype)
@@ -127,7 +127,9 @@ def prepare_images(
             for image in images:
                 pixels = to_unit(image.pixels) if dtype == np.float32 else image.pixels
                 if pixels.dtype != dtype:
-                    raise ValueError(f"{image.name}: dtype is {pixels.dtype}; the set's is {dtype}")
+                    raise ValueError(
+                        f"{image.name}: dtype is {pixels.dtype}, but the set's is {dtype}"
+                    )
                 writer.add_examples({_SPLIT: [{"image": pixels, "name": image.name}]})
                 number += 1
         finally:
@@ -151,7 +153,7 @@ def _writer(folder: Path, name: str, dtype: np.dtype) -> Any:
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
-        description="Images with their own names, in their own depth.",
+        description="Images with their original names and depth.",
         features=tfds.features.FeaturesDict(features),
     )
     writer = tfds.core.SequentialWriter(info, _IMAGES_A_FILE, file_format="array_record")

@@ -1,4 +1,4 @@
-"""What a source holds, listed before it is read, and reading it one entry after the other."""
+"""The entries of a source, listed before they are read, and reading them one by one."""
 
 import sys
 import warnings
@@ -11,17 +11,17 @@ import numpy as np
 from wne_jax.images.reading import ImageError
 from wne_jax.images.units import to_unit, with_channels
 
-_LISTED = 10  # so many refused entries are named in one message
+_LISTED = 10  # at most so many skipped entries are named in one message
 _PACKAGE = str(Path(__file__).parent)
 
 
 class NamedImage(NamedTuple):
-    """An image and the name that tables and figures give it.
+    """An image and its name in tables and figures.
 
     Attributes:
-        name: the file's name without its suffix (with it, where two files of a set share the stem).
-        pixels: `[H, W, C]`, `uint8`, `uint16` or `float32` as the file has it. A pair is
-            `[2, H, W, C]`, noisy and clean; repeats are `[K, H, W, C]`, K >= 2.
+        name: The file's name without its suffix, or with it if two files of a set have the same stem.
+        pixels: `[H, W, C]`, `uint8`, `uint16` or `float32` as in the file. A pair is `[2, H, W, C]`, noisy
+            and clean; repeats are `[K, H, W, C]`, K >= 2.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Entry(NamedTuple):
     """One image, pair or scene that can be read.
 
     Attributes:
-        label: what messages call it.
-        read: reads it; an `ImageError` says why it cannot be used, without naming it.
+        label: Its name in messages.
+        read: Reads it, or raises `ImageError` with the reason, without its name.
     """
 
     label: str
@@ -44,11 +44,11 @@ class Listing(NamedTuple):
     """The entries of a source.
 
     Attributes:
-        place: what messages call the source.
-        entries: in their order.
-        noun: what an entry is: image, pair or scene.
-        refused: reasons for what was left out on sight.
-        expected: what is missing, where there is no entry at all.
+        place: The name of the source in messages.
+        entries: The entries, in order.
+        noun: What an entry is: "image", "pair" or "scene".
+        refused: The reasons for entries that were skipped without reading them.
+        expected: What is missing, if there is no entry.
     """
 
     place: str
@@ -65,19 +65,19 @@ def read_listing(
     min_size: int = 1,
     white: float | None = None,
 ) -> Iterator[NamedImage]:
-    """Read one entry after the other; at the end, one warning names those that were skipped.
+    """Read entries one by one; at the end, one warning names the skipped entries.
 
     Args:
-        listing: What to read.
-        channels: 1 for gray, 3 for colour, None for what a file has.
-        min_size: entries with a side of fewer pixels are skipped.
-        white: value that becomes 1, in `float32`.
+        listing: The entries to read.
+        channels: 1 for gray, 3 for colour, None for the number in the file.
+        min_size: Entries with a shorter side, in pixels, are skipped.
+        white: Value that becomes 1 in `float32`; None keeps the dtype.
 
     Yields:
-        The entries that can be used, at least one.
+        The usable entries, at least one.
 
     Raises:
-        ImageError: Not one can be used; the message has the reasons.
+        ImageError: There is no usable entry; the message has the reasons.
     """
     refused, usable = list(listing.refused), 0
     for label, read in listing.entries:
@@ -115,7 +115,7 @@ def _with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
 
 
 def _level_outside() -> int:
-    """The `stacklevel` at which a warning of the caller points out of this package, to who reads."""
+    """The `stacklevel` with which a warning points to the code that called this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""Several sources in one string, each with its share: `tfds:div2k@3,folder:BSD400@1`."""
+"""Several weighted sources in one string: `tfds:div2k@3,folder:BSD400@1`."""
 
 import math
 import re
@@ -11,8 +11,8 @@ class Part(NamedTuple):
     """One source of a mixture.
 
     Attributes:
-        spec: The source, as `wne_jax.data.sources` has it.
-        weight: Its share, relative to the others'; None: every image of the mixture is equally likely.
+        spec: The source; see `wne_jax.data.sources`.
+        weight: Its weight relative to the others; None makes every image of the mixture equally likely.
     """
 
     spec: str
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 def parse_mixture(data: str, *, argument: str = "data") -> list[Part]:
     """Split `source,source` or `source@weight,source@weight` into its parts.
 
-    A weight is what follows the last `@`, if that is a number; a path may hold other `@` signs, but no comma.
+    A number after the last `@` is a weight. A path may contain other `@` signs, but no comma.
 
     >>> parse_mixture("tfds:div2k@3, folder:BSD400@1")
     [Part(spec='tfds:div2k', weight=3.0), Part(spec='folder:BSD400', weight=1.0)]
@@ -30,27 +30,27 @@ def parse_mixture(data: str, *, argument: str = "data") -> list[Part]:
     [Part(spec='embedded', weight=None)]
 
     Args:
-        data: One source or more, separated by commas.
-        argument: What messages call it: kinds of noise are mixed in the same way.
+        data: One or more sources, separated by commas.
+        argument: The name of `data` in messages, since kinds of noise are mixed in the same way.
 
     Returns:
-        The parts, in their order.
+        The parts, in order.
 
     Raises:
-        ValueError: A part is empty, or given twice; a weight is not positive and finite; some parts have a
-            weight and others none.
+        ValueError: A part is empty or occurs twice, a weight is not positive and finite, or only some parts
+            have a weight.
     """
     parts = [_parse_part(text.strip(), f"{argument} is {data!r}") for text in data.split(",")]
     specs = [part.spec for part in parts]
     for spec in specs:
         if specs.count(spec) > 1:
             raise ValueError(
-                f"{argument} is {data!r}: {spec} is given twice; give it once, by weight"
+                f"{argument} is {data!r}: {spec} occurs twice; write it once, with a weight"
             )
     bare = [part.spec for part in parts if part.weight is None]
     if 0 < len(bare) < len(parts):
         raise ValueError(
-            f"{argument} is {data!r}: {', '.join(bare)} has no weight; write @NUMBER behind all parts or none"
+            f"{argument} is {data!r}: {', '.join(bare)} has no weight; write @NUMBER after all parts or none"
         )
     return parts
 
@@ -61,7 +61,7 @@ def _parse_part(text: str, given: str) -> Part:
     match = _WEIGHTED.fullmatch(text)
     try:
         weight = float(match[2]) if match else None
-    except ValueError:  # the `@` belongs to the path
+    except ValueError:  # the `@` is part of the path
         weight = None
     if match is None or weight is None:
         return Part(text, None)

@@ -1,6 +1,6 @@
 """Scenes photographed more than once: noisy and clean pairs, and repeated noisy shots.
 
-The shots of a scene are aligned, of one shape and one dtype; others are skipped, with the reason.
+The shots of a scene must be aligned, with equal shape and dtype. Other scenes are skipped, with the reason.
 
 References:
     Abdelhamed, Lin and Brown, A High-Quality Denoising Dataset for Smartphone Cameras, CVPR 2018 (SIDD).
@@ -23,7 +23,7 @@ _SIDD_FILE = re.compile(r"(?:\d+_)?(NOISY|GT)_SRGB_(\d+)", re.IGNORECASE)
 
 
 def list_pairs(location: str) -> Listing:
-    """Pairs from two folders, `NOISY:CLEAN`, whose files have one name but for the suffix.
+    """Pairs from two folders, `NOISY:CLEAN`, whose files have equal names up to the suffix.
 
     Raises:
         ValueError: The location is not two paths.
@@ -48,7 +48,7 @@ def list_pairs(location: str) -> Listing:
 
 
 def list_repeats(location: str) -> Listing:
-    """Scenes of at least two noisy shots, one subfolder each.
+    """Scenes of at least two noisy shots, with one subfolder per scene.
 
     Raises:
         ImageError: The folder is missing.
@@ -60,25 +60,25 @@ def list_repeats(location: str) -> Listing:
         if len(shots) >= 2:
             entries.append(_scene(scene.name, shots))
         else:
-            refused.append(f"{scene.name}: {len(shots)} shots; expected 2 at least")
+            refused.append(f"{scene.name}: {len(shots)} shots; expected at least 2")
     return Listing(str(folder), entries, "scene", tuple(refused), "it has no subfolders of shots")
 
 
 def list_sidd(location: str) -> Listing:
-    """Pairs of SIDD as it is published, Medium or Small, in sRGB.
+    """Pairs of SIDD as published, Medium or Small, in sRGB.
 
-    `DIR/Data/SCENE/0001_NOISY_SRGB_010.PNG` with `0001_GT_SRGB_010.PNG` (Small has no `0001_`). The
-    location is DIR, the folder above it, or `Data` itself.
+    A pair is `DIR/Data/SCENE/0001_NOISY_SRGB_010.PNG` and `0001_GT_SRGB_010.PNG` (without `0001_` in Small).
+    The location is DIR, the folder above it, or `Data`.
 
     Raises:
-        ValueError: The location holds more than one such set.
+        ValueError: The location has more than one such set.
         ImageError: The folder is missing.
     """
     folder = find_folder(location, "sidd:DIR")
     found = [p for p in (folder / "Data", *sorted(folder.glob("SIDD_*/Data"))) if p.is_dir()]
     if len(found) > 1:
         sets = ", ".join(str(p.parent) for p in found)
-        raise ValueError(f"spec is 'sidd:{location}', which holds {sets}; name one of them")
+        raise ValueError(f"spec is 'sidd:{location}', which has several sets; write one of {sets}")
     data = found[0] if found else folder
     entries, refused = [], []
     for scene in subfolders(data):
@@ -91,7 +91,7 @@ def list_sidd(location: str) -> Listing:
             if len(files) == 2:
                 entries.append(_scene(name, [files["NOISY"], files["GT"]]))
             else:
-                refused.append(f"{name}: there is a {next(iter(files))} file only")
+                refused.append(f"{name}: there is only a {next(iter(files))} file")
     expected = "no file is named like SCENE/0001_NOISY_SRGB_010.PNG"
     return Listing(str(data), entries, "pair", tuple(refused), expected)
 

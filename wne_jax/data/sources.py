@@ -1,24 +1,23 @@
-"""Sets of images, each named by one string `scheme` or `scheme:location`.
+"""Sets of images, each given by one string `scheme` or `scheme:location`.
 
 Clean images:
 
-- `embedded`: photographs that lie inside the scikit-image package; nothing is downloaded. The split is
-  fixed and disjoint. Test: astronaut, camera, chelsea, coffee. Train: brick, cell, clock_motion, coins,
-  grass, gravel, hubble_deep_field, ihc, microaneurysms, moon, motorcycle_left, page, retina, rocket, text.
-- `folder:PATH`: the images of one folder, sorted by file name, whatever the split: a folder is what it
-  is.
-- `tfds:NAME[/CONFIG][:VERSION]`: a TensorFlow Dataset prepared as array_record, read without TensorFlow:
-  its feature "image", else "hr", else the only one that is an image. "test" is its split "test", else
-  "validation"; a set with one split is what it is. `python -m wne_jax data prepare` makes such sets.
+- `embedded`: photographs inside the scikit-image package, without a download. The split is fixed and
+  disjoint. Test: astronaut, camera, chelsea, coffee. Train: brick, cell, clock_motion, coins, grass, gravel,
+  hubble_deep_field, ihc, microaneurysms, moon, motorcycle_left, page, retina, rocket, text.
+- `folder:PATH`: the images of one folder, sorted by file name. All of them belong to every split.
+- `tfds:NAME[/CONFIG][:VERSION]`: a TensorFlow Dataset prepared as array_record, read without TensorFlow. Its
+  images are the feature "image", else "hr", else the only image feature. "test" is its split "test", else
+  "validation"; a single split serves as both. `python -m wne_jax data prepare` prepares sets.
 
-Scenes photographed more than once, whatever the split:
+Scenes photographed more than once, for every split:
 
-- `pairs:NOISY:CLEAN`: two folders of files with equal names, suffixes aside.
+- `pairs:NOISY:CLEAN`: two folders of files with equal names up to the suffix.
 - `sidd:DIR`: pairs of the Smartphone Image Denoising Dataset, Medium or Small, in sRGB, as published.
-- `repeats:DIR`: one subfolder a scene, with at least two noisy shots of it.
+- `repeats:DIR`: one subfolder per scene, with at least two noisy shots.
 
-A relative path that does not exist is looked up under the folder that the environment variable
-`WNE_DATA` names, so `folder:Set12` needs no absolute path.
+A relative path that does not exist is looked up under the folder of the environment variable `WNE_DATA`, so
+`folder:Set12` needs no absolute path.
 """
 
 from collections import Counter
@@ -49,11 +48,11 @@ _SCHEMES: dict[str, _Scheme] = {
     "sidd": _Scheme("pairs", lambda location, *_: list_sidd(location)),
     "tfds": _Scheme("clean", list_tfds),
 }
-"""What each scheme holds, and what lists it: one line adds another."""
+"""The kind and the lister of each scheme; one line adds a scheme."""
 
 
 def kind_of(spec: str) -> Kind:
-    """What one source holds.
+    """The kind of images in one source.
 
     >>> kind_of("folder:Set12"), kind_of("pairs:noisy:clean"), kind_of("repeats:bursts")
     ('clean', 'pairs', 'repeats')
@@ -62,7 +61,7 @@ def kind_of(spec: str) -> Kind:
         spec: One source, without a weight; see the module.
 
     Returns:
-        "clean" for images, "pairs" for noisy ones with their clean one, "repeats" for noisy shots.
+        "clean" for clean images, "pairs" for noisy and clean images, "repeats" for noisy shots.
 
     Raises:
         ValueError: The scheme is unknown, or there are several sources.
@@ -79,39 +78,38 @@ def iterate_images(
     white: float | None = None,
     data_dir: str | Path | None = None,
 ) -> Iterator[NamedImage]:
-    """Read one source, file by file: what was read before need not be kept.
+    """Read one source file by file, with only one image in memory.
 
-    Files of a set that cannot be read, or are too small, are skipped; one warning names them when the
-    iteration ends.
+    Files that cannot be read or are too small are skipped; one warning names them when the iteration ends.
 
     >>> next(iterate_images("embedded", split="test")).name
     'astronaut'
 
     Args:
         spec: One source, without a weight; see the module.
-        split: "train" or "test", where the set has both.
-        channels: 1 for gray (BT.601 luma), 3 for colour (gray repeated), None for what a file has.
-        min_size: images with a side of fewer pixels are left out; a training crop must fit.
-        white: their value of white, where it is not full scale of the dtype; they are then `float32` in the
-            unit range.
-        data_dir: where TFDS keeps its sets (default: the environment variable `TFDS_DATA_DIR`, else
+        split: "train" or "test", if the set has both.
+        channels: 1 for gray (BT.601 luma), 3 for colour (gray repeated), None for the number in the file.
+        min_size: Images with a shorter side, in pixels, are skipped; a training crop must fit.
+        white: Value of white, if it is not the full scale of the dtype; the images become `float32` in unit
+            range.
+        data_dir: Folder of TFDS's sets (default: the environment variable `TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`).
 
     Returns:
-        At least one image, in a fixed order: `[H, W, C]` of clean sources, `[2, H, W, C]`, noisy and
-        clean, of pairs, `[K, H, W, C]`, K >= 2, of repeats.
+        At least one image, in a fixed order: `[H, W, C]` for clean sources, `[2, H, W, C]` (noisy, clean) for
+        pairs, `[K, H, W, C]` with K >= 2 for repeats.
 
     Raises:
-        ImageError: the set is missing (at once), or holds no usable image (at the end); the message has
-            the reasons.
-        ValueError: the scheme is unknown, or another argument is out of its range.
-        ImportError: a package that the scheme needs is not installed.
+        ImageError: The set is missing (raised at once), or has no usable image (raised at the end); the
+            message has the reasons.
+        ValueError: The scheme is unknown, or another argument is out of its range.
+        ImportError: A package that the scheme needs is not installed.
     """
     scheme = _scheme(spec)
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
     if channels not in (None, 1, 3):
-        raise ValueError(f"channels is {channels!r}; an image has 1 or 3")
+        raise ValueError(f"channels is {channels!r}; expected 1, 3 or None")
     listing = scheme.lister(spec.partition(":")[2], split, data_dir)
     return read_listing(listing, channels=channels, min_size=min_size, white=white)
 
@@ -124,26 +122,26 @@ def load_images(
     min_size: int = 1,
     data_dir: str | Path | None = None,
 ) -> list[NamedImage]:
-    """Load clean images into memory, from one source or several; see `iterate_images`.
+    """Load clean images from one or more sources into memory; see `iterate_images`.
 
     >>> [image.name for image in load_images("embedded", split="test")]
     ['astronaut', 'camera', 'chelsea', 'coffee']
 
     Args:
-        spec: One source, or several between commas, whose weights do not matter here.
-        split: "train" or "test", where a set has both.
-        channels: 1 for gray (BT.601 luma), 3 for colour (gray repeated), None for what a file has.
-        min_size: images with a side of fewer pixels are left out.
-        data_dir: where TFDS keeps its sets.
+        spec: One source, or several separated by commas; weights are ignored.
+        split: "train" or "test", if a set has both.
+        channels: 1 for gray (BT.601 luma), 3 for colour (gray repeated), None for the number in the file.
+        min_size: Images with a shorter side, in pixels, are skipped.
+        data_dir: Folder of TFDS's sets.
 
     Returns:
-        At least one image of each source, in a fixed order. A name that two sources share gets its source
-        before it, `folder:Set12/01`.
+        At least one image of each source, in a fixed order. A name that occurs in two sources is prefixed by
+        its source: `folder:Set12/01`.
 
     Raises:
-        ImageError: a set is missing, or holds no usable image; the message has the reasons.
-        ValueError: a scheme is unknown, its images are not clean, or another argument is out of its range.
-        ImportError: a package that a scheme needs is not installed.
+        ImageError: A set is missing, or has no usable image; the message has the reasons.
+        ValueError: A scheme is unknown, its images are not clean, or another argument is out of its range.
+        ImportError: A package that a scheme needs is not installed.
     """
     specs = [part.spec for part in parse_mixture(spec)]
     for one in specs:

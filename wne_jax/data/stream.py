@@ -1,4 +1,4 @@
-"""Crops of a corpus that no device holds: cut on the host by threads, some steps ahead, through Grain."""
+"""Crops of a corpus that stays on the host: Grain's threads cut them some steps ahead."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ def stream_crops(
     threads: int = 4,
     ahead: int = 8,
 ) -> Iterator[np.ndarray]:
-    """The crops of one step after another: those that `draw_examples` cuts, bit for bit.
+    """The crops of consecutive steps, bit for bit equal to those of `draw_examples`.
 
-    The windows of a step are drawn from its key, by JAX on the CPU; a run resumes from the number of the
-    step alone.
+    JAX draws the windows of a step on the CPU from the key of the step. So a run needs only the step number
+    to resume.
 
     Args:
         key: Key of the data; the key of step t is `fold_in(key, t)`.
         corpus: Images on the host.
-        indices: i32[B], global indices of the examples: a process asks for its own share.
+        indices: i32[B], global indices of the examples; each process passes those of its own share.
         size: Side of the crops, in pixels.
         start: The first step.
-        stop: The step after the last.
-        threads: How many steps are cut at a time.
-        ahead: How many steps wait ready.
+        stop: The step after the last step.
+        threads: How many steps are cut concurrently.
+        ahead: How many finished steps are buffered.
 
     Yields:
         `[B, S, size, size, C]`, in the dtype of the corpus.
@@ -45,7 +45,7 @@ def stream_crops(
         import grain
 
     host = _host_device()
-    nothing = np.zeros(0, np.int32)  # drawing looks at shapes alone
+    nothing = np.zeros(0, np.int32)  # drawing needs only shapes
     shapes = jax.device_put(dataclasses.replace(corpus, pixels=nothing, offsets=nothing), host)
     key, wanted = jax.device_put((key, jnp.asarray(indices)), host)
 
@@ -57,14 +57,14 @@ def stream_crops(
         windows = jax.device_get(draw(shapes, jax.device_put(np.int32(step), host)))
         return cut_on_host(corpus, windows, size=size)
 
-    crops_of(start)  # compiles once, before the threads meet
+    crops_of(start)  # compiles once, before the threads start
     steps = grain.MapDataset.range(start, stop).map(crops_of)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     yield from steps.to_iter_dataset(options)
 
 
 def _host_device() -> jax.Device:
-    """The CPU, or a device where the CPU is not among JAX's platforms."""
+    """The CPU, or another device if the CPU is not among JAX's platforms."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

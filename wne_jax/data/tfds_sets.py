@@ -1,6 +1,6 @@
-"""TensorFlow Datasets without TensorFlow: array_record files, read at random and decoded by NumPy.
+"""TensorFlow Datasets without TensorFlow: array_record files with random access, decoded by NumPy.
 
-Nothing here reaches the network but `prepare_tfds`. TFDS is imported where it is used (0.4 s).
+Only `prepare_tfds` uses the network. TFDS is imported where it is used, since its import takes 0.4 s.
 """
 
 import importlib.util
@@ -26,8 +26,8 @@ def list_tfds(location: str, split: str, data_dir: str | Path | None) -> Listing
     """The images of a prepared set, `NAME[/CONFIG][:VERSION]`.
 
     Raises:
-        ImageError: The set is not prepared, or not as array_record; the message has the command.
-        ValueError: There is no set of this name, or no such split, or no telling which feature is meant.
+        ImageError: The set is not prepared, or not as array_record; the message has the command for it.
+        ValueError: There is no set of this name, no such split, or no unique image feature.
         ImportError: tensorflow-datasets is not installed.
     """
     builder = _open(location, data_dir)
@@ -35,23 +35,23 @@ def list_tfds(location: str, split: str, data_dir: str | Path | None) -> Listing
     name = _split_name(location, list(builder.info.splits), split)
     try:
         records = builder.as_data_source(name)
-    except NotImplementedError as err:  # also where there are no files at all
+    except NotImplementedError as err:  # also if there are no files
         directory = data_directory(data_dir)
         command = (
             f"python -m wne_jax data prepare tfds:{location} --download --data-dir {directory}"
         )
         if builder.data_path.exists():
-            form = f"is stored as {builder.info.file_format.value}, which only TensorFlow reads"
+            form = f"is stored as {builder.info.file_format.value}, which only TensorFlow can read"
             raise ImageError(f"tfds:{location}: {form}; run {command} --overwrite") from err
         raise ImageError(f"tfds:{location}: not prepared in {directory}; run {command}") from err
     logging.getLogger("absl").addFilter(_is_news)
-    # Only sets of `prepare_images` promise that names differ.
+    # Names are unique only in sets of `prepare_images`.
     named = set(builder.info.features) == {"image", "name"}
 
     def read(index: int) -> NamedImage:
         try:
             record = records[index]
-        except Exception as err:  # decoders of damaged records raise anything
+        except Exception as err:  # for a damaged record, decoders raise any error
             raise ImageError(f"cannot be decoded: {_one_line(err)}") from err
         label = record["name"].decode() if named else f"{index:0{len(str(len(records)))}d}"
         return NamedImage(label, _as_image(record[feature]))
@@ -65,14 +65,14 @@ def prepare_tfds(location: str, *, data_dir: str | Path | None, overwrite: bool)
 
     Args:
         location: `NAME[/CONFIG][:VERSION]`.
-        data_dir: Where TFDS keeps its sets (see `data_directory`); downloads are kept there too.
-        overwrite: Replace a set that is there. If that fails, the old one stays.
+        data_dir: Folder of TFDS's sets and downloads; see `data_directory`.
+        overwrite: Whether to replace an existing set. If that fails, the old set stays.
 
     Returns:
         The folder of the set.
 
     Raises:
-        ImageError: The set is there already, or cannot be downloaded or written.
+        ImageError: The set exists, or cannot be downloaded or written.
         ImportError: tensorflow-datasets or TensorFlow is not installed.
         ValueError: TFDS has no such set.
     """
@@ -84,24 +84,26 @@ def prepare_tfds(location: str, *, data_dir: str | Path | None, overwrite: bool)
             f"preparing tfds:{location} needs TensorFlow (reading it does not): pip install tensorflow"
         )
     with set_aside(folder):
-        builder = _open(location, data_dir)  # anew: the one above knows the old files
+        builder = _open(
+            location, data_dir
+        )  # reopened, since the builder above refers to the old files
         try:
             builder.download_and_prepare(
                 file_format="array_record", download_dir=data_directory(data_dir) / "downloads"
             )
-        except Exception as err:  # of the network, of a builder, of a missing manual download
+        except Exception as err:  # from the network, a builder, or a missing manual download
             raise ImageError(f"tfds:{location}: cannot be prepared: {_one_line(err)}") from err
     return folder
 
 
 def data_directory(data_dir: str | Path | None) -> Path:
-    """Where TFDS keeps its sets: here, or where `TFDS_DATA_DIR` says, or `~/tensorflow_datasets`."""
+    """The folder of TFDS's sets: `data_dir`, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(chosen).expanduser()
 
 
 def import_tfds() -> Any:
-    """`tensorflow_datasets`, or an ImportError with the mend."""
+    """Import `tensorflow_datasets`, or raise ImportError with the command that installs it."""
     with extra("data", "TFDS sets"):
         import tensorflow_datasets
     return tensorflow_datasets
@@ -118,7 +120,7 @@ def _open(location: str, data_dir: str | Path | None) -> Any:
         return tfds.builder(location, data_dir=directory)
     except tfds.core.DatasetNotFoundError as err:
         raise ValueError(
-            f"spec is 'tfds:{location}': TFDS has no such set, and {directory} holds none of that name, "
+            f"spec is 'tfds:{location}': TFDS has no such set, and {directory} has none with that name, "
             "configuration and version"
         ) from err
     except (ValueError, AssertionError, RuntimeError) as err:  # an unknown configuration or version
@@ -137,8 +139,8 @@ def _image_feature(location: str, features: Any) -> str:
             return name
     if len(images) != 1:
         raise ValueError(
-            f"tfds:{location}: which feature is the image? Expected 'image', 'hr' or one alone with three "
-            f"axes; it has {', '.join(sorted(features))}"
+            f"tfds:{location}: which feature is the image? Expected 'image', 'hr' or a single feature with "
+            f"three axes; it has {', '.join(sorted(features))}"
         )
     return images[0]
 
@@ -148,7 +150,7 @@ def _split_name(location: str, names: list[str], split: str) -> str:
         return names[0]
     wanted = ("train",) if split == "train" else ("test", "validation")
     for name in wanted:
-        if name in names or not names:  # not prepared: what is asked for
+        if name in names or not names:  # a set that is not prepared has no names yet
             return name
     raise ValueError(
         f"tfds:{location}: split is {split!r}; expected {' or '.join(wanted)} among {', '.join(names)}"
@@ -156,11 +158,11 @@ def _split_name(location: str, names: list[str], split: str) -> str:
 
 
 def _as_image(pixels: np.ndarray) -> np.ndarray:
-    """`[H, W, C]` of a dtype whose unit is known, or an `ImageError`."""
+    """Return `[H, W, C]` in a dtype with a known unit range, or raise `ImageError`."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.size == 0:
-        raise ImageError(f"shape {pixels.shape}; expected gray or RGB, with pixels")
+        raise ImageError(f"shape {pixels.shape}; expected gray or RGB pixels")
     if pixels.dtype in (np.uint8, np.uint16):
-        return pixels.copy()  # what zlib gave is not writable
+        return pixels.copy()  # zlib's buffer is not writable
     if pixels.dtype.kind != "f":
         raise ImageError(f"pixels of dtype {pixels.dtype}; expected uint8, uint16 or floating")
     with np.errstate(over="ignore"):
@@ -175,5 +177,5 @@ def _one_line(err: Exception) -> str:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of TFDS matters: that Pillow decodes instead of OpenCV does not."""
+    """Whether a message of TFDS matters; its note that Pillow decodes instead of OpenCV does not."""
     return "OpenCV is not installed" not in record.getMessage()
