@@ -1,21 +1,23 @@
-"""The walks of docs/extending.md work, as they stand there."""
+"""The code of docs/extending.md and docs/bring_your_own.md, files included, works as it stands there."""
 
 import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs/extending.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """A folder with the files of the page, on the path of imports; and the blocks that are no files."""
-    root, loose = tmp_path_factory.mktemp("extending"), []
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+@contextmanager
+def unpacked(page: str, root: Path) -> Iterator[list[str]]:
+    """The files of a page in a folder on the path of imports; and the blocks that are no files."""
+    loose = []
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
         name, _, text = block.partition("\n")
         if not re.fullmatch(r"# [\w/]+\.py", name):
             loose.append(block)
@@ -23,12 +25,32 @@ def package(tmp_path_factory):
         path = root / name.removeprefix("# ")
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    (root / "my_package/__init__.py").touch()
     sys.path.insert(0, str(root))
-    yield root, loose
+    yield loose
     sys.path.remove(str(root))
-    for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("my_package", "nets")]:
         del sys.modules[name]
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_the_page_on_networks_of_ones_own_runs(tmp_path, monkeypatch):
+    pytest.importorskip("equinox", reason="equinox is not installed")
+    pytest.importorskip("haiku", reason="dm-haiku is not installed")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    with unpacked("bring_your_own.md", tmp_path) as blocks:
+        for block in blocks:
+            exec(block, names)
+    assert {"model", "in_nnx", "denoise"} <= names.keys()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The files and the other blocks of the page on extending."""
+    root = tmp_path_factory.mktemp("extending")
+    with unpacked("extending.md", root) as loose:
+        (root / "my_package/__init__.py").touch()
+        yield root, loose
 
 
 def test_the_blocks_of_the_page_run_in_their_order(package):
