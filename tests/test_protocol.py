@@ -122,6 +122,20 @@ def test_train_is_passed_where_there_is_such_a_parameter():
     assert protocol.mode(wne.WNE(Silent()), train=True) == {}
 
 
+def test_the_names_of_a_mode_and_of_a_noise_level_are_found_in_the_signature():
+    for name, training in (("training", True), ("is_training", True), ("deterministic", False)):
+        scope = {}
+        exec(f"def call(y, {name}=None): return y", scope)
+        assert protocol.mode(scope["call"], train=True) == {name: training}
+        assert protocol.mode(scope["call"], train=False) == {name: not training}
+    for name in ("sigma", "noise_std", "noise_level"):
+        scope = {}
+        exec(f"def call(y, {name}): return y", scope)
+        assert protocol.condition(scope["call"], 0.1) == {name: 0.1}
+        assert protocol.noise_argument(wne.NNXWNE(scope["call"])) == name
+    assert protocol.noise_argument(lambda y, noise_level=None: y) is None
+
+
 @pytest.mark.parametrize("mode", ["scale-equivariant", "normalization-equivariant"])
 def test_a_smooth_base_adds_brightness_to_the_symmetry_of_its_backbone(mode, key):
     model = SmoothBase(MODELS["fdncnn"](depth=3, features=8, mode=mode), sigma_px=1.0)

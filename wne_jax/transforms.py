@@ -290,7 +290,11 @@ def wrap(
             mask_argument=mask_argument, with_y=with_y,
         )  # fmt: skip
         given = [name for name in (noise_argument, mask_argument, *with_y) if name is not None]
-        return laid_out(canonical, backbone, layout, axes=axes, in_layout=given, units_of_y=with_y)
+        other: Any = laid_out(
+            canonical, backbone, layout, axes=axes, in_layout=given, units_of_y=with_y
+        )
+        other.wraps = (other, backbone, {"batch_axes": batch_axes, "channel_axis": channel_axis})
+        return other
 
     def wrapped(
         y: ArrayLike,
@@ -306,7 +310,7 @@ def wrap(
                     **kwargs)  # fmt: skip
         return denormalize(h, stats, output=output)
 
-    declared: Any = wrapped
+    declared: Any = wrapped  # `wne_jax.wrappers.as_linen` reads what it was made of
     declared.wraps = (wrapped, backbone, {
         "statistics": statistics, "axes": axes, "output": output, "prediction": prediction,
         "anchor": anchor, "multiple": multiple, "dtype": dtype,

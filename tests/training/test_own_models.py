@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 from PIL import Image
 
 import wne_jax as wne
@@ -20,6 +21,7 @@ from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import build, option_defaults
 from wne_jax.training import TrainConfig, create_state, fit, package
 from wne_jax.weights import WeightsError, load_model
+from wne_jax.wrappers import fill, variables_of
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -204,6 +206,27 @@ def test_a_module_from_python_is_trained_as_it_is(tmp_path):
     saved = json.loads((tmp_path / "a/config.json").read_text())["model"]
     assert saved["backbone"] == "own_models.nets:Plain"
     assert Denoiser.load(tmp_path / "a", allow_imports=True).model == module
+
+
+def test_an_nnx_module_from_python_is_trained_from_its_own_variables(tmp_path):
+    import own_models.nets as nets
+
+    module = wne.NNXWNE(nets.InNNX(rngs=nnx.Rngs(7)))
+    before = variables_of(module)
+    trained = fit(
+        run_of(ModelConfig()), tmp_path / "a", corpus=corpus(), model=module, progress=False
+    ).variables()
+    chex.assert_trees_all_equal(variables_of(module), before)
+    expected = ModelConfig("own_models.nets:InNNX", {}, "wne")
+    again = fit(
+        run_of(expected), tmp_path / "b", corpus=corpus(), variables=before, progress=False
+    ).variables()
+    chex.assert_trees_all_equal(trained, again)
+    fill(module, trained)
+    chex.assert_trees_all_equal(variables_of(module), trained)
+    y = jnp.asarray(np.random.default_rng(1).normal(0.5, 0.2, (1, 9, 7, 1)), jnp.float32)
+    found = Denoiser.load(tmp_path / "a", allow_imports=True).function(y)
+    np.testing.assert_allclose(module(y), found, atol=1e-6)
 
 
 @pytest.mark.parametrize(

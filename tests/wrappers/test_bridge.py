@@ -36,6 +36,16 @@ class NNX(nnx.Module):
         return self.last(self.drop(self.norm(self.conv(jnp.tanh(y)))))
 
 
+class Constant(nnx.Module):
+    """It has an array that is no variable."""
+
+    def __init__(self, *, rngs):
+        self.gain, self.conv = jnp.arange(2.0), nnx.Conv(2, 2, (1, 1), rngs=rngs)
+
+    def __call__(self, y):
+        return self.conv(y) * self.gain.reshape(1, 1, 1, 2)
+
+
 class Forgetful(nnx.Module):
     """It does not keep what it was made with."""
 
@@ -96,6 +106,10 @@ class TestAsLinen:
                 lambda: as_linen(wne.NNXWNE(NNX(rngs=nnx.Rngs(0)), batch_axes=())),
                 "leave out batch_axes",
             ),
+            (
+                lambda: as_linen(wne.wrap(jnp.tanh, batch_axes=(), channel_axis=0)),
+                r"leave out batch_axes and channel_axis, .* such as jax\.vmap\(backbone\)",
+            ),
         ],
     )
     def test_what_it_cannot_take_is_one_line(self, make, message):
@@ -134,6 +148,14 @@ class TestFromNNX:
         chex.assert_trees_all_equal_shapes_and_dtypes(dict(variables), expected)
         kernel = variables["params"]["conv"]["kernel"]
         assert jnp.any(kernel != module.init(jax.random.key(1), Y)["params"]["conv"]["kernel"])
+
+    def test_arrays_that_are_plain_attributes_stay_what_they_are(self):
+        network = Constant(rngs=nnx.Rngs(0))
+        module, variables = as_linen(network)
+        assert list(variables) == ["params"] and list(variables["params"]) == ["conv"]
+        np.testing.assert_allclose(module.apply(variables, Y), network(Y), atol=1e-6)
+        named = config_of(network).build()
+        np.testing.assert_allclose(named.apply(variables, Y), network(Y), atol=1e-6)
 
     def test_variables_go_back_into_a_module(self, network):
         other = NNX(rngs=nnx.Rngs(1))

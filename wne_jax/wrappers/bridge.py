@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict
@@ -72,7 +73,7 @@ class FromNNX(nn.Module):
                    if p.name not in ("self", "rngs") and there[p.name] is not p.default}  # fmt: skip
         made = FromNNX(kind, options)
         try:
-            same = _structure(made.forwards_to) == _structure(self.forwards_to)
+            same = _structure(made._made(nnx.Rngs(0))) == _structure(self.make.args[0])
         except (TypeError, ValueError):  # a required argument that is no attribute
             same = False
         if not same:
@@ -281,9 +282,12 @@ def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple
 
 
 def _variables(module: nnx.Module) -> dict[Path, nnx.Variable]:
-    """The variables of a module, all but those of random numbers, by collection and path."""
+    """The variables of a module, all but those of random numbers, by collection and path.
+
+    Arrays that are plain attributes are no variables: they stay what they are made to be.
+    """
     module = module.backbone if isinstance(module, NNXWNE) else module
-    state = nnx.state(module, nnx.Not(nnx.RngState))
+    state = nnx.state(module, nnx.All(nnx.Variable, nnx.Not(nnx.RngState)))
     found: dict[Path, nnx.Variable] = {}
     for path, leaf in nnx.to_flat_state(state):
         collection = nnx.variable_name_from_type(type(leaf), allow_register=True)
@@ -296,7 +300,12 @@ def _structure(module: nnx.Module) -> Any:
     module = nnx.clone(module)
     module.eval()
     graph, state = nnx.split(module)
-    return graph, jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+    return graph, {
+        path: (leaf.shape, leaf.dtype)
+        if isinstance(leaf, nnx.Variable)
+        else np.asarray(leaf).tobytes()
+        for path, leaf in nnx.to_flat_state(state)
+    }
 
 
 def _update(module: nnx.Module, given: Mapping[Path, Array]) -> None:
