@@ -16,16 +16,16 @@ def unknown_option(monkeypatch):
 
 
 def test_the_installed_jax_accepts_the_option():
-    """Where this fails, `experiments.throughput` says whether convolutions need help of another kind."""
+    """If this fails, run `experiments.throughput` to see whether convolutions need another option."""
     assert compiler.accepted()
 
 
-def test_another_jax_compiles_without_it(unknown_option):
+def test_a_jax_without_the_option_compiles_without_it(unknown_option):
     assert not compiler.accepted()
     assert compiler.jit(lambda x: x + 1)(1) == 2
 
 
-def test_a_convolution_is_computed_all_the_same():
+def test_a_convolution_is_computed_without_the_option():
     x, kernel = (
         jax.random.normal(jax.random.key(k), s) for k, s in ((0, (2, 9, 9, 3)), (1, (3, 3, 3, 5)))
     )

@@ -9,7 +9,7 @@ from wne_jax.evaluation.origin import footer, provenance, write_json
 from wne_jax.training import TrainConfig
 
 
-def test_provenance_names_everything(tmp_path):
+def test_provenance_has_every_entry(tmp_path):
     source = provenance(TrainConfig(seed=5))
     assert source["config"]["seed"] == 5
     assert source["device"].startswith(jax.devices()[0].platform)
@@ -29,7 +29,7 @@ def test_provenance_names_everything(tmp_path):
     assert "\n" not in line and source["device"] in line and source["revision"] in line
 
 
-def test_the_room_exports_the_function_whatever_is_imported_first():
+def test_the_package_exports_the_function_for_any_import_order():
     code = (
         "import wne_jax.evaluation.origin, wne_jax.evaluation as e; print(callable(e.provenance))"
     )

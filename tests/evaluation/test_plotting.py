@@ -22,7 +22,7 @@ def psnr(arm, level, value=None, published=None):
 
 
 def sweep():
-    """Two arms over three levels, 3 dB apart; each value is the mean of two images."""
+    """Two arms over three levels, 3 dB apart; each mean is over two images."""
     lines = {INPUT: (48, 20), "bare": (40, 10), "wne": (43, 10)}
     return [
         psnr(arm, s, at - slope * np.log10(s) + off)
@@ -36,7 +36,7 @@ def lines_of(axes):
     return {line.get_label(): line for line in axes.get_lines()}
 
 
-def test_quality_is_drawn_over_that_of_the_input_with_marks_where_they_belong(tmp_path):
+def test_quality_curves_have_the_input_quality_as_x_axis_and_marks(tmp_path):
     records = sweep()
     figure = plotting.quality_curves(records, trained=(25.0,), title="a title")
     lines = lines_of(figure.axes[0])
@@ -58,7 +58,7 @@ def test_quality_is_drawn_over_that_of_the_input_with_marks_where_they_belong(tm
         plotting.quality_curves([r for r in records if r.arm != INPUT], trained=(25.0,))
 
 
-def test_published_curves_lie_behind_those_of_the_same_arm_alone():
+def test_published_curves_are_drawn_only_behind_their_own_arm():
     def published(at, **outputs):
         points = [psnr(arm, at, published=y) for arm, y in outputs.items()]
         return [psnr(INPUT, at, published=48 - 20 * np.log10(at)), *points]
@@ -71,7 +71,7 @@ def test_published_curves_lie_behind_those_of_the_same_arm_alone():
     assert dashed.get_color() == lines["wne"].get_color() != lines["bare"].get_color()
     assert dashed.get_zorder() < lines["wne"].get_zorder() and axes.get_ylim()[1] > 50
     assert "published" in lines and "unknown" not in lines
-    # Points beyond our levels do not stretch the axes.
+    # Points beyond our levels do not extend the axes.
     beyond = [*published(1, wne=80), *published(25, wne=30), *published(255, wne=-20)]
     with_points = plotting.quality_curves([*sweep(), *beyond], trained=(25.0,)).axes[0]
     assert (
@@ -80,7 +80,7 @@ def test_published_curves_lie_behind_those_of_the_same_arm_alone():
     )
 
 
-def test_an_arm_keeps_its_colour_where_another_is_missing():
+def test_an_arm_keeps_its_colour_if_another_is_missing():
     def colours(records, **arms):
         axes = plotting.quality_curves(records, trained=(25.0,), **arms).axes[0]
         return {name: line.get_color() for name, line in lines_of(axes).items()}
@@ -91,7 +91,7 @@ def test_an_arm_keeps_its_colour_where_another_is_missing():
     assert "bare" not in colours(alone, **named)
 
 
-def test_a_metric_over_levels_is_a_mean_and_its_labels_have_room():
+def test_level_curves_are_means_and_their_labels_do_not_overlap():
     records = [
         Record(experiment="e", metric=metric, arm=arm, level=level, value=factor * level)
         for level in (50.0, 5.0, 49.0)
@@ -119,7 +119,7 @@ def test_panels_show_each_image_from_black_to_white():
     assert figure.axes[2].get_ylabel() == "high"
 
 
-def test_ratios_stand_where_they_were_measured():
+def test_ratios_are_drawn_at_their_values():
     records = [
         Record(experiment="e", metric="time_ratio", arm=arm, value=ratio, settings={"quantile": q})
         for arm, ratios in (("wrapper", (1.0, 1.01, 1.05)), ("architecture", (1.3, 1.4, 1.45)))

@@ -61,25 +61,27 @@ NUMBERS = [
         [bare(seed=2**62, repeat=-1)],
     ],
 )
-def test_records_survive_the_disk_exactly(tmp_path, records):
+def test_records_are_read_back_exactly(tmp_path, records):
     path = tmp_path / "records.csv"
     write_records(records, path)
     found = read_records(path)
     assert found == records
-    for one, other in zip(found, records):  # -0.0 == 0.0 and 1 == 1.0, but they are not the same
+    for one, other in zip(
+        found, records
+    ):  # -0.0 == 0.0 and 1 == 1.0, but they must be distinguished
         assert repr(one) == repr(other)
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
     assert [p.name for p in tmp_path.iterdir()] == ["records.csv"]
 
 
-def test_nan_survives_and_nothing_is_read_as_what_it_looks_like(tmp_path):
+def test_nan_is_read_back_and_text_stays_text(tmp_path):
     write_records([bare(value=math.nan, image="007", arm="25", model="nan")], tmp_path / "r.csv")
     (record,) = read_records(tmp_path / "r.csv")
     assert math.isnan(record.value)
     assert (record.image, record.arm, record.model) == ("007", "25", "nan")
 
 
-def test_numbers_of_numpy_become_pythons():
+def test_numpy_numbers_become_python_numbers():
     record = bare(
         value=np.float32(0.5), level=np.int64(25), seed=np.int32(1), trained=np.float64(5)
     )
@@ -103,7 +105,7 @@ def test_columns_and_settings_are_read_alike():
         ({"settings": {"arm": "wne"}}, "'arm' is a column"),
     ],
 )
-def test_a_field_of_another_type_is_refused(columns, message):
+def test_a_field_of_another_type_is_rejected(columns, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Record(**{"experiment": "e", "metric": "m"} | columns)
 
@@ -125,7 +127,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, records, message):
     assert [p.name for p in tmp_path.iterdir()] == ["records.csv"]
 
 
-def test_a_file_of_another_schema_is_refused(tmp_path):
+def test_a_file_with_another_schema_is_rejected(tmp_path):
     path = tmp_path / "records.csv"
     path.write_text("image,psnr\n007,30\n")
     with pytest.raises(ValueError, match="must have the columns experiment, metric"):
@@ -145,7 +147,7 @@ def test_a_file_of_another_schema_is_refused(tmp_path):
         read_records(path)
 
 
-def test_means_are_over_what_has_a_value():
+def test_means_ignore_records_without_a_value():
     rows = [
         bare(arm="a", value=1),
         bare(arm="a", value=4),
@@ -165,6 +167,6 @@ def test_records_are_split_by_columns_and_settings():
     assert sorted(map(repr, again)) == sorted(map(repr, rows))
 
 
-def test_records_cannot_be_changed():
+def test_records_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.value = 31.0

@@ -28,7 +28,7 @@ MODELS = {"same": lambda y: y, "half": halve}
 KEY = jax.random.key(7)
 
 
-def test_values_are_scikit_images_and_the_estimate_alone_is_clipped():
+def test_psnr_equals_scikit_image_and_only_the_estimate_is_clipped():
     records = sweep(MODELS, images(), (25, 75), KEY, progress=False)
     assert len(records) == 4 * 2 * 3
     for record in records:
@@ -42,7 +42,7 @@ def test_values_are_scikit_images_and_the_estimate_alone_is_clipped():
     np.testing.assert_allclose(means[INPUT, 75], -20 * np.log10(75 / 255), atol=0.3)
 
 
-def test_records_say_what_they_are_of():
+def test_records_have_their_description():
     (before, after) = sweep(
         {"half": halve}, images()[:1], (25,), KEY, progress=False, degradation="laplace",
         experiment="mine", dataset="noise", trained=(0, 55), model="dncnn", seed=3,
@@ -55,7 +55,7 @@ def test_records_say_what_they_are_of():
         assert (record.model, record.trained) == ("dncnn", (0, 55))
 
 
-def test_ssim_values_are_scikit_images():
+def test_ssim_equals_scikit_image():
     records = sweep({"half": halve}, images()[2:3], (50,), KEY, measures=["ssim"], progress=False)
     noisy, clean = (np.asarray(x[0, ..., 0]) for x in noisy_and_clean(images()[2], 50, KEY))
     for record, shown in zip(records, (noisy, np.clip(noisy / 2, 0, 1)), strict=True):
@@ -66,7 +66,7 @@ def test_ssim_values_are_scikit_images():
         np.testing.assert_allclose(record.value, expected, atol=1e-5)
 
 
-def test_several_measures_at_once_are_those_of_their_own_sweeps_and_denoise_once():
+def test_several_measures_equal_separate_sweeps_and_denoise_once():
     calls = []
 
     def counting(y):
@@ -81,7 +81,7 @@ def test_several_measures_at_once_are_those_of_their_own_sweeps_and_denoise_once
         assert [r for r in both if r.metric == metric] == alone  # bit for bit
 
 
-def test_a_measure_of_ones_own():
+def test_a_custom_measure():
     bias = Quality("bias", lambda x, clean: jnp.mean(x - clean, axis=(1, 2, 3)), "of 1")
     records = sweep({"black": jnp.zeros_like}, images()[:1], (5,), KEY, measures=[bias],
                     progress=False)  # fmt: skip
@@ -90,11 +90,11 @@ def test_a_measure_of_ones_own():
     ]  # fmt: skip
     mean = np.mean(images()[0].pixels) / 255
     np.testing.assert_allclose([r.value for r in records], [0, -mean], atol=0.01)
-    with pytest.raises(ValueError, match="among psnr, ssim, defect; not 'lpips'"):
+    with pytest.raises(ValueError, match="among psnr, ssim, defect, not 'lpips'"):
         sweep(MODELS, images(), (25,), KEY, measures=["lpips"], progress=False)
 
 
-def test_noise_is_keyed_by_image_level_and_repeat_and_never_by_the_model():
+def test_noise_depends_on_image_level_and_repeat_but_not_on_the_model():
     whole = sweep(MODELS, images(), (25, 50), KEY, repeats=2, progress=False)
     part = sweep({"half": halve}, images()[1:3], (50,), KEY, repeats=2, progress=False)
     place = lambda r: (r.arm, r.image, r.level, r.repeat)  # noqa: E731
@@ -121,7 +121,7 @@ def test_each_size_compiles_once_and_short_chunks_are_filled(monkeypatch):
     assert shapes == [(2, 16, 20, 1), (1, 24, 16, 1)]
 
 
-def test_a_conditioned_function_is_told_the_level():
+def test_a_conditioned_function_receives_the_level():
     told = []
 
     def f(y, sigma):
@@ -130,11 +130,13 @@ def test_a_conditioned_function_is_told_the_level():
 
     sweep({"f": f}, images()[:1], (51, 102), KEY, progress=False)
     assert told == [0.2, 0.4]
-    with pytest.raises(ValueError, match="the defect is that of blind denoisers; f takes"):
+    with pytest.raises(
+        ValueError, match="the defect is defined for blind denoisers only, but f takes"
+    ):
         sweep({"f": f}, images()[:1], (51,), KEY, measures=["defect"], progress=False)
 
 
-def test_the_defect_is_that_of_each_image_whatever_its_neighbours():
+def test_the_defect_of_an_image_does_not_depend_on_its_batch():
     blur = lambda y: (y + jnp.roll(y, 1, 1)) / 2  # noqa: E731
     arguments = {"measures": [Defect(samples=3)], "progress": False}
     models = {"blur": blur, "square": jnp.square}
@@ -157,20 +159,20 @@ def test_all_models_see_the_same_pixels():
         np.testing.assert_array_equal(one, two)
 
 
-def test_levels_that_cannot_be_are_refused():
+def test_invalid_levels_are_rejected():
     for level in (-25.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="levels must be 0 or more"):
             sweep(MODELS, images(), (level,), KEY, progress=False)
 
 
-def test_an_unknown_noise_is_named():
+def test_an_unknown_noise_is_rejected():
     with pytest.raises(ValueError, match="gaussian"):
         noisy_and_clean(images()[0], 25.0, KEY, degradation="pink")
     with pytest.raises(ValueError, match="gaussian"):
         sweep(MODELS, images(), (25,), KEY, degradation="pink", progress=False)
 
 
-def test_jpeg_in_a_sweep_is_pillows():
+def test_jpeg_in_a_sweep_equals_pillow():
     colour = NamedImage(
         "e", np.random.default_rng(1).integers(0, 256, (16, 24, 3)).astype(np.uint8)
     )
@@ -187,18 +189,18 @@ def test_jpeg_in_a_sweep_is_pillows():
             assert record.degradation == "jpeg"
 
 
-def test_quantization_error_in_a_sweep_is_that_of_its_step():
+def test_quantization_error_in_a_sweep_follows_from_its_step():
     rng = np.random.default_rng(0)
     image = NamedImage("f", rng.uniform(size=(64, 64, 1)).astype(np.float32))
     records = sweep({}, [image], (2, 9), KEY, degradation="quantize", progress=False)
     for record, levels in zip(
         records, (2, 9), strict=True
-    ):  # uniform over a step: its square over 12
+    ):  # uniform over a step: variance step^2 / 12
         expected = 10 * np.log10(12 * (levels - 1) ** 2)
         assert record.value == pytest.approx(expected, abs=0.15)
 
 
-def test_degradations_without_a_noise_level_refuse_what_needs_one():
+def test_degradations_without_a_noise_level_reject_conditioned_functions():
     def told(y, sigma):
         return y
 
@@ -209,7 +211,7 @@ def test_degradations_without_a_noise_level_refuse_what_needs_one():
         sweep(MODELS, images(), (2.5,), KEY, degradation="jpeg", progress=False)
 
 
-def test_jpeg_of_set12_is_as_far_from_the_images_as_published(wne_data):
+def test_psnr_of_jpeg_on_set12_equals_the_published_one(wne_data):
     curve = published.sweep("jpeg_qf_from_uniform")
     theirs = {r.level: r.published for r in curve if r.arm == INPUT}
     assert (min(theirs), max(theirs)) == (5, 85)

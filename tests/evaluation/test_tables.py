@@ -14,13 +14,13 @@ def psnr(arm, level, value=None, published=None, **columns):
 RECORDS = [
     psnr("wne", 5, 34.0, image="007"),
     psnr("wne", 5, 35.0, image="a,b"),
-    psnr("wne", 5, published=35.5),  # of the dataset, for no image of its own
+    psnr("wne", 5, published=35.5),  # for the dataset, without an image
     psnr("wne", 10, published=31.0),
     psnr("bare", 5, 30.0, image="007"),
 ]
 
 
-def test_a_cell_is_the_mean_of_ours_beside_the_published_mean():
+def test_a_cell_has_our_mean_and_the_published_mean():
     table = pivot(RECORDS, rows=["arm"], columns=["level"])
     assert (table.rows, table.columns) == ((("wne",), ("bare",)), ((5.0,), (10.0,)))
     assert table.cells[("wne",), (5.0,)] == Cell(34.5, 35.5, "dB")
@@ -29,7 +29,7 @@ def test_a_cell_is_the_mean_of_ours_beside_the_published_mean():
     assert (("bare",), (10.0,)) not in table.cells
 
 
-def test_markdown_says_what_was_not_run_and_leaves_gaps_empty():
+def test_markdown_has_not_run_cells_and_empty_gaps():
     assert markdown(pivot(RECORDS, rows=["arm"], columns=["level"]), corner="arm").splitlines() == [
         "| arm | 5 | 10 |",
         "|---|---|---|",
@@ -42,7 +42,7 @@ def test_markdown_says_what_was_not_run_and_leaves_gaps_empty():
     )
 
 
-def test_settings_and_several_columns_make_rows_and_columns():
+def test_rows_and_columns_from_settings_and_several_columns():
     rows = [
         psnr(arm, 5, value, model="dncnn", trained=trained, settings={"layer": layer})
         for value, (arm, layer, trained) in enumerate(
@@ -58,7 +58,7 @@ def test_settings_and_several_columns_make_rows_and_columns():
     ]
 
 
-def test_numbers_are_written_with_the_digits_of_their_unit_and_size():
+def test_number_formats_depend_on_unit_and_size():
     assert number_format([Cell(0.01, unit="dB")]) == ".2f"
     assert number_format([Cell(0.01, unit="dB"), Cell(0.9)]) == ".4f"
     assert number_format([Cell(30.0), Cell(0.5)]) == ".2f"
@@ -67,7 +67,7 @@ def test_numbers_are_written_with_the_digits_of_their_unit_and_size():
     assert number_format([]) == number_format([Cell(None)]) == ".2f"
 
 
-def test_texts_cannot_break_a_markdown_table():
+def test_texts_are_escaped_in_a_markdown_table():
     table = markdown_table(["a|b", "c\nd"], [["|", ""], ["x", "y  z"]])
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
     assert [[text.strip() for text in row] for row in rows] == [
@@ -75,7 +75,7 @@ def test_texts_cannot_break_a_markdown_table():
     ]  # fmt: skip
 
 
-def test_columns_of_numbers_ascend_and_others_stay_as_they_come():
+def test_columns_of_numbers_ascend_and_others_keep_their_order():
     by_level = pivot([psnr("b", x, 1) for x in (50, 5, 10)], rows=["arm"], columns=["level"])
     assert by_level.columns == ((5.0,), (10.0,), (50.0,))
     by_training = [psnr("b", 5, 1, trained=x) for x in (50, (0, 55), 25)]
@@ -86,7 +86,7 @@ def test_columns_of_numbers_ascend_and_others_stay_as_they_come():
     assert by_arm.columns == (("b",), ("a",), ("c",))
 
 
-def test_a_view_makes_a_table_of_each_metric_set_and_training():
+def test_a_view_makes_one_table_per_metric_dataset_and_training():
     records = [
         Record(experiment="e", metric=metric, unit=unit, dataset=name, trained=trained, arm="wne",
                level=level, value=1, settings={"layer": "norm"})

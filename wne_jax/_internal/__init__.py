@@ -1,1 +1,1 @@
-"""What the rooms share and nobody outside needs: compiling, precision, files, progress."""
+"""Internal helpers shared by the packages: compiling, precision, files, progress."""

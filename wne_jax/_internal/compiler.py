@@ -1,4 +1,4 @@
-"""`jax.jit`, without a slow path of XLA's on CPU."""
+"""`jax.jit` without a slow path of XLA on CPU."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,19 +6,19 @@ from typing import Any
 
 import jax
 
-# From JAX 0.10 on, XLA hands convolutions on CPU to a library that runs them on one thread. The kinds of work
-# that the library does as well as XLA stay with it.
+# Since JAX 0.10, XLA on CPU passes convolutions to a library that runs them on one thread. Operations for
+# which the library is as fast as XLA stay there.
 _FUSIONS = ("REDUCE", "DOT", "INDIVIDUAL_DOT")
 OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": ",".join(f"LIBRARY_FUSION_TYPE_{f}" for f in _FUSIONS)
 }
-"""What XLA is told on CPU."""
+"""XLA's options on CPU."""
 
 
 def jit(function: Callable, **options: Any) -> Any:
-    """`jax.jit` with its options, for a function that no other jitted one calls.
+    """`jax.jit` with these options, for a function that no other jitted function calls.
 
-    A DnCNN trains 1.5 times as fast by it on 2 CPU cores.
+    With it, a DnCNN trains 1.5 times as fast on 2 CPU cores.
     """
     on_cpu = jax.default_backend() == "cpu"
     return jax.jit(function, compiler_options=OPTIONS if on_cpu and accepted() else None, **options)
@@ -26,7 +26,7 @@ def jit(function: Callable, **options: Any) -> Any:
 
 @cache
 def accepted() -> bool:
-    """Whether the XLA that is installed knows `OPTIONS`, of which it promises nothing."""
+    """Whether the installed XLA accepts `OPTIONS`, which are not part of its stable interface."""
     try:
         jax.jit(lambda x: x, compiler_options=OPTIONS).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:

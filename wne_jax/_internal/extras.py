@@ -1,4 +1,4 @@
-"""Packages that only some of the library needs, as extras of pyproject.toml."""
+"""Optional packages, as extras of pyproject.toml."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str, purpose: str = "") -> Iterator[None]:
-    """Name the extra that installs what is imported inside.
+    """Name the extra that installs a missing package imported inside.
 
     Args:
         name: The extra.
-        purpose: What needs it, the start of a sentence (default: the missing package is named alone).
+        purpose: What needs the package, as a plural subject for the message (default: none).
 
     Raises:
-        ImportError: A package is missing, in one line that says how to install it.
+        ImportError: A package is missing; the message has the command that installs it.
 
     Example:
         >>> with extra("plot", "figures"):

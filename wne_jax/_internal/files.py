@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, and reading small ones that may be damaged."""
+"""Writing files atomically, and reading small files that may be damaged."""
 
 import contextlib
 import errno
@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_SHOWN = 40  # letters of a name in that of its temporary: names end at 255 bytes
+_SHOWN = 40  # letters of a name used for its temporary file, since names have at most 255 bytes
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A name beside the file to write to, which then takes its place in one step.
+    """A temporary path beside the file to write to; it then replaces the file in one step.
 
-    On failure or interruption the old file stays, and nothing else does. A file that is replaced leaves its
-    permissions and, where that is allowed, its owner; behind a symbolic link it is the file that is replaced.
-    A failed write does not say of which file it was; then the error is made to.
+    On failure or interruption the old file stays, and the temporary file is deleted. The new file keeps the
+    permissions of the old one and, if allowed, its owner. For a symbolic link, its target is replaced. If a
+    write fails without naming the file, the path is added to the error.
     """
     place = Path(os.path.realpath(path))
     aside = place.with_name(f".{place.name[:_SHOWN]}.{uuid.uuid4().hex}.tmp")
@@ -37,24 +37,24 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def _inherit(before: Path, after: Path) -> None:
-    """Give a file the permissions and the owner of the one that it replaces."""
+    """Give a file the permissions and the owner of the file that it replaces."""
     if not before.exists():
         return
     old = before.stat()
     with contextlib.suppress(
         OSError, AttributeError
-    ):  # to give files away takes rights; no Windows
+    ):  # changing the owner needs privileges, and does not exist on Windows
         os.chown(after, old.st_uid, old.st_gid)
     os.chmod(after, stat.S_IMODE(old.st_mode))
 
 
 def reserve(path: Path, size: int) -> None:
-    """Let a file have its place on the disk before it is written through a memory map.
+    """Reserve disk space for a file before it is written through a memory map.
 
-    Without, a disk that fills up later ends the process by a signal.
+    Otherwise, if the disk fills up later, a signal ends the process.
 
     Raises:
-        OSError: The disk has no place for it.
+        OSError: There is not enough space on the disk.
     """
     if not hasattr(os, "posix_fallocate"):  # macOS, Windows
         return
@@ -62,33 +62,38 @@ def reserve(path: Path, size: int) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # of file systems that cannot
+            if error.errno not in (
+                errno.EINVAL,
+                errno.EOPNOTSUPP,
+            ):  # file systems without this feature
                 raise
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write the whole content beside the file, then move it into place."""
+    """Write the content to a temporary file beside the file, then move it into place."""
     with written_aside(path) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of JSON from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        ValueError: It is damaged, or holds something else; the file is named.
+        ValueError: It is damaged, or has another type; the message has the path.
     """
     try:
         values = json.loads(path.read_bytes().decode())
-    except (ValueError, RecursionError) as error:  # of nested brackets, thousands deep
+    except (ValueError, RecursionError) as error:  # for thousands of nested brackets
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: it holds no object, but {type(values).__name__}")
+        raise ValueError(
+            f"{path} is damaged: it must be a JSON object, not {type(values).__name__}"
+        )
     return values
 
 
 def free_name(path: Path) -> Path:
-    """The path if nothing is there, else the first of `path-2`, `path-3`, ... that is free."""
+    """The path if it does not exist, else the first of `path-2`, `path-3`, ... that does not exist."""
     free, number = path, 1
     while free.exists():
         number += 1

@@ -1,22 +1,22 @@
-"""Names of the form "package.module:Name", for what a user brings along."""
+"""Import paths "package.module:Name", for classes and functions of users."""
 
 import importlib
 from typing import Any
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a name is an import path, and not one of the library's own names."""
+    """Whether a name is an import path rather than one of the library's own names."""
     return ":" in name
 
 
 def import_object(path: str) -> Any:
-    """What an import path names. It runs the code of the module.
+    """Import the object of an import path, which runs the code of its module.
 
     Args:
         path: "package.module:Name"; the name may have dots.
 
     Raises:
-        ValueError: No such module, no such name in it, or another form.
+        ValueError: The form is wrong, or the module or the name does not exist.
 
     Example:
         >>> import_object("collections.abc:Mapping").__name__
@@ -29,7 +29,7 @@ def import_object(path: str) -> Any:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{path!r}: there is no module {error.name}; it must be installed, or in the working directory"
+            f"{path!r}: there is no module {error.name}; install it, or run in its directory"
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):

@@ -1,4 +1,4 @@
-"""Arrays whose batch and channels lie elsewhere than in `[B, ..., C]`."""
+"""Arrays with another layout than `[B, ..., C]`."""
 
 import functools
 import math
@@ -11,10 +11,10 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-    """Where the batch and the channels of an array are.
+    """The positions of the batch and channel axes of an array.
 
     Attributes:
-        batch_axes: Axes of the batch: (0,) for one in front, () for an array that is one instance.
+        batch_axes: Axes of the batch: (0,) for a leading batch axis, () for an array that is one instance.
         channel_axis: Axis of the channels.
 
     Example:
@@ -26,17 +26,17 @@ class Layout(NamedTuple):
     channel_axis: int = -1
 
     def order(self, rank: int) -> tuple[int, ...]:
-        """The axes of an array as they lie in `[batch, ..., C]`.
+        """The axes of an array in the order `[batch, ..., C]`.
 
         Raises:
-            ValueError: An axis is absent, or named twice.
+            ValueError: An axis does not exist, or occurs twice.
         """
         named = (*self.batch_axes, self.channel_axis)
         if not all(-rank <= axis < rank for axis in named):
             raise ValueError(f"batch_axes and channel_axis {named} do not all exist in rank {rank}")
         *batch, channels = (axis % rank for axis in named)
         if len({*batch, channels}) != len(named):
-            raise ValueError(f"batch_axes and channel_axis {named} name an axis twice")
+            raise ValueError(f"batch_axes and channel_axis {named} must not repeat an axis")
         space = [axis for axis in range(rank) if axis not in {*batch, channels}]
         return (*batch, *space, channels)
 
@@ -45,20 +45,20 @@ class Layout(NamedTuple):
         return tuple(shape[axis] for axis in self.order(len(shape))[: len(self.batch_axes)])
 
     def enter(self, x: Any) -> Any:
-        """The array as `[B, ..., C]`, with one batch axis for all."""
+        """The array as `[B, ..., C]`, with all batch axes merged into one."""
         moved = x.transpose(self.order(x.ndim))
         number = len(self.batch_axes)
         return moved.reshape((math.prod(moved.shape[:number]), *moved.shape[number:]))
 
     def leave(self, x: Any, batch: Sequence[Any]) -> Any:
-        """The inverse of `enter`, for an array whose batch had these sizes."""
-        if x.shape[0] == 1:  # what is the same for all instances
+        """The inverse of `enter`, for an array whose batch axes had the sizes `batch`."""
+        if x.shape[0] == 1:  # the same value for all instances
             batch = (1,) * len(batch)
         moved = x.reshape((*batch, *x.shape[1:]))
         return moved.transpose(np.argsort(self.order(moved.ndim)))
 
     def pooled(self, axes: Sequence[int] | None, rank: int) -> tuple[int, ...] | None:
-        """Where axes of the array lie in `[B, ..., C]`."""
+        """The positions in `[B, ..., C]` of axes of the array."""
         if axes is None:
             return None
         order, shift = self.order(rank), 1 - len(self.batch_axes)
@@ -74,15 +74,15 @@ def laid_out(
     in_layout: Sequence[str],
     units_of_y: Sequence[str],
 ) -> Callable[..., Any]:
-    """A function like those of `wrap`, whose arrays, and those of its backbone, are laid out in another way.
+    """A wrapped function whose arrays, and those of its backbone, have another layout.
 
     Args:
-        wrap: What makes such a function of arrays `[B, ..., C]`, from a backbone and `axes`.
+        wrap: Makes the wrapped function of arrays `[B, ..., C]` from a backbone and `axes`.
         backbone: A map of arrays in the layout.
-        layout: Where batch and channels are.
+        layout: The positions of the batch and channel axes.
         axes: Axes to pool, in the layout.
-        in_layout: Keyword arguments that the backbone gets in the layout.
-        units_of_y: Those of them that the caller passes in the layout, too.
+        in_layout: Keyword arguments that the backbone receives in the layout.
+        units_of_y: Those of `in_layout` that the caller also passes in the layout.
     """
 
     def laid_out_function(y: Any, *args: Any, where: Any = None, **kwargs: Any) -> Any:

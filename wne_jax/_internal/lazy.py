@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used."""
+"""Packages that import their names on first use."""
 
 import ast
 import importlib
@@ -9,16 +9,16 @@ from typing import Any
 
 
 def on_demand(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package that imports its public names only when they are used.
+    """The `__getattr__` and `__dir__` of a package that imports its public names on first use.
 
-    The package lists its names in `__all__`, and imports them under `if TYPE_CHECKING:`. Type checkers read
-    there where each of them is defined, and so does this function.
+    The package lists its names in `__all__`, and imports them under `if TYPE_CHECKING:`. This function and
+    type checkers read from those imports where each name is defined.
 
     Args:
         package: `__name__` of the package.
 
     Returns:
-        The two functions, for the package to take as its own.
+        The two functions, which the package assigns to these names.
 
     Example:
         >>> import wne_jax
@@ -49,6 +49,6 @@ def on_demand(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
 
 
 def _homes(source: str) -> dict[str, str]:
-    """The module that each name is imported from, in the text of a package."""
+    """The module from which each name is imported, according to the source of a package."""
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}

@@ -1,30 +1,30 @@
-"""What reading a file may cost, whatever it claims: bounds that are checked before memory is asked for.
+"""Limits on reading untrusted files, checked before memory is allocated.
 
-They are far beyond what images and networks need, and small enough that no file of a few megabytes fills the
-memory or keeps the processor busy.
+They are far above the needs of images and networks, and low enough that a file of a few megabytes cannot fill
+the memory or block the processor.
 """
 
 from pathlib import Path
 
 MAX_PIXELS = 2**28
-"""Pixels of an image that has to be decoded as a whole. What Pillow decodes ends earlier, at twice
-`PIL.Image.MAX_IMAGE_PIXELS`: 179 million, unless that is set."""
+"""Maximum number of pixels of an image that must be decoded as a whole. Pillow's own limit is lower: twice
+`PIL.Image.MAX_IMAGE_PIXELS`, by default 179 million."""
 
 MAX_UNPACKED = 2**31
-"""Bytes that any file may be unpacked to."""
+"""Maximum number of bytes to which any file may be unpacked."""
 
 MAX_RATIO = 16
-"""How many times its own size a file larger than `MAX_UNPACKED / MAX_RATIO` may be unpacked to."""
+"""Maximum ratio of unpacked size to file size, for files larger than `MAX_UNPACKED / MAX_RATIO`."""
 
 MAX_NESTING = 100
-"""Containers inside each other, in files of nested containers."""
+"""Maximum depth of nested containers."""
 
 
 def excess(claimed: int, path: Path) -> str:
-    """What is wrong with the number of bytes that a file would be unpacked to; nothing within the bounds.
+    """The message if the unpacked size of a file is above the limits, otherwise "".
 
     Args:
-        claimed: What the file says that it holds, in bytes.
+        claimed: The unpacked size that the file claims, in bytes.
         path: The file.
 
     Example:

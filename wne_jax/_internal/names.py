@@ -1,22 +1,22 @@
-"""Names that options, configurations and tables share.
+"""Names shared by options, configurations and tables.
 
-Command lines are parsed without JAX, so the names stand here by themselves. What each stands for is in
-a table of its room; a test compares the two.
+Command lines are parsed without JAX, so the names are repeated here. A table in another package maps each
+name to its object; a test compares the two.
 """
 
 from typing import Literal
 
 BACKBONES = ("dncnn", "fdncnn", "ffdnet", "drunet", "swinir", "restormer")
-"""Of `wne_jax.models.MODELS`."""
+"""The names in `wne_jax.models.MODELS`."""
 
 STATISTICS = ("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max")
-"""Of `wne_jax.statistics.STATISTICS`."""
+"""The names in `wne_jax.statistics.STATISTICS`."""
 
 NOISES = (
     *("gaussian", "uniform", "laplace", "rayleigh", "poisson", "speckle"),
     *("salt_and_pepper", "correlated", "varying", "coloured", "camera", "camera_jpeg"),
 )
-"""Of `wne_jax.images.degradations.NOISES`."""
+"""The names in `wne_jax.images.degradations.NOISES`."""
 
 WrapperKind = Literal["wne", "scale", "input"]
 Split = Literal["train", "test"]

@@ -1,4 +1,4 @@
-"""Padding images up to a multiple of their sides, and cropping what comes of them."""
+"""Padding the sides of images to a multiple, and cropping outputs back."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from jax import Array
 
 
 def pad_to_multiple(z: Array, multiple: int) -> Array:
-    """Reflect every spatial axis at its end, up to the next multiple."""
+    """Pad every spatial axis at its end by reflection, up to the next multiple."""
     if multiple < 1:
         raise ValueError(f"multiple must be 1 or more, not {multiple}")
     spatial = z.shape[1:-1]
@@ -23,7 +23,7 @@ def pad_to_multiple(z: Array, multiple: int) -> Array:
 
 
 def _reflect_symbolic(z: Array, multiple: int, axis: int) -> Array:
-    """One axis of `pad_to_multiple` in `jax.export`, where sizes are symbols and `jnp.pad` wants numbers."""
+    """One axis of `pad_to_multiple` for symbolic sizes in `jax.export`, which `jnp.pad` does not accept."""
     size = z.shape[axis]
     padded = (size + multiple - 1) // multiple * multiple
     if padded == size:
@@ -34,7 +34,7 @@ def _reflect_symbolic(z: Array, multiple: int, axis: int) -> Array:
 
 
 def crop(h: Array, padded: Sequence[Any], original: Sequence[Any]) -> Array:
-    """Undo `pad_to_multiple` on an output, in proportion where its size is another."""
+    """Undo `pad_to_multiple` on an output, in proportion if it has another size."""
     if tuple(padded) == tuple(original) or h.ndim != len(padded):
         return h
     sizes = []
@@ -45,7 +45,7 @@ def crop(h: Array, padded: Sequence[Any], original: Sequence[Any]) -> Array:
             size, rest = 1, 0
         if rest != 0:
             raise ValueError(
-                f"multiple= pads {tuple(original)} to {tuple(padded)}, and an output of shape {h.shape} "
+                f"multiple= pads {tuple(original)} to {tuple(padded)}, but an output of shape {h.shape} "
                 "cannot be cropped in proportion: pad before the call"
             )
         sizes.append(size)

@@ -1,4 +1,4 @@
-"""Progress as a function of parts done and parts to do."""
+"""Progress as a function of finished and total parts."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ Progress = Callable[[int, int], None]
 
 
 def part_of(progress: Progress | None, before: int, number: int) -> Progress:
-    """The progress of one of `number` equal parts, of which `before` are done, as that of the whole."""
+    """Progress of the whole from that of one of `number` equal parts, of which `before` are finished."""
 
     def report(done: int, total: int) -> None:
         if progress is not None:

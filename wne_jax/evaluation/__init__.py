@@ -1,4 +1,4 @@
-"""Sweeps over noise levels, records of results, tables, figures."""
+"""Sweeps over noise levels, and records, tables and figures of their results."""
 
 from typing import TYPE_CHECKING
 

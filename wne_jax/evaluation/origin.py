@@ -1,4 +1,4 @@
-"""Where a result comes from: configuration, command, versions, device and revision."""
+"""The origin of a result: configuration, command, versions, device and revision."""
 
 import dataclasses
 import json
@@ -17,10 +17,10 @@ from wne_jax._version import __version__
 
 
 def provenance(config: Any) -> dict[str, Any]:
-    """Where a result comes from: configuration, command, versions, device and revision.
+    """The origin of a result: configuration, command, versions, device and revision.
 
     Args:
-        config: A dataclass or a dict, with its seeds.
+        config: A dataclass or a dict, including the seeds.
     """
     device = jax.devices()[0]
     return {
@@ -37,12 +37,12 @@ def provenance(config: Any) -> dict[str, Any]:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write JSON, paths as text."""
+    """Write JSON, with paths as text."""
     write_atomically(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
 def footer(source: Mapping[str, Any]) -> str:
-    """One line of provenance for the foot of a table or the description of a figure."""
+    """One line of provenance, for below a table or in the description of a figure."""
     versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
     seed = source["config"].get("seed")
     parts = [source["command"], *([] if seed is None else [f"seed {seed}"]), source["device"]]
@@ -55,7 +55,7 @@ def _main_module() -> str:
 
 
 def _revision() -> str:
-    """The git revision of this source tree, marked if it has changes; "unknown" outside of git."""
+    """The git revision of this source tree, with a mark if there are changes; "unknown" outside git."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -66,7 +66,7 @@ def _revision() -> str:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != root:
-            return "unknown"  # installed inside somebody else's repository
+            return "unknown"  # installed inside another repository
         return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

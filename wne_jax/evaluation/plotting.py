@@ -1,4 +1,4 @@
-"""Figures, from records and arrays. Each function returns a figure; `save` writes it with its origin."""
+"""Figures from records and arrays. Each function returns a figure; `save` writes it with its origin."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ with extra("plot", "figures"):
     from matplotlib.patches import Patch
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
-"""Colours that the colour-blind tell apart, for models in order of appearance."""
+"""Colours that colour-blind readers can distinguish, for models in order of appearance."""
 
 
 def quality_curves(
@@ -30,25 +30,25 @@ def quality_curves(
     arms: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Output over input quality, a curve an arm, as in Figure 3 of Saied & Fleuret (2026).
+    """Output quality over input quality, one curve per arm, as in Figure 3 of Saied & Fleuret (2026).
 
     Args:
-        records: Those of a sweep, the degraded image as the arm `INPUT` among them. Published figures, of the
-            input as well, are drawn thin and dashed behind the curve of the same arm.
+        records: Records of a sweep, including the arm `INPUT` for the degraded image. Published figures,
+            including those of the input, are drawn as a thin dashed line behind the curve of their arm.
         metric: The metric.
-        trained: Training levels, marked where they occur in the sweep (a range is shaded).
-        arms: Those with the first colours, drawn or not: an arm looks the same in several figures.
+        trained: Training levels; those in the sweep are marked, and a range is shaded.
+        arms: Arms with the first colours, drawn or not, so that an arm has the same colour in every figure.
         title: Title of the figure.
 
     Raises:
-        ValueError: The degraded image is not among the arms.
+        ValueError: There is no arm `INPUT`.
     """
     figure, axes = _figure(5.6, 4.6)
     records = [record for record in records if record.metric == metric]
     means = mean_over(records, by=["arm", "level"])
     levels = sorted(level for arm, level in means if arm == INPUT)
     if not levels:
-        raise ValueError(f"the records must hold the arm {INPUT!r}, over which curves are drawn")
+        raise ValueError(f"the records must have the arm {INPUT!r}, whose values are the x axis")
     x = [means[INPUT, level] for level in levels]
     shown = [arm for arm in dict.fromkeys(arm for arm, _ in means) if arm != INPUT]
     published = _published_points(records)
@@ -88,7 +88,7 @@ def quality_curves(
 
 
 def _published_points(records: Sequence[Record]) -> dict[str, list[tuple[float, float]]]:
-    """The published curves of the arms: output over input quality, where both are published."""
+    """The published curves of the arms: output over input quality, if both are published."""
     means = mean_over(records, "published", by=["arm", "level"])
     curves: dict[str, list[tuple[float, float]]] = {}
     for (arm, level), value in means.items():
@@ -106,14 +106,14 @@ def level_curves(
     logarithmic: bool = False,
     title: str = "",
 ) -> Figure:
-    """A metric over the noise level, a curve an arm.
+    """A metric over the noise level, one curve per arm.
 
     Args:
-        records: Those of a sweep; those of several images and repeats are averaged.
+        records: Records of a sweep, which are averaged over images and repeats.
         metric: The metric.
-        label: What its axis says.
-        trained: Training levels, marked.
-        logarithmic: Whether the metric, too, has a logarithmic scale.
+        label: Label of its axis.
+        trained: Training levels, which are marked.
+        logarithmic: Whether the metric also has a logarithmic scale.
         title: Title of the figure.
     """
     figure, axes = _figure(6.4, 4.4)
@@ -136,7 +136,7 @@ def level_curves(
 
 
 def _apart(places: Sequence[float] | np.ndarray, gap: float) -> list[int]:
-    """From the last of some ordered places on, those that are apart from the one before: room for labels."""
+    """Indices of positions with at least `gap` between neighbours, from the last one on, for labels."""
     named: list[int] = []
     for i in reversed(range(len(places))):
         if not named or abs(places[i] - places[named[-1]]) >= gap:
@@ -147,11 +147,11 @@ def _apart(places: Sequence[float] | np.ndarray, gap: float) -> list[int]:
 def image_panel(
     panels: Sequence[Mapping[str, np.ndarray]], *, row_labels: Sequence[str], title: str = ""
 ) -> Figure:
-    """Rows of captioned images, shown from black at 0 to white at 1.
+    """Rows of images with captions, from black at 0 to white at 1.
 
     Args:
-        panels: For each row, images [H, W, C] in unit range by caption.
-        row_labels: A label for each row.
+        panels: For each row, a mapping from captions to images [H, W, C] in unit range.
+        row_labels: One label per row.
         title: Title of the figure.
     """
     columns = max(len(row) for row in panels)
@@ -171,11 +171,11 @@ def image_panel(
 
 
 def ratio_bars(records: Sequence[Record], *, rows: Sequence[str], title: str = "") -> Figure:
-    """Ratios as points with their spread, a line at 1.
+    """Ratios as points with their quartiles, and a line at 1.
 
     Args:
-        records: Quantiles of ratios: three records each, whose setting `quantile` is 0.25, 0.5 and 0.75.
-        rows: The columns or settings that name a ratio.
+        records: Three records per ratio, with the setting `quantile` at 0.25, 0.5 and 0.75.
+        rows: The columns or settings that identify a ratio.
         title: Title of the figure.
     """
     ratios = {
@@ -198,12 +198,12 @@ def ratio_bars(records: Sequence[Record], *, rows: Sequence[str], title: str = "
 
 
 def spectrum_curves(records: Sequence[Record], *, cutoff: float, title: str = "") -> Figure:
-    """Radial power spectra, a curve a layer, as in Figure 1 of Scanvic et al. (2025).
+    """Radial power spectra, one curve per layer, as in Figure 1 of Scanvic et al. (2025).
 
     Args:
-        records: Of the metric "power", an arm a layer, with the setting `frequency` in cycles a pixel; those
-            of several maps are averaged.
-        cutoff: Where the maps' band ended before the layers, in cycles a pixel.
+        records: Records of the metric "power", one arm per layer, with the setting `frequency` in cycles per
+            pixel; they are averaged over maps.
+        cutoff: The band limit of the maps before the layers, in cycles per pixel.
         title: Title of the figure.
     """
     figure, axes = _figure(6.4, 4.4)
@@ -215,7 +215,7 @@ def spectrum_curves(records: Sequence[Record], *, cutoff: float, title: str = ""
     axes.axvline(cutoff, color="0.6", lw=1, ls=":", label="cut-off")
     axes.set_yscale("log")
     axes.set(
-        xlabel="radial frequency (cycles a pixel)", ylabel="power spectral density", title=title
+        xlabel="radial frequency (cycles per pixel)", ylabel="power spectral density", title=title
     )
     axes.legend(frameon=False, fontsize=8)
     return figure
@@ -225,17 +225,17 @@ _SHADE = "0.93"
 
 
 def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") -> Figure:
-    """What every step of a network loses, from the image at the top to the result: a panel a model.
+    """The defect of every step of a network, from the image at the top to the result, one panel per model.
 
     Args:
-        records: Of one step each, in network order, with the settings `kind`, `transformation`, `padding`.
-        threshold: Defects below are rounding: that side is shaded, and their bars are pale.
+        records: One record per step, in network order, with the settings `kind`, `transformation`, `padding`.
+        threshold: Defects below it are rounding; that side is shaded, and their bars are pale.
         title: Title of the figure.
     """
     panels = {model: of for (model,), of in split_by(records, ["model"]).items()}
     moves = list(dict.fromkeys(record["transformation"] for record in records))
     paddings = list(dict.fromkeys(record["padding"] for record in records))
-    # In inches: a panel has a head, a row for each step, and a foot for the ticks.
+    # In inches: a panel has a header, a row for each step, and a footer for the ticks.
     row, head, foot, label, bar, gap = 0.17, 0.55, 0.35, 1.5, 1.3, 0.1
     steps = {m: len(panel) // len(moves) // len(paddings) for m, panel in panels.items()}
     heights = {model: head + row * number + foot for model, number in steps.items()}
@@ -272,7 +272,7 @@ def layer_bars(records: Sequence[Record], *, threshold: float, title: str = "") 
 
 
 def _in_columns(heights: Mapping[str, float]) -> dict[str, tuple[int, float]]:
-    """Column and distance from the top of each panel; columns are about as high as the highest panel."""
+    """Column of each panel and its distance from the top; columns are about as high as the highest panel."""
     places, column, above = {}, 0, 0.0
     for name, height in heights.items():
         if above + height > 1.2 * max(heights.values()):
@@ -290,7 +290,7 @@ def _bars_downwards(
     *,
     labelled: bool,
 ) -> None:
-    """Bars of one transformation, the paddings side by side, on a logarithmic scale."""
+    """Bars of one transformation on a logarithmic scale, with the paddings side by side."""
     height = 0.8 / len(paddings)
     axes.axvspan(1e-8, threshold, color=_SHADE, zorder=0)
     for i, padding in enumerate(paddings):
@@ -310,12 +310,12 @@ def _bars_downwards(
 
 
 def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 150) -> None:
-    """Write a PNG whose description says where it comes from.
+    """Write a PNG with its origin in the description.
 
     Args:
         figure: The figure.
-        path: Where to; ends in .png.
-        source: What `wne_jax.evaluation.origin.provenance` returned.
+        path: Output path, which ends in .png.
+        source: The result of `wne_jax.evaluation.origin.provenance`.
         dpi: Resolution.
     """
     FigureCanvasAgg(figure)

@@ -1,14 +1,14 @@
 """Results on disk: one schema of records.
 
-A record is one number of one experiment, and says what it is a number of. Every experiment writes the same
-columns, so that anybody can read, join and average what it found without knowing the experiment.
+A record is one number of one experiment and its description. All experiments write the same columns, so that
+results can be read, joined and averaged without knowing the experiment.
 
-- `arm` is what an experiment compares: "baseline", "wne", a layer, a statistic. The degraded image itself is
-  the arm `INPUT`, so that its PSNR is a record like any other.
-- `value` is what was measured, for one image, repeat and seed; `published` is what a paper has for the same
-  place. Most published figures are means over a dataset: they stand in a record of their own, without image
-  and without value. A cell of a table takes the mean over all records of its place, so the two meet there.
-- A cell whose records have no value at all was not run: `NOT_RUN`.
+- `arm` is what an experiment compares: "baseline", "wne", a layer, a statistic. The degraded image is the arm
+  `INPUT`, so its PSNR is a record like any other.
+- `value` is the measured number for one image, repeat and seed; `published` is the number in a paper. Most
+  published figures are means over a dataset: they are in a separate record without image and value. A cell of
+  a table is the mean over all its records, so it combines the two.
+- A cell whose records have no value was not run: `NOT_RUN`.
 """
 
 import csv
@@ -26,10 +26,10 @@ import numpy as np
 from wne_jax._internal.files import write_atomically
 
 INPUT = "input"
-"""The arm of the degraded image itself."""
+"""The arm of the degraded image."""
 
 NOT_RUN = "not run"
-"""What a cell without a value says."""
+"""The text of a cell without a value."""
 
 _TEXTS = (
     "experiment", "metric", "unit", "dataset", "image", "degradation", "model", "arm",
@@ -40,24 +40,24 @@ _REAL = ("level", "value", "published")
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One number, and what it is a number of. `record["name"]` reads a column, or else a setting.
+    """One number and its description. `record["name"]` reads a column, or else a setting.
 
     Attributes:
         experiment: The module in `experiments` that measured it.
         metric: What was measured: "psnr", "ssim", "defect", "seconds".
         unit: Its unit, "dB" or "s"; None for a plain number.
         dataset: The images: "Set12".
-        image: One of them; None for all.
-        degradation: What made them noisy: "gaussian", "jpeg".
-        level: How much of it: sigma in 8-bit units, or the quality of JPEG.
+        image: One of the images; None for all.
+        degradation: The kind of degradation: "gaussian", "jpeg".
+        level: Its level: sigma in 8-bit units, or the quality of JPEG.
         trained: Training levels in 8-bit units: none, one, or the ends of a range.
         model: The network: "dncnn".
-        arm: What is compared.
-        seed: Of the training, where there are several.
-        repeat: Which draw of the noise.
-        value: What was measured; None where it was not run.
-        published: What a paper has; None where there is nothing.
-        settings: What else there is, as JSON: layer, device, precision, displacement.
+        arm: What the experiment compares.
+        seed: Seed of the training, if there are several.
+        repeat: Index of the noise draw.
+        value: The measured number; None if it was not run.
+        published: The published number; None if there is none.
+        settings: Further settings, as JSON: layer, device, precision, displacement.
 
     Raises:
         TypeError: A field has another type.
@@ -92,7 +92,7 @@ class Record:
             if not (isinstance(text, str) or (text is None and name not in _TEXTS[:2])):
                 raise TypeError(f"{name} must be text, not {text!r}")
             if text == "":
-                raise ValueError(f"{name} is empty: leave it out, or name it")
+                raise ValueError(f"{name} is empty: omit it, or pass a name")
         for names, kind, made in ((_WHOLE, Integral, int), (_REAL, Real, float)):
             for name in names:
                 number = getattr(self, name)
@@ -102,7 +102,7 @@ class Record:
         levels = (self.trained,) if isinstance(self.trained, Real) else tuple(self.trained)
         object.__setattr__(self, "trained", tuple(map(float, levels)))
         if taken := self.settings.keys() & set(COLUMNS):
-            raise ValueError(f"{min(taken)!r} is a column, and no setting")
+            raise ValueError(f"{min(taken)!r} is a column: pass it as a column, not in settings")
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name) if name in COLUMNS else self.settings.get(name)
@@ -113,10 +113,10 @@ COLUMNS = tuple(column.name for column in fields(Record))
 
 
 def write_records(records: Iterable[Record], path: Path) -> None:
-    """Write records as CSV, moved into place when whole. None is an empty field, floats have all digits.
+    """Write records as CSV, in one step. None is an empty field; floats have all digits.
 
     Raises:
-        ValueError: No records, or settings that JSON does not give back as they are.
+        ValueError: No records, or settings that JSON does not preserve.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -130,11 +130,11 @@ def write_records(records: Iterable[Record], path: Path) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote, exactly.
+    """Read records from `write_records`, exactly.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It has other columns, or a field is not what its column holds.
+        ValueError: It has other columns, or a field is invalid for its column.
     """
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = [*csv.reader(file)] or [[]]
@@ -176,7 +176,7 @@ def _from_text(name: str, text: str) -> Any:
 def mean_over(
     records: Iterable[Any], value: str = "value", *, by: Sequence[str]
 ) -> dict[tuple[Any, ...], float]:
-    """Means of a column, for every combination of other columns; what has no value is left out.
+    """Means of a column for every combination of other columns, ignoring records without a value.
 
     Example:
         >>> found = [("a", 1), ("a", 3), ("b", 5)]
@@ -194,7 +194,7 @@ def mean_over(
 def split_by(
     records: Iterable[Record], columns: Sequence[str]
 ) -> dict[tuple[Any, ...], list[Record]]:
-    """Records by what they have in some columns or settings, in order of appearance.
+    """Group records by their values in some columns or settings, in order of appearance.
 
     Example:
         >>> rows = [Record(experiment="e", metric=m, value=1) for m in ("psnr", "ssim", "psnr")]

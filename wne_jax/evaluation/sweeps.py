@@ -1,12 +1,13 @@
-"""How a denoiser fares: quality and the equivariance defect over noise levels, images and repeats.
+"""Quality and equivariance defect of denoisers over noise levels, images and repeats.
 
-`sweep` takes named functions f32[B, H, W, C] -> f32[B, H, W, C], already compiled (`Denoiser.function` is),
+`sweep` takes named compiled functions f32[B, H, W, C] -> f32[B, H, W, C] (for example `Denoiser.function`),
 and returns one record for each image, level, repeat, function and measure. A function that requires `sigma`
-(see `wne_jax.protocol`) is called with the level as second argument. Noise is keyed by the image's name, the
-level and the repeat, never by the function, so that all of them see the same pixels and a subset of a sweep
-has the numbers of the whole, to rounding. Images of one size go together: each size compiles once.
+(see `wne_jax.protocol`) is called with the level as second argument. The noise key depends on the image's
+name, the level and the repeat, but not on the function. So all functions see the same pixels, and a part of a
+sweep has the same numbers as the whole, up to rounding. Images of equal size form batches, so each size
+compiles once.
 
-Two degradations stand where noise does, without a key: "jpeg", whose level is its quality, and "quantize",
+Two degradations without a random key may replace noise: "jpeg", whose level is its quality, and "quantize",
 whose level is the number of values.
 """
 
@@ -37,12 +38,12 @@ Denoise = Callable[..., Array]
 
 
 class Quality(NamedTuple):
-    """A measure of an image beside the clean one: the estimate, clipped to [0, 1], or the input as it is.
+    """A measure of an image (the estimate, clipped to [0, 1], or the input) against the clean image.
 
     Attributes:
         metric: Its name.
-        function: Of image and clean image, f32[B, H, W, C] each; it can be compiled, and returns f32[B].
-        unit: Its unit, None for a plain number.
+        function: A traceable function of image and clean image, f32[B, H, W, C] each, that returns f32[B].
+        unit: Its unit; None for a plain number.
     """
 
     metric: str
@@ -51,10 +52,10 @@ class Quality(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """How far a function is from f(a y + b) = a f(y) + b: relative L2, of the estimate as it is.
+    """The error of f(a y + b) = a f(y) + b: relative L2, for the estimate without clipping.
 
     Attributes:
-        samples: Draws of a and b, over which the mean is taken.
+        samples: Number of draws of a and b, over which the error is averaged.
     """
 
     samples: int = 8
@@ -69,10 +70,10 @@ MEASURES: dict[str, Measure] = {
     "ssim": Quality("ssim", metrics.ssim),
     "defect": Defect(),
 }
-"""Measures by the names that `sweep` takes."""
+"""Measures by their names in `sweep`."""
 
 BATCH_PIXELS = 2**20
-"""Images go through a function together up to about this many pixels."""
+"""A batch of images has up to about this many pixels."""
 
 
 class _Batch(NamedTuple):
@@ -96,25 +97,27 @@ def sweep(
     progress: bool = True,
     **columns: Any,
 ) -> list[Record]:
-    """Measure functions on degraded images, each estimate computed once.
+    """Measure functions on degraded images, computing each estimate once.
 
     Args:
-        functions: Denoisers by name, which stands in the column `arm`.
+        functions: Denoisers by name, which becomes the column `arm`.
         images: Clean images.
-        levels: Noise levels in 8-bit units; for "jpeg" and "quantize" whole numbers.
+        levels: Noise levels in 8-bit units; whole numbers for "jpeg" and "quantize".
         key: Random key.
-        measures: Names in `MEASURES`, or one's own.
+        measures: Names in `MEASURES`, or custom measures.
         degradation: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
-        repeats: Noise draws for each image and level.
-        progress: Show a bar.
-        **columns: Further columns of the records: `experiment` (else "sweep"), `dataset`, `trained`, `model`.
+        repeats: Number of noise draws for each image and level.
+        progress: Whether to show a progress bar.
+        **columns: Further columns of the records: `experiment` (default "sweep"), `dataset`, `trained`,
+            `model`.
 
     Returns:
-        Records, those of the input (the arm "input") before those of the functions.
+        Records; those of the input (the arm "input") come before those of the functions.
 
     Raises:
-        ValueError: An unknown measure or degradation, a level that it cannot have, a conditioned function
-            where the level is no noise level, or the defect of one: its level would change with a.
+        ValueError: An unknown measure or degradation, an invalid level, a conditioned function with a
+            degradation that has no noise level, or the defect of a conditioned function, whose level would
+            change with a.
 
     Example:
         >>> image = NamedImage("flat", np.full((8, 8, 1), 128, np.uint8))
@@ -149,20 +152,20 @@ def sweep(
 def noisy_and_clean(
     image: NamedImage, level: float, key: Array, *, repeat: int = 0, degradation: str = "gaussian"
 ) -> tuple[Array, Array]:
-    """One image of a sweep by itself: the noise that the sweep with this key draws for it.
+    """One noisy image of a sweep, with the noise that the sweep draws for this key.
 
     Args:
         image: Clean image.
         level: Noise level, in 8-bit units.
         key: Random key of the sweep.
-        repeat: Which draw.
+        repeat: Index of the noise draw.
         degradation: Name in `wne_jax.images.degradations.NOISES` or `DEGRADATIONS`.
 
     Returns:
         Noisy and clean image, f32[1, H, W, C] each.
 
     Raises:
-        ValueError: An unknown degradation, or a level that it cannot have.
+        ValueError: An unknown degradation, or an invalid level.
     """
     clean = jnp.asarray(to_unit(image.pixels))[None]
     degrade = _degrader(degradation, [level])
@@ -173,21 +176,21 @@ def _measure(measure: str | Measure) -> Measure:
     if not isinstance(measure, str):
         return measure
     if measure not in MEASURES:
-        raise ValueError(f"measures must be among {', '.join(MEASURES)}; not {measure!r}")
+        raise ValueError(f"measures must be among {', '.join(MEASURES)}, not {measure!r}")
     return MEASURES[measure]
 
 
 def _refuse_conditioned(functions: Mapping[str, Denoise]) -> None:
     if told := [name for name, f in functions.items() if protocol.needs_sigma(f)]:
         raise ValueError(
-            f"the defect is that of blind denoisers; {', '.join(told)} takes the noise level"
+            f"the defect is defined for blind denoisers only, but {', '.join(told)} takes the noise level"
         )
 
 
 def _compiled(
     measures: Sequence[Measure], *, clip: bool = False
 ) -> dict[Quality, Callable[[Array, Array], Array]]:
-    """The measures of an image beside the clean one, compiled."""
+    """The compiled measures of an image against the clean one."""
 
     def make(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
         return jax.jit(lambda x, clean: function(jnp.clip(x, 0, 1) if clip else x, clean))
@@ -196,7 +199,7 @@ def _compiled(
 
 
 def _defects(f: Callable[[Array], Array], batch: _Batch, measure: Defect) -> list[float]:
-    """The defect on each image of a batch by itself."""
+    """The defect on each image of a batch separately."""
     values = []
     for i in range(len(batch.names)):
         y, key = batch.noisy[i : i + 1], jax.random.fold_in(batch.keys[i], 1)
@@ -205,11 +208,12 @@ def _defects(f: Callable[[Array], Array], batch: _Batch, measure: Defect) -> lis
 
 
 def _at_level(denoise: Denoise, level: float, degradation: str) -> Callable[[Array], Array]:
-    """The denoiser as a function of the image alone."""
+    """The denoiser as a function of the image only."""
     if protocol.needs_sigma(denoise):
         if degradation in DEGRADATIONS:
             raise ValueError(
-                f"degradation is {degradation!r}, which has no noise level for a conditioned denoiser"
+                f"degradation is {degradation!r}, which has no noise level for a conditioned denoiser; "
+                "use a noise, or a blind denoiser"
             )
         return lambda y: denoise(y, level / 255)
     return denoise
@@ -224,7 +228,7 @@ def _batches(
     progress: bool,
     label: str,
 ) -> Iterator[_Batch]:
-    """Noisy images by size, level and repeat, with a progress bar over them."""
+    """Noisy images by size, level and repeat, with a progress bar."""
     chunks = list(_chunks(images))
     degrade = _degrader(degradation, levels)
     with tqdm(
@@ -253,7 +257,7 @@ def _degrader(degradation: str, levels: Sequence[float]) -> Callable[[Array, Arr
         return lambda _, clean, level: _degrade(degradation, clean, level)
     if degradation not in NOISES:
         known = ", ".join(sorted(NOISES | DEGRADATIONS))
-        raise ValueError(f"degradation must be one of {known}; not {degradation!r}")
+        raise ValueError(f"degradation must be one of {known}, not {degradation!r}")
     return lambda keys, clean, level: _draw(degradation)(keys, clean, level / 255)
 
 
@@ -263,7 +267,7 @@ def _draw(noise: str) -> Callable[[Array, Array, float], Array]:
 
 
 def _degrade(name: str, clean: Array, level: float) -> Array:
-    """Images [B, H, W, C] after a degradation without a key."""
+    """Apply a degradation without a key to images [B, H, W, C]."""
     if level != int(level):
         raise ValueError(f"levels of {name!r} must be whole numbers, not {level}")
     return jnp.stack([jnp.asarray(DEGRADATIONS[name](x, int(level))) for x in np.asarray(clean)])
@@ -276,7 +280,7 @@ def _key(key: Array, name: str, level: float, repeat: int) -> Array:
 
 
 def _chunks(images: Sequence[NamedImage]) -> Iterator[tuple[list[str], Array]]:
-    """Names and stacked pixels of images of one size; a short last chunk repeats its last image."""
+    """Names and stacked pixels of images of equal size; a short last chunk repeats its last image."""
     by_shape: dict[tuple[int, ...], list[NamedImage]] = defaultdict(list)
     for image in images:
         by_shape[image.pixels.shape].append(image)

@@ -1,4 +1,4 @@
-"""Tables of records: means over them, with the published figures beside ours."""
+"""Tables of records: our means beside the published figures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wne_jax.evaluation.records import NOT_RUN, Record, split_by
 
 
 class Cell(NamedTuple):
-    """A place of a table: our mean, and the published one."""
+    """A cell of a table: our mean and the published one."""
 
     value: float | None
     published: float | None = None
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Ours less published; None where one is missing."""
+        """Ours minus published; None if one is missing."""
         if self.value is None or self.published is None:
             return None
         return self.value - self.published
@@ -28,14 +28,14 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Means over records, and the published figures beside them.
+    """Means over records beside the published figures.
 
     Attributes:
-        rows: What the rows are, in order of appearance: a tuple of the values of some columns each.
-        columns: What the columns are, likewise; numbers ascend.
-        cells: By row and column, those that there are.
-        row_parts: The columns or settings that the rows hold.
-        column_parts: Those that the columns hold.
+        rows: The rows in order of appearance, each as a tuple of record values.
+        columns: The columns, likewise; numbers ascend.
+        cells: The cells by row and column; some may be missing.
+        row_parts: The names of the values of a row: columns of the records, or settings.
+        column_parts: The names of the values of a column.
     """
 
     rows: tuple[tuple[Any, ...], ...]
@@ -45,28 +45,28 @@ class Table:
     column_parts: tuple[str, ...] = ()
 
     def row_heading(self, row: tuple[Any, ...]) -> str:
-        """What a row is called."""
+        """The heading of a row."""
         return heading(row, self.row_parts)
 
     def column_heading(self, column: tuple[Any, ...]) -> str:
-        """What a column is called."""
+        """The heading of a column."""
         return heading(column, self.column_parts)
 
     @cached_property
     def forms(self) -> dict[tuple[Any, ...], str]:
-        """How the numbers of each column are written."""
+        """The number format of each column."""
         return {
             c: number_format([self.cells[p] for p in self.cells if p[1] == c]) for c in self.columns
         }
 
 
 def pivot(records: Iterable[Record], *, rows: Sequence[str], columns: Sequence[str]) -> Table:
-    """A table of means: what the records have in `rows` goes down, what they have in `columns` across.
+    """A table of means, with rows and columns by the values of the records.
 
     Args:
-        records: Records; those that differ in other columns are averaged.
-        rows: Columns of the schema, or settings.
-        columns: Others.
+        records: Records; those that differ only in other columns are averaged.
+        rows: Columns of the schema, or settings, for the rows.
+        columns: Columns of the schema, or settings, for the columns.
 
     Example:
         >>> place = dict(experiment="e", metric="psnr", unit="dB", arm="wne")
@@ -95,31 +95,28 @@ def pivot(records: Iterable[Record], *, rows: Sequence[str], columns: Sequence[s
 
 
 def _ascending(keys: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any, ...], ...]:
-    """Keys in the order of their numbers, or as they are if they hold anything else.
-
-    Training levels are tuples of numbers.
-    """
+    """Sort keys of numbers, or of tuples of numbers (training levels); leave other keys in their order."""
     numbers = all(isinstance(part, int | float | tuple) for key in keys for part in key)
     return tuple(sorted(keys)) if numbers else keys
 
 
 class View(NamedTuple):
-    """How an experiment shows its records: which tables, and what goes down and across in each.
+    """How an experiment shows its records: its tables, and their rows and columns.
 
-    Names are those of columns or of settings.
+    Names are those of columns or settings.
     """
 
     rows: tuple[str, ...] = ("model", "arm")
-    """What goes down."""
+    """The names for the rows."""
     columns: tuple[str, ...] = ("level",)
-    """What goes across."""
+    """The names for the columns."""
     tables: tuple[str, ...] = ("metric", "unit", "dataset", "degradation", "trained")
-    """What makes a table of its own."""
+    """The names whose every value has a separate table."""
     only: Mapping[str, Sequence[Any]] = MappingProxyType({})
-    """By name of a column or setting, the values that are shown; all, if it is not named."""
+    """The values to show, by name; all values of a name that is missing here."""
 
     def pivot(self, records: Iterable[Record]) -> dict[str, Table]:
-        """The tables by their titles.
+        """The tables by title.
 
         Example:
             >>> place = dict(experiment="e", metric="psnr", unit="dB", dataset="Set12", trained=25, arm="wne")
@@ -149,7 +146,7 @@ class View(NamedTuple):
 
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
-"""What tables and figures call a word in the name of a metric, where it is not that word."""
+"""Words in the names of metrics that tables and figures replace."""
 
 
 def _cell(records: Sequence[Record]) -> Cell:
@@ -161,7 +158,7 @@ def _cell(records: Sequence[Record]) -> Cell:
 
 
 def number_format(cells: Iterable[Cell]) -> str:
-    """How the numbers of some cells are written: dB with two digits, others with as many as they need.
+    """The number format of some cells: two digits for dB, and as many as needed for others.
 
     Example:
         >>> [number_format([cell]) for cell in (Cell(30.123, unit="dB"), Cell(0.91), Cell(2.5e-7))]
@@ -177,7 +174,7 @@ def number_format(cells: Iterable[Cell]) -> str:
 
 
 def label(value: Any) -> str:
-    """What a table calls the content of one column of a record.
+    """The label in a table for a value of one column of a record.
 
     Example:
         >>> label(25.0), label((0.0, 55.0)), label("wne"), label(None)
@@ -189,11 +186,11 @@ def label(value: Any) -> str:
 
 
 def heading(place: Sequence[Any], parts: Sequence[str] = ()) -> str:
-    """What a table calls a row or a column that stands for several columns of the records.
+    """The heading of a row or a column for several values of the records.
 
     Args:
-        place: Their values.
-        parts: Their names, by which metrics and units are told from the rest.
+        place: The values.
+        parts: Their names; metrics and units are formatted differently from the rest.
 
     Example:
         >>> heading(("dncnn", "wne", None, (25.0,)))
@@ -212,14 +209,14 @@ def _named(value: Any, part: str) -> str:
 
 
 def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
-    """A table as Markdown: ours, then the published figure and the difference in brackets.
+    """A table as Markdown: our value, then the published one and the difference in brackets.
 
-    Ours is bold where anything is published.
+    Our values are bold if anything is published.
 
     Args:
-        table: What `pivot` returned.
-        corner: What stands above the rows' names.
-        form: How numbers are written, a format specification; else as `number_format` has it, by columns.
+        table: A table from `pivot`.
+        corner: The text above the headings of the rows.
+        form: Format specification of numbers; by default that of `number_format` for each column.
     """
     published = any(cell.published is not None for cell in table.cells.values())
 
@@ -244,7 +241,7 @@ def _text(cell: Cell, form: str, *, bold: bool) -> str:
 
 
 def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    r"""A Markdown table of texts.
+    r"""A Markdown table from texts.
 
     Example:
         >>> print(markdown_table(["", "5"], [["a|b", "34.1"]]))
