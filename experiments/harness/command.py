@@ -1,19 +1,16 @@
 """What every experiment does at its two ends: read options, and end a mistake in one line."""
 
-import os
-import platform
 import signal
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
-import jax
 import tyro
 
 from experiments.harness.folders import refuse_results
 from experiments.harness.options import Results
+from wne_jax._internal.compiler import keep_compiled
 from wne_jax.cli.commands import MISTAKES, quiet_libraries, say
 from wne_jax.training import Diverged
 
@@ -31,7 +28,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         options: Its options.
         description: Its help text: the docstring of its module.
     """
-    _cache_compilations()
+    keep_compiled()
     quiet_libraries()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written stays
     warnings.showwarning = lambda message, *_, **__: say("note", message)
@@ -46,11 +43,3 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except KeyboardInterrupt:
         say("error", "interrupted")
         sys.exit(130)
-
-
-def _cache_compilations() -> None:
-    """Keep compiled programs on disk, for this machine alone: another's CPU may not run them."""
-    if jax.config.jax_compilation_cache_dir is None:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = caches / "wne_jax" / platform.node()
-        jax.config.update("jax_compilation_cache_dir", str(folder))

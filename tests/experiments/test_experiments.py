@@ -49,7 +49,7 @@ def run(module, *arguments):
     ):
         patch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
         patch.setattr(
-            harness_command, "_cache_compilations", lambda: None
+            harness_command, "keep_compiled", lambda: None
         )  # of what is compiled otherwise
         try:
             harness_command.run(module.main, module.Options, module.__doc__)

@@ -207,7 +207,7 @@ def test_every_script_refuses_results_that_are_there_before_it_computes(name, wo
     start = time.perf_counter()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(sys, "argv", [name, "--workdir", str(workdir), *arguments])
-        patch.setattr("experiments.harness.command._cache_compilations", lambda: None)
+        patch.setattr("experiments.harness.command.keep_compiled", lambda: None)
         patch.setattr(signal, "signal", lambda *_: None)
         run(module.main, module.Options, module.__doc__)
     assert end.value.code == 2 and time.perf_counter() - start < 10

@@ -1,7 +1,10 @@
-"""`jax.jit` without a slow path of XLA on CPU."""
+"""`jax.jit` without a slow path of XLA on CPU, and compiled programs that outlive a process."""
 
+import os
+import platform
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +17,9 @@ OPTIONS = {
 }
 """XLA's options on CPU."""
 
+_WORTH_KEEPING = 0.2
+"""Seconds that a program must take to compile for it to be kept."""
+
 
 def jit(function: Callable, **options: Any) -> Any:
     """`jax.jit` with these options, for a function that no other jitted function calls.
@@ -22,6 +28,19 @@ def jit(function: Callable, **options: Any) -> Any:
     """
     on_cpu = jax.default_backend() == "cpu"
     return jax.jit(function, compiler_options=OPTIONS if on_cpu and accepted() else None, **options)
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk, for this machine alone: another's CPU may not run them.
+
+    Nothing changes where JAX has been told of a folder (`JAX_COMPILATION_CACHE_DIR`), or of none
+    (`JAX_ENABLE_COMPILATION_CACHE=0`).
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = caches / "wne_jax" / platform.node()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
 
 
 @cache

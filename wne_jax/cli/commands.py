@@ -25,12 +25,17 @@ class Command(Protocol):
 def run_command(command: Command) -> int:
     """Run a command; warnings and mistakes go to standard error, a line each.
 
+    What is compiled stays on disk for the next command.
+
     Returns:
         The command's own exit code, 2 for a mistake, 130 when interrupted.
 
     Raises:
         SystemExit: SIGTERM (143) or SIGHUP (129) came; what was unfinished is cleared away.
     """
+    from wne_jax._internal.compiler import keep_compiled
+
+    keep_compiled()
     quiet_libraries()
     with warnings.catch_warnings(), _ended_by_signals():
         warnings.showwarning = lambda message, *_, **__: say("note", message)
