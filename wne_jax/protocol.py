@@ -10,6 +10,7 @@ may declare
 | `receptive_radius` | how far an output pixel sees, in pixels; None if that is not bounded | None |
 | `noise_argument` | the keyword by which it takes the noise level; None if it is blind | a parameter that its call requires, if it is called `sigma`, `noise_std` or `noise_level`; else None |
 | `mask_argument` | the keyword by which it takes the mask of valid entries | None |
+| `pads_zeros` | whether it consists of `layers.Conv`, which see zeros beyond the borders of the image, and of layers that work on single pixels of their grid | False |
 | `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
 | `takes_sigma` | how it can be told the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
 
@@ -71,6 +72,11 @@ def receptive_radius(model: Any) -> int | None:
 def mask_argument(model: Any) -> str | None:
     """The keyword by which a model takes a mask of valid entries; None if it takes none."""
     return _ask(model, "mask_argument", None)
+
+
+def pads_zeros(model: Any) -> bool:
+    """Whether convolutions that see zeros beyond the borders are all by which a model sees neighbours."""
+    return _ask(model, "pads_zeros", False)
 
 
 def noise_argument(model: Any) -> str | None:

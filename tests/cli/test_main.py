@@ -171,6 +171,23 @@ def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monke
         assert f"--devices is {number}, and" in said
 
 
+def test_images_of_many_sizes_share_programs_in_a_folder_and_come_out_as_alone(
+    tmp_path, tiny, monkeypatch
+):
+    monkeypatch.setattr(Denoiser, "default", lambda: tiny)
+    (tmp_path / "in").mkdir()
+    for name, shape in (("a", (18, 20)), ("b", (20, 25)), ("c", (30, 32))):
+        image = RNG.normal(size=shape).astype(np.float32)
+        np.save(tmp_path / "in" / f"{name}.npy", image)
+    fresh = Denoiser(tiny.model, tiny.variables)
+    monkeypatch.setattr(tiny, "function", fresh.function)
+    assert run("denoise", tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert tiny.function._apply._cache_size() == 1
+    for path in (tmp_path / "in").iterdir():
+        together, image = np.load(tmp_path / "out" / path.name), np.load(path)
+        np.testing.assert_allclose(together, fresh(image), atol=1e-5 * np.abs(together).max())
+
+
 def test_planes_of_a_stack_have_their_own_statistics(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
     stack = RNG.normal(1, 0.1, (2, 3, 24, 20)).astype(np.float32) * np.float32(10.0) ** np.arange(

@@ -36,11 +36,12 @@ def keep_compiled() -> None:
     Nothing changes where JAX has been told of a folder (`JAX_COMPILATION_CACHE_DIR`), or of none
     (`JAX_ENABLE_COMPILATION_CACHE=0`).
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    config: Any = jax.config  # whose attributes mypy does not know
+    if config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = caches / "wne_jax" / platform.node()
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+        config.update("jax_compilation_cache_dir", str(folder))
+        config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
 
 
 @cache

@@ -49,15 +49,16 @@ class Denoise(Model):
         """Denoise every file; 0 if all are done."""
         from wne_jax.cli.denoise_files import Settings, check_settings, plan, prepare_folder
 
+        jobs, skipped = plan(self.inputs, self.out)
         settings = Settings(
             sigma_255=self.sigma_255,
             strength=self.strength,
             self_ensemble=self.self_ensemble,
             tile=self.tile,
+            few_shapes=len(jobs) > 1,
             axes=None if self.axes is None else self.axes.upper(),
             white=self.white,
         )
-        jobs, skipped = plan(self.inputs, self.out)
         denoiser = self._over_devices(self.load())
         check_settings(denoiser, settings)
         prepare_folder(jobs)

@@ -42,6 +42,8 @@ class Settings:
         tile: Side of the tiles in pixels, 0 for the whole image at once; None leaves it to the size of the
             image: tiles from 2 megapixels where they are exact, and from 4 where they are not; their side is
             512, or the power of two that leaves half of it after a receptive radius on either side.
+        few_shapes: Whether images of many sizes share compiled programs, where the model allows it; see
+            `Denoiser`.
         axes: Axes of NPY and TIFF files, where they do not say (ZYX, YXC, ...).
         white: Value of white, where it is not full scale of the type; sigma_255 is relative to it, and so is
             what a model works in that is not equivariant.
@@ -51,6 +53,7 @@ class Settings:
     strength: float = 1.0
     self_ensemble: bool = False
     tile: int | None = None
+    few_shapes: bool = False
     axes: str | None = None
     white: float | None = None
 
@@ -189,6 +192,9 @@ def denoise_file(
         }
         sigma = _sigma(image.pixels.dtype, settings)
         tile = _tile(denoiser, image.plane_shape, settings.tile)
+        if settings.few_shapes and _shares_shapes(denoiser, settings):
+            options["few_shapes"] = True
+            tile = tile or _whole(denoiser, image.plane_shape)
         with creating(job.target, image) as out:
             planes = zip(image.planes(), image.planes(out))
             for done, (plane, result) in enumerate(planes):
@@ -235,3 +241,16 @@ def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int
         side = max(SMALLEST_TILE, 2 ** math.ceil(math.log2(4 * (radius or 1))))
         return side if shape[0] * shape[1] > largest else None
     return tile or None
+
+
+def _shares_shapes(denoiser: "Denoiser", settings: Settings) -> bool:
+    """Whether the model allows `few_shapes`, and the settings too."""
+    alone = settings.tile != 0 and not settings.self_ensemble
+    return alone and protocol.pads_zeros(denoiser.model)
+
+
+def _whole(denoiser: "Denoiser", shape: tuple[int, ...]) -> int:
+    """The side of a single tile that holds a whole plane."""
+    multiple = protocol.multiple(denoiser.model)
+    least = 2 * (denoiser.receptive_radius or 0) + multiple
+    return -(-max(*shape[:2], least) // multiple) * multiple

@@ -1,6 +1,7 @@
 """A model and its variables as one compiled map of images."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax._internal.compiler import jit
 from wne_jax.inference.ensemble import self_ensembled
+from wne_jax.inference.few_shapes import zeros_beyond
 from wne_jax.protocol import TakesSigma
 from wne_jax.statistics import Statistics, fixed, haar_sigma
 
@@ -49,6 +51,7 @@ class CompiledDenoiser:
         stats: Statistics | None = None,
         strength: float = 1.0,
         self_ensemble: bool = False,
+        size: np.ndarray | None = None,
     ) -> Array:
         """Denoise.
 
@@ -58,6 +61,8 @@ class CompiledDenoiser:
             stats: Location and scale to use in place of those of `y`.
             strength: Share of the difference to apply.
             self_ensemble: Average over flips and rotations.
+            size: i32[2], height and width of the image in the corner of `y`, beyond which nothing counts; for
+                a model that declares `pads_zeros`, with `stats` or without a wrapper, and no ensemble.
         """
         y = jnp.asarray(y)
         sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
@@ -66,7 +71,7 @@ class CompiledDenoiser:
                 f"{min(sides)} rows are too few to divide among {self._number} devices: use fewer"
             )
         sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
-        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength)))
+        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength), size))
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
         apply = self._apply_within if traced else self._apply
         return apply(self._variables, *arguments, self_ensemble=self_ensemble)
@@ -78,8 +83,9 @@ class CompiledDenoiser:
         sigma: Array | None,
         stats: Statistics | None,
         strength: Array,
+        size: Array | None = None,
         *,
-        self_ensemble: bool,
+        self_ensemble: bool = False,
     ) -> Array:
         """What is compiled; compilers and profilers show its name."""
         y = self._divide(y)
@@ -96,7 +102,11 @@ class CompiledDenoiser:
             model = model.clone(statistics=fixed(stats, like=model.statistics))
 
         def f(y: Array) -> Array:
-            return self._divide(model.apply(variables, self._divide(y), **options))
+            beyond: AbstractContextManager[None] = nullcontext()
+            if size is not None:
+                beyond = nn.intercept_methods(zeros_beyond(size, y.shape[1]))
+            with beyond:
+                return self._divide(model.apply(variables, self._divide(y), **options))
 
         x = self_ensembled(f)(y) if self_ensemble else f(y)
         # At 1 the estimate itself, bit for bit.

@@ -4,7 +4,8 @@ import copy
 import dataclasses
 import math
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from wne_jax.images.units import check_white
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
+from wne_jax.inference.few_shapes import at_shared_size
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
 from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
@@ -234,6 +236,7 @@ class Denoiser:
         self_ensemble: bool = False,
         white: float | None = None,
         tile: int | None = None,
+        few_shapes: bool = False,
         out: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
@@ -255,6 +258,9 @@ class Denoiser:
                 `receptive_radius` bounds what a pixel sees; otherwise tiles overlap and are blended. (An
                 ensemble turns the image before it is padded, but tiles after: the same where the sides are
                 multiples of the backbone's `multiple`.)
+            few_shapes: Lay tiles into arrays of a few sizes, so that images of many sizes share compiled
+                programs (see `wne_jax.inference.few_shapes`); with `tile`, for models that declare
+                `pads_zeros`, without an ensemble. Results change by rounding alone.
             out: Array of the shape and dtype of `image` to write to (a memory map, say).
             progress: Called with the number of tiles done and their number.
 
@@ -274,6 +280,10 @@ class Denoiser:
             raise ValueError("tile is for images; a volume is denoised as a whole: leave it out")
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
         result = np.empty(image.shape, image.dtype) if out is None else out
+        function: Any = self.function
+        if few_shapes:
+            self._check_few_shapes(tile, self_ensemble)
+            function = partial(at_shared_size, function, multiple=protocol.multiple(self.model))
         if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
             result[...] = image
             return result
@@ -281,7 +291,9 @@ class Denoiser:
             planes = self._planes(image, result)
             for k, (source, target) in enumerate(planes):
                 part = part_of(progress, k, len(planes))
-                self._denoise_tiled(source, target, sigma, white, tile, part, options)
+                self._denoise_tiled(
+                    partial(function, **options), source, target, sigma, white, tile, part
+                )
             return result
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
@@ -313,15 +325,15 @@ class Denoiser:
 
     def _denoise_tiled(
         self,
+        function: Callable[..., Any],
         image: np.ndarray,
         out: np.ndarray,
         sigma: float | None,
         white: float | None,
         tile: int,
         progress: Progress | None,
-        options: dict[str, Any],
     ) -> None:
-        """Denoise one image `[H, W, C]` by tiles, under the statistics of the whole.
+        """Denoise one image `[H, W, C]` by tiles and a function of tiles, under the statistics of the whole.
 
         The image is read once to centre it, a few times for its statistics, and once for the tiles. Tiles
         are blended over a quarter of their side where the model has no `receptive_radius`. A self-ensemble
@@ -334,9 +346,7 @@ class Denoiser:
             level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
         radius = self.receptive_radius
         run_tiled(
-            lambda y, *stats: self.function(
-                y, level, stats=Statistics(*stats) if stats else None, **options
-            ),
+            lambda y, *stats: function(y, level, stats=Statistics(*stats) if stats else None),
             image,
             out,
             tile=tile,
@@ -364,6 +374,13 @@ class Denoiser:
         if level is not None and protocol.takes_sigma(model) == "statistic":
             statistic = statistic.with_noise(level.item())
         return stream_statistics(statistic, image, prepare=coordinates.enter)
+
+    def _check_few_shapes(self, tile: int | None, self_ensemble: bool) -> None:
+        """Refuse `few_shapes` where it does not apply."""
+        if tile is None or self_ensemble or not protocol.pads_zeros(self.model):
+            raise ValueError(
+                "few_shapes needs tile, a model that declares pads_zeros, and no self_ensemble"
+            )
 
     def _check(
         self, image: np.ndarray, sigma: float | None, strength: float, out: np.ndarray | None

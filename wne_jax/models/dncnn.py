@@ -121,6 +121,11 @@ class DnCNN(Declared, nn.Module, kw_only=True):
         near = self.padding != "circular" and self.activation == "relu"
         return self.depth if near else None
 
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether convolutions see zeros beyond the borders, and no activation sees neighbours."""
+        return self.padding == "zeros" and self.activation == "relu"
+
     @nn.compact
     def __call__(
         self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False

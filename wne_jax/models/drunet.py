@@ -135,6 +135,11 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         # and a pixel of level l + 1 covers two of level l, so the way back may end 2^l beyond: m - 1 in all.
         return 2 * self.blocks * (3 * self.multiple - 2) + 2 + self.multiple - 1
 
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether convolutions see zeros beyond the borders of the image."""
+        return self.padding in (None, "zeros") and self.mode != "normalization-equivariant"
+
     @nn.compact
     def __call__(
         self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False

@@ -87,6 +87,11 @@ class FDnCNN(Declared, nn.Module, kw_only=True):
         """How far an output pixel sees, in pixels; None with circular padding, which has no borders."""
         return None if self.padding == "circular" else self.depth
 
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether convolutions see zeros beyond the borders of the image."""
+        return self.padding in (None, "zeros") and self.mode != "normalization-equivariant"
+
     @nn.compact
     def __call__(
         self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False

@@ -71,6 +71,11 @@ class FFDNet(Declared, nn.Module, kw_only=True):
         """
         return None if self.padding == "circular" else 2 * self.depth + 1
 
+    @property
+    def pads_zeros(self) -> bool:
+        """Whether convolutions see zeros beyond the borders of the image."""
+        return self.padding == "zeros"
+
     @nn.compact
     def __call__(
         self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False

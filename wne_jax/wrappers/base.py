@@ -94,6 +94,8 @@ class Inside(Wrapper):
     It is called as the backbone is, and with `anchor`, the coordinates in which the wrapper works.
     """
 
+    pads_zeros = False
+
     def __post_init__(self):
         """Reject a backbone that is not bare."""
         refuse_nesting(self.backbone)
