@@ -13,7 +13,7 @@ import wne_jax as wne
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = sorted(set(re.findall(r"`(wne_jax(?:\.\w+)+)`", (ROOT / "docs/papers.md").read_text())))
-RUNS = ["README", "five_minutes", "statistics", "translations", "denoise", "train"]
+RUNS = ["README", "five_minutes", "statistics", "translations", "denoise", "restoration", "train"]
 """Pages whose code runs as it stands; some pages have tests of their own."""
 
 
