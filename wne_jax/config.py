@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from wne_jax import models, protocol, statistics
 from wne_jax._internal.importing import import_path, is_import_path
+from wne_jax._internal.limits import MAX_BLUR, check_option
 from wne_jax._internal.names import WrapperKind
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers import one_level, rescaled, smooth_base
@@ -80,6 +81,11 @@ class SmoothBase:
     sigma_px: float = 4.0
     wiener_cap: float | None = None
     kind: Literal["smooth_base"] = field(default="smooth_base", init=False)
+
+    def __post_init__(self):
+        """Reject a blur that nobody would wait for."""
+        if self.sigma_px > MAX_BLUR:
+            raise ValueError(f"sigma_px must be at most {MAX_BLUR:g}, not {self.sigma_px:g}")
 
     def around(self, backbone: nn.Module) -> Inside:
         """The module, around a backbone."""
@@ -158,6 +164,8 @@ class ModelConfig:
         """Reject parts that do not fit each other."""
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options must be a mapping of names, not {self.options!r}")
+        for name, value in self.options.items():
+            check_option(name, value)
         if self.options is _SMALL and self.backbone not in ("dncnn", "fdncnn"):
             object.__setattr__(self, "options", {})
         lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}

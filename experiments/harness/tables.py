@@ -10,7 +10,7 @@ from wne_jax.data.mixtures import parse_mixture
 from wne_jax.data.sources import kind_of
 from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import NOT_RUN, Record
-from wne_jax.evaluation.tables import View, markdown
+from wne_jax.evaluation.tables import View, escaped, markdown
 from wne_jax.training import TrainConfig
 
 INTERPOLATED = (
@@ -123,13 +123,18 @@ def write_table(
         sections: Tables and notes.
         configs: The networks by their names; none if the experiment has none.
     """
-    lines = [f"# {title}", "Ours in bold; in brackets the published figure and the difference."]
+    lines = [
+        f"# {escaped(title)}",
+        "Ours in bold; in brackets the published figure and the difference.",
+    ]
     for name, text in sections.items():
-        lines += [f"## {name}", text]
+        lines += [f"## {escaped(name)}", text]
     if configs:
         lines += [
             "## Networks",
             f"What each is trained with. Cells of networks that are not there say {NOT_RUN!r}.",
             budgets(configs),
         ]
-    write_atomically(out.path / "table.md", "\n\n".join([*lines, footer(out.source)]) + "\n")
+    write_atomically(
+        out.path / "table.md", "\n\n".join([*lines, escaped(footer(out.source))]) + "\n"
+    )

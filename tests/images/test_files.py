@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -564,6 +565,36 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GRAY8.size // 3)
     monkeypatch.setattr(Image.Image, "load", None)
     assert "decompression bomb" in refusal(tmp_path / "x.png")
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from wne_jax.images.files import open_image
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+open_image(sys.argv[1])
+before = peak()
+image = open_image(sys.argv[2])
+print((peak() - before) / image.pixels.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_a_large_image_of_few_bytes_costs_three_times_its_pixels(tmp_path, mode):
+    Image.new(mode, (9, 9)).save(tmp_path / "small.png")
+    Image.new(mode, (5000, 5000)).save(tmp_path / "large.png")
+    child = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "small.png", tmp_path / "large.png"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+    assert (tmp_path / "large.png").stat().st_size < 200_000
+    assert 0.9 < float(child.stdout) < 3
 
 
 def test_a_failure_inside_leaves_nothing_behind(tmp_path):

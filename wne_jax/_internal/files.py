@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wne_jax._internal.limits import MAX_JSON
+
 _SHOWN = 40  # letters of a name used for its temporary file, since names have at most 255 bytes
 
 
@@ -81,6 +83,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: It is damaged, or has another type; the message has the path.
     """
+    if (size := path.stat().st_size) > MAX_JSON:
+        raise ValueError(f"{path} is damaged: it has {size:,} bytes, more than {MAX_JSON:,}")
     try:
         values = json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:  # for thousands of nested brackets

@@ -4,6 +4,7 @@ They are far above the needs of images and networks, and low enough that a file 
 the memory or block the processor.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 MAX_PIXELS = 2**28
@@ -18,6 +19,49 @@ MAX_RATIO = 16
 
 MAX_NESTING = 100
 """Maximum depth of nested containers."""
+
+MAX_JSON = 2**24
+"""Bytes of a file of JSON."""
+
+MAX_OPTION = 10_000
+"""The largest number among the options of a network, its depth, say."""
+
+MAX_WINDOW = 32
+"""The side of a window of attention: memory grows with its fourth power."""
+
+MAX_BLUR = 50.0
+"""Standard deviation of a blur inside of a model, in pixels: its kernel is written out tap by tap."""
+
+MAX_ENTRIES = 100
+"""Entries of an option that is a sequence."""
+
+CALLS_A_TENSOR = 4
+"""Calls of modules for each tensor of a weight file, before the network that it names counts as another."""
+
+
+def check_option(name: str, value: object, *, depth: int = 0) -> None:
+    """Refuse an option of a network that is beyond the bounds.
+
+    Raises:
+        ValueError: A number that is too large, or too many of them.
+
+    Example:
+        >>> check_option("depth", 10**9)
+        Traceback (most recent call last):
+        ValueError: depth is 1000000000; at most 10000 is built
+    """
+    if isinstance(value, int | float):
+        limit = MAX_WINDOW if name == "window" else MAX_OPTION
+        if abs(value) > limit:
+            raise ValueError(f"{name} is {value}; at most {limit} is built")
+    elif isinstance(value, Mapping | list | tuple):
+        entries = list(value.values() if isinstance(value, Mapping) else value)
+        if len(entries) > MAX_ENTRIES:
+            raise ValueError(f"{name} has {len(entries)} entries; at most {MAX_ENTRIES} are built")
+        if depth == 2:
+            raise ValueError(f"{name} is nested more than two levels deep")
+        for entry in entries:
+            check_option(name, entry, depth=depth + 1)
 
 
 def excess(claimed: int, path: Path) -> str:

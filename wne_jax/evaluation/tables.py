@@ -1,5 +1,6 @@
 """Tables of records: our means beside the published figures."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,10 +226,21 @@ def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
         return "" if cell is None else _text(cell, form or table.forms[column], bold=published)
 
     body = [
-        [table.row_heading(row), *(text(row, column) for column in table.columns)]
+        [escaped(table.row_heading(row)), *(text(row, column) for column in table.columns)]
         for row in table.rows
     ]
-    return markdown_table([corner, *map(table.column_heading, table.columns)], body)
+    header = [escaped(table.column_heading(column)) for column in table.columns]
+    return markdown_table([corner, *header], body)
+
+
+def escaped(text: str) -> str:
+    r"""Text that Markdown shows as it is, in one line: no markup, no HTML, no link.
+
+    Example:
+        >>> print(escaped("<b>mean_std</b> [x](y) *3*"))
+        \<b\>mean_std\</b\> \[x\](y) \*3\*
+    """
+    return " ".join(re.sub(r"([\\`*\[\]<>]|(?<!\w)_|_(?!\w))", r"\\\1", text).split())
 
 
 def _text(cell: Cell, form: str, *, bold: bool) -> str:

@@ -48,7 +48,7 @@ UPRIGHT = {
 }
 """Views `[H, W, ...]` the right way up, by the value of the orientation tag; 1 is upright already."""
 
-_CONVERTED = 2**22  # pixels that Pillow converts at a time
+_CONVERTED = 2**20  # pixels that Pillow converts at a time
 
 _AS_MODE = {"1": "L", "L": "L", "LA": "L", "I;16": "I;16"} | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"), "RGB"

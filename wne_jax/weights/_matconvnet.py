@@ -10,6 +10,9 @@ from wne_jax.weights._errors import WeightsError, reading
 _HEADS = ((), ("concat",), ("SubP", "concat"))
 """What may stand before the first convolution: the noise level as a channel, and `pixel_unshuffle`."""
 
+_DEFLATED = 1032
+"""How many bytes can be compressed into one, by the compression that HDF5 has."""
+
 _SCALE = 2
 """The factor of `SubP`, which is FFDNet's layer for `pixel_unshuffle` and `pixel_shuffle`."""
 
@@ -40,13 +43,15 @@ def read_matconvnet(path: Path) -> dict[str, np.ndarray]:
             f'{path}: h5py is needed to read it: pip install "wne-jax[matconvnet]"'
         ) from error
     with reading(path, "MATLAB v7.3"), h5py.File(path, "r") as file:
+        if elsewhere := file.visititems_links(_foreign):
+            raise WeightsError(f"{path}: {elsewhere}, which is not read")
         if any(f"net/{part}" in file for part in ("params", "vars")):
             raise WeightsError(
                 f"{path}: a MatConvNet network of the kind DagNN; only simplenn, a chain, is read"
             )
         if "net/layers" not in file:
             raise WeightsError(f"{path}: there is no net.layers in it: not a MatConvNet simplenn")
-        layers = [file[reference] for reference in np.ravel(file["net/layers"][()])]
+        layers = [file[reference] for reference in np.ravel(_read(file["net/layers"]))]
         kinds = [_text(layer["type"]) for layer in layers]
         _check_ends(kinds, layers, path)
         tensors: dict[str, np.ndarray] = {}
@@ -90,7 +95,8 @@ def _check_ends(kinds: list[str], layers: list[Any], path: Path) -> None:
 
 def _read_convolution(file: Any, layer: Any, where: str, name: str) -> dict[str, np.ndarray]:
     """Kernel and bias of a convolution of stride 1 that keeps the size; no bias is one of zeros."""
-    kernel, bias = (_read_single(file[reference]) for reference in np.ravel(layer["weights"][()]))
+    parts = np.ravel(_read(layer["weights"]))
+    kernel, bias = (_read_single(file[reference]) for reference in parts)
     kernel = np.expand_dims(kernel, tuple(range(kernel.ndim, 4)))  # MATLAB drops trailing ones
     _check_fields(layer, where, stride=1, dilate=1, pad=kernel.shape[0] // 2)
     bias = bias.reshape(-1) if bias.size else np.zeros(kernel.shape[-1], kernel.dtype)
@@ -101,7 +107,7 @@ def _merged(
     file: Any, layer: Any, where: str, name: str, tensors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The convolution `name` with the normalization after it merged into it."""
-    weights = [_read_single(file[reference]) for reference in np.ravel(layer["weights"][()])]
+    weights = [_read_single(file[reference]) for reference in np.ravel(_read(layer["weights"]))]
     if len(weights) != 3:
         raise WeightsError(f"{where} is a bnorm without moments: it was not trained to the end")
     multipliers, biases = np.ravel(weights[0]), np.ravel(weights[1])
@@ -116,16 +122,33 @@ def _merged(
 def _check_fields(layer: Any, where: str, **expected: float) -> None:
     """Refuse other values of a layer's fields than the ones that are read."""
     for field, value in expected.items():
-        if field in layer and np.any(layer[field][()] != value):
-            raise WeightsError(
-                f"{where} has {field} {layer[field][()].tolist()}; only {value} is read"
-            )
+        if field in layer and np.any((found := _read(layer[field])) != value):
+            raise WeightsError(f"{where} has {field} {found.tolist()}; only {value} is read")
 
 
 def _text(data: Any) -> str:
-    return "".join(map(chr, np.ravel(data[()])))
+    return "".join(map(chr, np.ravel(_read(data))))
 
 
 def _read_single(data: Any) -> np.ndarray:
     """An array with MATLAB's order of the axes, which HDF5 holds backwards; empty ones are marked."""
-    return np.zeros(0, np.float32) if "MATLAB_empty" in data.attrs else data[()].T
+    return np.zeros(0, np.float32) if "MATLAB_empty" in data.attrs else _read(data).T
+
+
+def _read(data: Any) -> np.ndarray:
+    """The content of a data set.
+
+    Raises:
+        ValueError: It lies in other files, or its header claims more than is stored.
+    """
+    if data.external or data.is_virtual:
+        raise ValueError(f"{data.name} lies in another file, which is not read")
+    stored = data.id.get_storage_size()
+    if data.nbytes > _DEFLATED * max(stored, 1):
+        raise ValueError(f"{data.name} claims {data.nbytes:,} bytes and stores {stored:,}")
+    return data[()]
+
+
+def _foreign(name: str, link: Any) -> str | None:
+    """What to say of a link to another file; None of others."""
+    return f"{name} lies in another file, {link.filename!r}" if hasattr(link, "filename") else None

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wne_jax._internal.limits import MAX_NESTING, excess
 from wne_jax.weights._errors import WeightsError, reading, some
 
 
@@ -24,6 +26,7 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         raise WeightsError(
             f"{path}: PyTorch {torch.__version__} can be made to run code by a file: use 2.6 or later"
         )
+    _check_archive(path)
     allowed = torch.serialization.safe_globals([argparse.Namespace])
     with reading(path, "PyTorch"), allowed if allow_namespace else nullcontext():
         try:
@@ -31,7 +34,8 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         except Exception as error:
             _refuse_foreign_object(path, str(error))
             raise
-    found = dict(_state_dicts(tree, torch.Tensor, set()))
+    with reading(path, "PyTorch"):
+        found = dict(_state_dicts(tree, torch.Tensor, set()))
     if not found:
         raise WeightsError(f"{path}: there is no state dict in it, a dict of tensors by name")
     if key is None and len(found) > 1:
@@ -41,8 +45,22 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
     key = next(iter(found)) if key is None else key
     if key not in found:
         raise WeightsError(f"{path}: there is no state dict {key!r}; there is {some(found, 8)}")
+    # A view can repeat few bytes without end.
+    if reason := excess(
+        sum(t.numel() * max(t.element_size(), 4) for t in found[key].values()), path
+    ):
+        raise WeightsError(f"{path}: {reason}")
     with reading(path, "PyTorch"):
         return {name: _as_numpy(tensor) for name, tensor in found[key].items()}
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive whose entries would be unpacked to more than the bounds."""
+    if not zipfile.is_zipfile(path):
+        return
+    with reading(path, "PyTorch"), zipfile.ZipFile(path) as archive:
+        if reason := excess(sum(entry.file_size for entry in archive.infolist()), path):
+            raise WeightsError(f"{path}: {reason}")
 
 
 def _refuse_foreign_object(path: Path, message: str) -> None:
@@ -70,6 +88,8 @@ def _state_dicts(
     """Every dict of tensors by name, once, with its place; optimizers are left out."""
     if id(node) in seen:  # a list can hold itself
         return
+    if len(where) > MAX_NESTING:
+        raise ValueError(f"containers are nested more than {MAX_NESTING} deep")
     seen.add(id(node))
     if isinstance(node, Mapping):
         if {"state", "param_groups"} <= set(node):  # an optimizer's own state dict

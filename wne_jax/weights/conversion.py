@@ -1,16 +1,20 @@
 """From the tensors of a checkpoint to a model and its variables, by a table that is checked on every side."""
 
+import itertools
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wne_jax import protocol
+from wne_jax._internal.limits import CALLS_A_TENSOR
 from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError, WeightsNote, some
 from wne_jax.weights.layouts import LAYOUTS
@@ -105,7 +109,11 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
         ):
             break  # which channels do not mend
         try:
-            complaints = _compare(given, _expected_shapes(config, channels, name))
+            with _few_calls(config, name, len(given)):
+                expected = _expected_shapes(config, channels, name)
+            complaints = _compare(given, expected)
+        except _TooManyLayers:
+            raise
         except WeightsError as error:  # a model that subtracts a colour takes one number
             failure = failure or error
             continue
@@ -115,6 +123,26 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
     if failure is not None and not found:
         raise failure
     _refuse(name, config, min(found, key=lambda kinds: sum(map(len, kinds.values()))))
+
+
+class _TooManyLayers(WeightsError):
+    """A configuration names a network that is far larger than the tensors beside it."""
+
+
+@contextmanager
+def _few_calls(config: ModelConfig, name: str, tensors: int) -> Iterator[None]:
+    """Stop the building of a network that has far more layers than there are tensors."""
+    calls, most = itertools.count(1), CALLS_A_TENSOR * (tensors + 16)
+
+    def count(call: Callable[..., Any], args: Any, kwargs: Any, _: Any) -> Any:
+        if next(calls) > most:
+            raise _TooManyLayers(
+                f"{name}: does not fit {config.backbone}: its {tensors} tensors are those of a smaller one"
+            )
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(count):
+        yield
 
 
 def _compare(given: Flat, expected: Flat) -> dict[str, list[str]]:
@@ -217,7 +245,9 @@ def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
         variables = jax.eval_shape(
             lambda key, y: model.init(key, y, **options), jax.random.key(0), y
         )
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except WeightsError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{name}: {config.backbone} cannot be built: {reason}") from error
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
