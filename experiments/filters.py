@@ -69,7 +69,7 @@ class Options(TrainLevels, Sweep):
     backbones: tuple[str, ...] = ("dncnn",)
     """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
     backbone: str | None = None
-    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+    """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
     test_sigmas_255: tuple[float, ...] | None = (10.0, 50.0)
     size: int = 128

@@ -62,7 +62,7 @@ class Options(TrainLevels, Tested):
     tables: tuple[Table, ...] | None = None
     """Which tables; by default the first, with the preset paper all."""
     backbone: str | None = None
-    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+    """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     train_backbones: tuple[str, ...] | None = None
     """Backbones that may be trained; others are shown if they are there. By default the given backbone, else
     all of the tables but SwinIR, which is expensive, with the preset paper all."""

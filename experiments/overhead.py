@@ -108,7 +108,7 @@ class Options(Measured):
     backbones: tuple[str, ...] = ("fdncnn", "swinir")
     """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
     backbone: str | None = None
-    """Backbone: dncnn, fdncnn, drunet, swinir or restormer; or package.module:Name."""
+    """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     depth: int | None = None
     """Layers of FDnCNN, in place of the preset's."""
     features: int | None = None

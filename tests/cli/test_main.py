@@ -32,7 +32,7 @@ RGB8 = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
 class Unchanged:
     """Stands in for a Denoiser: keeps every image, and what it was asked."""
 
-    channels, conditioned, takes_sigma, symmetry = 1, False, True, "normalization"
+    channels, ndim, conditioned, takes_sigma, symmetry = 1, 2, False, True, "normalization"
     receptive_radius, model = 3, None
 
     def __init__(self):
