@@ -73,11 +73,14 @@ def test_modes_of_pillow_become_gray_or_colour_and_keep_their_alpha(tmp_path):
     gray_palette = gray.convert("P")
     clear = colour.quantize(7)
     clear.info["transparency"] = 3
+    clear_gray = gray.convert("P")
+    clear_gray.info["transparency"] = 7
     for name, image, expected in [
         ("la", gray.convert("LA"), np.stack([GRAY8, np.full_like(GRAY8, 255)], -1)),
         ("palette", colour.quantize(7), np.asarray(colour.quantize(7).convert("RGB"))),
         ("gray-palette", gray_palette, GRAY8),
         ("clear-palette", clear, np.asarray(clear.convert("RGBA"))),
+        ("clear-gray", clear_gray, np.asarray(clear_gray.convert("RGBA"))[..., [0, 3]]),
         ("bits", Image.fromarray(GRAY8 > 127), np.where(GRAY8 > 127, 255, 0)),
     ]:
         image.save(tmp_path / f"{name}.png")

@@ -50,13 +50,19 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
     """
     if image.mode == "I;16":
         return to_array(image, "I;16"), False
-    gray = image.mode in ("1", "L", "LA")
+    gray = image.mode in ("1", "L", "LA") or _has_gray_palette(image)
     alpha = image.has_transparency_data
-    colours = to_array(image, ("L" if gray else "RGB") + ("A" if alpha else ""))
-    palette = image.mode in ("P", "PA") and "icc_profile" not in image.info
-    if palette and all((row[:, :1] == row[:, 1:3]).all() for row in colours):
-        colours = colours[..., [0, 3]] if alpha else colours[..., 0]
-    return colours, alpha
+    return to_array(image, ("L" if gray else "RGB") + ("A" if alpha else "")), alpha
+
+
+def _has_gray_palette(image: Image.Image) -> bool:
+    if image.mode not in ("P", "PA") or "icc_profile" in image.info:
+        return False
+    used = np.flatnonzero(image.histogram()[:256])
+    palette = np.zeros((256, 3), np.uint8)
+    entries = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette[: len(entries)] = entries
+    return bool((palette[used, :1] == palette[used, 1:]).all())
 
 
 def fit(path: Path, image: ImageFile) -> ImageFile:
