@@ -26,7 +26,7 @@ def images(size, dtype=np.float32):
 
 
 def variables(network, dtype=np.float32):
-    """Moved away from the initial ones, BatchNorm's averages included."""
+    """Variables that differ from their initial values, including BatchNorm's averages."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), images(ODD, dtype))
     rng = np.random.default_rng(1)
 
@@ -53,12 +53,12 @@ def compiled(model, network, dtype=np.float32):
 
 
 @pytest.mark.parametrize("size", [ODD, EVEN, (8, 1)], ids=str)
-def test_it_commutes_with_sub_pixel_translations_of_every_image(size):
+def test_polynomial_dncnn_commutes_with_sub_pixel_translations(size):
     net = network()
     assert defect(compiled(net, net), T, images(size)).max() < 1e-5
 
 
-def test_relu_does_not_and_filtered_relu_nearly_does():
+def test_relu_does_not_commute_and_filtered_relu_nearly_does():
     relu, filtered = (network(activation=name) for name in ("relu", "filtered-relu"))
     y = without_nyquist(images(EVEN))
     plain = float(defect(compiled(relu, relu), T, y).min())
@@ -67,7 +67,7 @@ def test_relu_does_not_and_filtered_relu_nearly_does():
 
 
 @pytest.mark.parametrize("statistics", ["mean_std", "high_pass"])
-def test_wrapped_it_commutes_with_contrast_brightness_and_translations(statistics):
+def test_the_wrapped_network_commutes_with_contrast_brightness_and_translations(statistics):
     model = wne.WNE(network(), statistics=STATISTICS[statistics])
     f = compiled(model, network())
     for y in (images(ODD), without_nyquist(images(EVEN))):
@@ -76,11 +76,11 @@ def test_wrapped_it_commutes_with_contrast_brightness_and_translations(statistic
         assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=gain)
         assert_exact_under_powers_of_two(f, y, exponents=(-20, -1, 7))
         assert defect(f, T, y).max() < 1e-5
-    # What is left on even sizes: a translation changes the scale that the wrapper measures.
+    # On even sizes a translation changes the scale that the wrapper measures.
     assert 1e-4 < defect(f, T, images(EVEN)).max() < 0.1
 
 
-def test_both_symmetries_reach_the_floor_of_float64(standard_promotion):
+def test_both_symmetries_hold_to_float64_rounding(standard_promotion):
     with jax.enable_x64(True):
         model = wne.WNE(network(param_dtype=jnp.float64))
         y = images(ODD, np.float64)
@@ -90,7 +90,7 @@ def test_both_symmetries_reach_the_floor_of_float64(standard_promotion):
             assert defect(f, action, y, metric="max").max() < 1e-12
 
 
-def test_its_parameters_are_those_of_relu_and_three_a_channel():
+def test_polynomials_add_three_parameters_per_channel():
     plain, own = (
         jax.tree.map(jnp.shape, variables(network(activation=name)))
         for name in ("relu", "polynomial")
@@ -103,7 +103,7 @@ def test_its_parameters_are_those_of_relu_and_three_a_channel():
     assert DnCNN() == DnCNN(activation="relu")
 
 
-def test_a_training_step_from_the_start_has_finite_gradients_in_every_parameter(key):
+def test_gradients_are_finite_for_every_initial_parameter(key):
     net, y = network(residual=False), images(EVEN)
     start = net.init(key, y)
 
@@ -117,7 +117,7 @@ def test_a_training_step_from_the_start_has_finite_gradients_in_every_parameter(
         assert jnp.abs(gradients[f"activation_{i}"]["coefficients"]).max() > 1e-6
 
 
-def test_a_pixel_sees_the_whole_image():
+def test_the_receptive_field_is_the_whole_image():
     assert [
         DnCNN(depth=4, padding=padding, activation=activation).receptive_radius
         for padding in ("zeros", "circular")
@@ -125,7 +125,7 @@ def test_a_pixel_sees_the_whole_image():
     ] == [4, None, None, None, None, None]
 
 
-def test_filtered_relu_commutes_with_contrast_and_polynomials_are_refused_where_that_is_promised():
+def test_the_scale_equivariant_mode_accepts_filtered_relu_but_not_polynomials():
     net = network(mode="scale-equivariant", activation="filtered-relu")
     assert_equivariant(compiled(net, net), Scale(3.7), images(EVEN), gain=4.0)
     with pytest.raises(ValueError, match="'polynomial' does not commute with contrast"):
@@ -136,7 +136,7 @@ def test_filtered_relu_commutes_with_contrast_and_polynomials_are_refused_where_
         network(activation="gelu")
 
 
-def test_the_arm_differs_from_wne_in_activation_and_padding():
+def test_the_arm_differs_from_wne_only_in_activation_and_padding():
     options = Options()
     changed = differences(options.config("wne", 25.0), options.config("alias-free", 25.0))
     assert set(changed) == {"model.options.activation", "model.options.padding"}

@@ -35,7 +35,7 @@ def test_without_batch_norm_the_convolutions_keep_their_names(key):
     assert list(variables["params"]) == ["conv_0", "conv_1", "conv_2", "conv_3"]
 
 
-def test_merged_batch_norm_is_the_batch_norm_that_was_merged(key):
+def test_merging_batch_norm_into_convolutions_preserves_the_output(key):
     y = jax.random.normal(key, (2, 9, 8, 1))
     net = DnCNN(depth=3, features=8, residual=False)
     variables = jax.tree.map(lambda v: v + 0.2 if v.ndim == 1 else v, net.init(key, y))
@@ -66,7 +66,7 @@ def test_a_residual_model_starts_at_the_identity(key):
 
 
 @pytest.mark.parametrize("mode", ["ordinary", "scale-equivariant"])
-def test_train_decides_which_statistics_are_used(key, mode):
+def test_train_selects_the_statistics(key, mode):
     y = 50 + jax.random.normal(key, (2, 9, 8, 1))
     net = DnCNN(depth=3, features=8, mode=mode, residual=False)
     variables = net.init(key, y)
@@ -78,7 +78,7 @@ def test_train_decides_which_statistics_are_used(key, mode):
         assert not np.array_equal(updated["batch_stats"]["norm_1"][name], before)
 
 
-def test_training_survives_small_contrast_on_a_large_offset(key):
+def test_gradients_are_finite_for_small_contrast_on_a_large_offset(key):
     y = 10 + 0.01 * jax.random.normal(key, (2, 9, 8, 1))
     net = DnCNN(depth=4, features=8, residual=False)
     variables = net.init(key, y)

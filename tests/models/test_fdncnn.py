@@ -10,7 +10,7 @@ NE = "normalization-equivariant"
 
 
 def torch_forward(torch, y, kernels, biases, activation, mode):
-    """A stack of convolutions in PyTorch, of NHWC images and HWIO kernels."""
+    """A stack of convolutions in PyTorch, for NHWC images and HWIO kernels."""
     h = torch.tensor(np.asarray(y)).permute(0, 3, 1, 2)
     for i, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
         h = torch.nn.functional.pad(h, (1, 1, 1, 1), mode=mode)
@@ -37,13 +37,13 @@ def test_ordinary_mode_agrees_with_torch(key):
     np.testing.assert_allclose(net.apply({"params": params}, y), expected, atol=2e-5)
 
 
-def test_equivariant_mode_agrees_with_the_papers_order_of_channels_in_torch(key):
+def test_equivariant_mode_agrees_with_torch_in_the_papers_channel_order(key):
     torch = pytest.importorskip("torch")
     y = jax.random.normal(key, (2, 9, 8, 1))
     net = FDnCNN(depth=4, features=8, mode=NE)
     params = net.init(key, y)["params"]
     kernels = [affine_kernel(layer["kernel"]) for layer in params.values()]
-    neighbours = np.argsort(pair_order(8))  # from halves back to neighbours
+    neighbours = np.argsort(pair_order(8))  # from halves to neighbours
     for i in range(3):
         kernels[i] = kernels[i][..., neighbours]
         kernels[i + 1] = kernels[i + 1][:, :, neighbours]
@@ -56,7 +56,7 @@ def test_equivariant_mode_agrees_with_the_papers_order_of_channels_in_torch(key)
     np.testing.assert_allclose(net.apply({"params": params}, y), expected, atol=2e-5)
 
 
-def test_the_last_bias_is_an_option_of_the_ordinary_mode_alone(key):
+def test_only_the_ordinary_mode_has_the_option_last_bias(key):
     def last(**options):
         y = jnp.zeros((1, 8, 8, 1))
         net = FDnCNN(depth=3, features=8, **options)
@@ -66,18 +66,18 @@ def test_the_last_bias_is_an_option_of_the_ordinary_mode_alone(key):
     assert last(last_bias=True, mode=NE) == last(last_bias=True, mode="scale-equivariant") == last()
 
 
-def test_scale_equivariant_mode_has_kernels_alone(key):
+def test_scale_equivariant_mode_has_only_kernels(key):
     variables = jax.eval_shape(FDnCNN(mode="scale-equivariant").init, key, jnp.zeros((1, 8, 8, 1)))
     assert {name for layer in variables["params"].values() for name in layer} == {"kernel"}
 
 
-def test_a_deep_equivariant_stack_neither_fades_nor_explodes_at_the_start(key):
+def test_a_deep_equivariant_stack_preserves_the_scale_at_initialization(key):
     y = jax.random.normal(key, (2, 9, 8, 1))
     out, _ = FDnCNN(mode=NE, depth=12).init_with_output(key, y)
     assert 0.4 < float(out.std()) < 2.5
 
 
-def test_equivariant_mode_meets_constants_and_rows_of_the_jacobian_sum_to_one(key):
+def test_equivariant_mode_preserves_constants_and_jacobian_rows_sum_to_one(key):
     y = jax.random.normal(key, (2, 9, 8, 1))
     net = FDnCNN(depth=4, features=8, mode=NE)
     variables = net.init(key, y)

@@ -1,4 +1,4 @@
-"""What every plain model promises: sizes, symmetry, independence of neighbours, precision, refusals."""
+"""Tests of every plain model: sizes, symmetry, independence in the batch, precision, invalid arguments."""
 
 import functools
 
@@ -29,7 +29,7 @@ def ready(model, **options):
 
 
 def defect(f, y, a, b, sigma=None):
-    """Largest deviation of f(a y + b, a sigma) from a f(y, sigma) + b, relative to the size of the result."""
+    """The largest relative error of f(a y + b, a sigma) = a f(y, sigma) + b."""
     expected = a * f(y, sigma) + b
     moved = f(a * y + b, None if sigma is None else a * sigma)
     return float(jnp.abs(moved - expected).max() / jnp.abs(expected).max())
@@ -51,7 +51,7 @@ def test_parameter_counts_of_the_papers(model, mode, count):
 
 @variants
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_modes_commute_with_what_they_promise_and_with_no_more(model, mode, conditioned):
+def test_modes_have_exactly_their_declared_symmetry(model, mode, conditioned):
     y = images()
     f = ready(model, mode=mode, conditioned=conditioned)
     sigma = jnp.array([0.1, 0.2]) if conditioned else None
@@ -69,7 +69,7 @@ def test_other_paddings_keep_the_symmetry(padding):
     assert defect(f, y, 3.0, -2.0) < 2e-5
 
 
-def test_powers_of_two_pass_bit_for_bit():
+def test_powers_of_two_are_exact_bit_for_bit():
     y = images()
     for model, mode in VARIANTS[1::2] + VARIANTS[4:]:
         f = ready(model, mode=mode)
@@ -88,8 +88,8 @@ def test_any_size_and_number_of_channels(model, mode):
 
 @variants
 @pytest.mark.parametrize("train", [False, True])
-@jax.numpy_dtype_promotion("standard")  # Linen's own BatchNorm takes bfloat16 to float32 implicitly
-def test_bfloat16_computes_so_with_float32_parameters(model, mode, train):
+@jax.numpy_dtype_promotion("standard")  # Linen's BatchNorm promotes bfloat16 to float32 implicitly
+def test_bfloat16_computes_in_bfloat16_with_float32_parameters(model, mode, train):
     y = images()
     half, full = (model(**SMALL, mode=mode, dtype=d) for d in (jnp.bfloat16, None))
     variables = random_variables(half, y)
@@ -107,7 +107,7 @@ def test_bfloat16_computes_so_with_float32_parameters(model, mode, train):
 
 @variants
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_sigma_is_given_exactly_to_those_that_take_it(model, mode, conditioned):
+def test_only_conditioned_models_accept_sigma(model, mode, conditioned):
     y = images()
     net = model(**SMALL, mode=mode, conditioned=conditioned)
     if not conditioned:
@@ -126,7 +126,7 @@ def test_sigma_is_given_exactly_to_those_that_take_it(model, mode, conditioned):
 
 
 @variants
-def test_integers_are_cast_and_other_ranks_refused(model, mode):
+def test_integers_are_cast_and_other_ranks_rejected(model, mode):
     net = model(**SMALL, mode=mode)
     y = jnp.arange(2 * 5 * 4).reshape(2, 5, 4, 1)
     variables = random_variables(net, y)
@@ -150,8 +150,8 @@ def test_build(name):
         build(name, padding="same")
 
 
-def test_refusals_that_point_elsewhere():
-    with pytest.raises(ValueError, match="'unet'; there are dncnn, fdncnn"):
+def test_error_messages_name_alternatives():
+    with pytest.raises(ValueError, match="'unet'; use dncnn, fdncnn"):
         build("unet")
     with pytest.raises(ValueError, match="FDnCNN has that mode"):
         DnCNN(mode=NE)

@@ -32,7 +32,7 @@ def shapes_of(model):
 
 
 def shift_defects(name, mode, padding):
-    """What a random network misses under shifts by (m, -m), (2 m, m), (1, 0) and (0, m + 1)."""
+    """The defects of a random network for shifts by (m, -m), (2 m, m), (1, 0) and (0, m + 1)."""
     model = build(name, mode, padding)
     variables = random_variables(model, jnp.zeros(IMAGE.shape))
     m = protocol.multiple(model)
@@ -42,7 +42,7 @@ def shift_defects(name, mode, padding):
 
 
 @pytest.mark.parametrize(("name", "mode"), EACH)
-def test_a_circular_network_commutes_with_shifts_by_its_multiple_and_no_others(name, mode):
+def test_a_circular_network_commutes_only_with_shifts_by_its_multiple(name, mode):
     defects = shift_defects(name, mode, "circular")
     if hasattr(build(name, mode, "circular"), "multiple"):
         assert defects[:2].max() <= 1e-5 and defects[2:].min() > 1e-4
@@ -57,16 +57,16 @@ def test_borders_break_the_symmetry(name, padding):
 
 
 @pytest.mark.parametrize("name", ["fdncnn", "drunet"])
-def test_borders_break_the_symmetry_of_the_normalization_equivariant_mode_too(name):
+def test_borders_break_the_symmetry_in_the_normalization_equivariant_mode(name):
     assert shift_defects(name, NE, None).min() > 1e-4
 
 
 @pytest.mark.parametrize(("name", "mode"), EACH)
-def test_padding_changes_no_parameter_and_a_torus_bounds_no_receptive_field(name, mode):
+def test_circular_padding_keeps_parameters_and_has_no_receptive_radius(name, mode):
     circular, default = (build(name, mode, padding) for padding in ("circular", "reflect"))
     assert shapes_of(circular) == shapes_of(default)
     assert circular.receptive_radius is None
-    assert (default.receptive_radius is None) == (name == "restormer")  # whose attention is global
+    assert (default.receptive_radius is None) == (name == "restormer")  # global attention
 
 
 @pytest.mark.parametrize("name", models.MODELS)

@@ -25,7 +25,7 @@ def shapes_of(model):
 
 @functools.cache
 def drawn():
-    """Variables of `MODEL` away from their initial values."""
+    """Variables of `MODEL` that differ from their initial values."""
     return random_variables(MODEL, jnp.zeros((1, 32, 32, 3)))
 
 
@@ -37,7 +37,7 @@ def images(shape):
     ("depth", "parameters", "norms"),
     [(18, 11_689_512, 20), (34, 21_797_672, 36), (50, 25_557_032, 53)],
 )
-def test_parameters_and_normalization_layers_are_as_many_as_published(depth, parameters, norms):
+def test_numbers_of_parameters_and_normalization_layers_are_as_published(depth, parameters, norms):
     model = build("resnet", depth=depth)
     assert model == ResNet(depth=depth)
     variables = shapes_of(model)
@@ -48,7 +48,7 @@ def test_parameters_and_normalization_layers_are_as_many_as_published(depth, par
 
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize("size", [(97, 30), (3, 1)])
-def test_feature_maps_of_any_size_are_halved_once_a_stage_and_rounded_up(depth, size):
+def test_each_stage_halves_the_size_and_rounds_up(depth, size):
     model = ResNet(depth=depth)
     maps = jax.eval_shape(
         functools.partial(norm_inputs, model), shapes_of(model), jnp.zeros((2, *size, 3))
@@ -57,7 +57,7 @@ def test_feature_maps_of_any_size_are_halved_once_a_stage_and_rounded_up(depth, 
     for name, leaf in maps.items():
         halvings = 1 if name == "norm1" else int(name[5]) + 1
         if depth == 50 and name in ("layer2_0/norm1", "layer3_0/norm1", "layer4_0/norm1"):
-            halvings -= 1  # the stride comes with the second convolution
+            halvings -= 1  # the second convolution has the stride
         assert leaf.shape[:3] == (2, *(-(-side // 2**halvings) for side in size))
 
 
@@ -68,7 +68,7 @@ def test_a_single_pixel_is_classified():
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_norm_inputs_are_what_the_normalizations_normalize(train):
+def test_norm_inputs_equal_the_inputs_of_the_normalizations(train):
     def run(variables, x):
         _, captured = MODEL.apply(
             variables, x, train=train, mutable=["intermediates", "batch_stats"],
@@ -91,12 +91,12 @@ def test_norm_inputs_are_what_the_normalizations_normalize(train):
         np.testing.assert_allclose(out, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_pooling_over_an_axis_gives_the_statistics_of_the_whole_batch():
+def test_pooling_over_a_pmap_axis_gives_the_statistics_of_the_whole_batch():
     x = images((4, 40, 32, 3))
 
     def second_block(model, x):
         _, updated = model.apply(drawn(), x, train=True, mutable=["batch_stats"])
-        return updated["batch_stats"]["layer1_1"]  # all that comes after is not computed
+        return updated["batch_stats"]["layer1_1"]  # later layers are not computed
 
     pooled = functools.partial(second_block, MODEL.clone(axis_name="devices"))
     whole = jax.jit(functools.partial(second_block, MODEL))(x)
@@ -121,7 +121,7 @@ def test_initial_kernels_have_the_deviation_of_he_over_the_fan_out(key):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-def test_precision_is_that_of_dtype_inside_and_of_the_images_outside(dtype):
+def test_computation_has_the_option_dtype_and_logits_that_of_the_images(dtype):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         model = ResNet(dtype=jnp.dtype(dtype))
         variables, x = shapes_of(model), jnp.zeros((1, 9, 8, 3), jnp.float64)
@@ -130,7 +130,7 @@ def test_precision_is_that_of_dtype_inside_and_of_the_images_outside(dtype):
         assert {leaf.dtype for leaf in maps.values()} == {jnp.dtype(dtype)}
 
 
-def test_what_cannot_be_meant_is_refused(key):
+def test_invalid_arguments_are_rejected(key):
     with pytest.raises(ValueError, match="depth must be one of 18, 34, 50; not 101"):
         build("resnet", depth=101)
     with pytest.raises(ValueError, match="classes must be 1 or more, not 0"):
@@ -144,7 +144,7 @@ def test_what_cannot_be_meant_is_refused(key):
             ResNet().init(key, jnp.zeros(shape))
 
 
-def test_a_file_gives_back_the_classifier_and_no_denoiser(tmp_path, capsys):
+def test_a_file_of_a_classifier_is_not_a_denoiser(tmp_path, capsys):
     path = tmp_path / "x.safetensors"
     save(path, CONFIG, drawn())
     config, variables = load_model(path)
@@ -163,10 +163,10 @@ def test_a_file_gives_back_the_classifier_and_no_denoiser(tmp_path, capsys):
     ):
         assert main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ") and "denoises nothing" in line
+        assert line.startswith("error: ") and "classifie" in line
 
 
-def test_no_configuration_takes_a_classifier_for_a_denoiser():
+def test_configurations_reject_a_classifier():
     assert "resnet" not in MODELS
     with pytest.raises(ValueError, match=r"resnet is a classifier.*use dncnn, fdncnn"):
         ModelConfig("resnet", {}, wrapper="wne")

@@ -1,4 +1,4 @@
-"""ResNet against an independent definition in PyTorch, whose tensors have torchvision's names."""
+"""ResNet against an independent definition in PyTorch with the tensor names of torchvision."""
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ KINDS = {18: (Basic, (2, 2, 2, 2)), 34: (Basic, (3, 4, 6, 3)), 50: (Bottleneck, 
 
 
 def random_network(depth, classes=10):
-    """Nothing is 0 or 1, the running statistics neither; kernels keep the signal's size."""
+    """No value is 0 or 1, including running statistics; kernels preserve the signal's scale."""
     network = Network(*KINDS[depth], classes).eval()
     generator = torch.Generator().manual_seed(depth)
     for name, tensor in network.state_dict().items():
@@ -97,12 +97,12 @@ def random_network(depth, classes=10):
 
 
 def tensors_of(network):
-    """Copies, since training changes a network's own in place."""
+    """Copies of the tensors, since training changes them in place."""
     return {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
 
 
 def torch_norm_inputs(network, x):
-    """What the forward pass gives each normalization, in the order of the calls, and the logits."""
+    """The inputs of the normalizations in the order of the calls, and the logits."""
     inputs = []
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -141,7 +141,7 @@ def test_logits_and_feature_maps_agree_with_torch(depth, train):
         jax.tree.map(np.testing.assert_array_equal, after, before)
         return
     their_after = convert(tensors_of(network))[1]["batch_stats"]
-    pixels = 2 * 35 * 27  # PyTorch's running variance follows the unbiased one
+    pixels = 2 * 35 * 27  # PyTorch's running variance averages unbiased variances
     theirs = their_after["norm1"]["var"] - 0.9 * before["norm1"]["var"]
     ours = after["norm1"]["var"] - 0.9 * before["norm1"]["var"]
     np.testing.assert_allclose(ours, theirs * (pixels - 1) / pixels, rtol=1e-4)
@@ -150,7 +150,7 @@ def test_logits_and_feature_maps_agree_with_torch(depth, train):
 
 
 @pytest.mark.parametrize(("depth", "tensors"), [(18, 122), (34, 218), (50, 320)])
-def test_every_tensor_of_every_depth_has_its_place(depth, tensors):
+def test_every_tensor_of_every_depth_is_used(depth, tensors):
     with torch.device("meta"):
         network = Network(*KINDS[depth], 1000)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -164,7 +164,7 @@ def test_a_pth_and_a_safetensors_file_hold_the_same_network(tmp_path):
     network = random_network(18)
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
     old = {t: v for t, v in tensors_of(network).items() if not t.endswith("num_batches_tracked")}
-    save_file(old, tmp_path / "old.safetensors")  # from before PyTorch counted batches
+    save_file(old, tmp_path / "old.safetensors")  # as before PyTorch counted batches
     config, variables = load_model(tmp_path / "resnet18.pth")
     other_config, other = load_model(tmp_path / "old.safetensors")
     assert config == other_config
@@ -188,7 +188,7 @@ def test_a_pth_and_a_safetensors_file_hold_the_same_network(tmp_path):
         ({"layer4.2.conv1.weight": (512, 512, 3, 3)}, "no known layout"),
     ],
 )
-def test_files_that_do_not_fit_are_refused_by_name(change, complaint):
+def test_files_of_other_networks_are_rejected_by_name(change, complaint):
     with torch.device("meta"):
         network = Network(*KINDS[18], 10)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

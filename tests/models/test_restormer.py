@@ -31,7 +31,7 @@ def random_variables(net, channels=1):
 
 
 @pytest.mark.parametrize(("name", "options", "channels", "wrapper", "parameters"), PUBLISHED)
-def test_published_tensors_fill_the_model_one_for_one(
+def test_published_tensors_match_the_variables_one_to_one(
     published_shapes, name, options, channels, wrapper, parameters
 ):
     published = published_shapes(name)
@@ -50,7 +50,7 @@ def test_published_tensors_fill_the_model_one_for_one(
     assert sum(math.prod(leaf.shape) for _, leaf in expected) == parameters
 
 
-def test_a_reduced_checkpoint_gives_back_its_options(published_shapes):
+def test_options_are_inferred_from_a_smaller_checkpoint(published_shapes):
     for options in ({"dim": 4}, {"dim": 4, "expansion": 2.0}, {"dim": 6, "expansion": 1.3}):
         net = Restormer(
             **{**SMALL, "blocks": (1, 1), "refinement_blocks": 1, **options}, norm_bias=False
@@ -61,7 +61,7 @@ def test_a_reduced_checkpoint_gives_back_its_options(published_shapes):
 
 
 def reduced(published, net):
-    """The published names of two levels, with the shapes of a small model."""
+    """The published names of two levels with the shapes of a small model."""
     shapes = {}
     params = shapes_of(net)
     rename = {"encoder_level1": "encoder_0", "decoder_level1": "decoder_0", "down1_2": "down_0"}
@@ -88,7 +88,7 @@ def reduced(published, net):
     return shapes
 
 
-def test_other_checkpoints_are_left_alone(published_shapes):
+def test_other_checkpoints_are_not_recognized(published_shapes):
     for name in ("swinir_dn_gray", "kair_dncnn_gray", "kair_drunet_gray", "wne_swinir_light"):
         assert restormer(published_shapes(name)) is None
     official = published_shapes("restormer_color")
@@ -98,7 +98,7 @@ def test_other_checkpoints_are_left_alone(published_shapes):
 
 
 @pytest.mark.parametrize("size", [(5, 8), (1, 1)])
-def test_any_size_is_the_crop_of_the_reflected_multiple(size, key):
+def test_other_sizes_are_padded_by_reflection_and_cropped(size, key):
     net = Restormer(**{**SMALL, "blocks": (0, 0, 1), "heads": (1, 1, 2)})
     assert net.multiple == 4
     y = jax.random.normal(key, (2, *size, 1))
@@ -111,7 +111,7 @@ def test_any_size_is_the_crop_of_the_reflected_multiple(size, key):
     np.testing.assert_array_equal(f(variables, y), expected)
 
 
-def test_every_pixel_reaches_every_other(key):
+def test_every_pixel_influences_every_other(key):
     net = Restormer(**SMALL)
     assert net.receptive_radius is None
     y = jax.random.normal(key, (1, 32, 4, 1))
@@ -136,7 +136,7 @@ def test_remat_changes_neither_parameters_nor_output_nor_gradient(key):
         value_and_gradient(saving), value_and_gradient(net), rtol=1e-4, atol=1e-5
     )
 
-    def kept(net):  # numbers that the gradient needs, beside the image
+    def kept(net):  # number of elements stored for the gradient, besides the image
         pullback = jax.eval_shape(lambda y: jax.vjp(lambda y: net.apply(variables, y), y)[1], y)
         return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
@@ -164,7 +164,7 @@ def test_bfloat16_stays_within_its_precision(norm_bias, key):
 
 
 @pytest.mark.parametrize("norm_bias", [True, False])
-def test_a_constant_image_has_a_finite_gradient_behind_the_wrapper(norm_bias):
+def test_a_constant_image_has_a_finite_gradient_in_the_wrapper(norm_bias):
     model = wne.WNE(Restormer(**SMALL, norm_bias=norm_bias))
     variables = random_variables(model.backbone)
     y = jnp.full((1, 4, 4, 1), 0.3)
@@ -180,7 +180,7 @@ def test_a_fresh_network_starts_near_the_identity(key):
     assert 0 < np.std(out - y) < 0.5 * np.std(y)
 
 
-def test_height_and_width_may_be_symbols(key):
+def test_height_and_width_may_be_symbolic(key):
     net = Restormer(**SMALL)
     y = jax.random.normal(key, (1, 8, 12, 1))
     variables = random_variables(net)
@@ -193,7 +193,7 @@ def test_height_and_width_may_be_symbols(key):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": (4, 6, 6)}, "one entry a level"),
+        ({"blocks": (4, 6, 6)}, "one entry per level"),
         ({"blocks": (4,), "heads": (1,)}, "two levels or more"),
         ({"heads": (1, 2, 4, 7)}, "7 and 384 at level 3"),
         ({"heads": (0, 2, 4, 8)}, "0 and 48 at level 0"),
@@ -202,12 +202,12 @@ def test_height_and_width_may_be_symbols(key):
     ],
     ids=str,
 )
-def test_options_that_make_no_network_are_refused(options, message):
+def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         Restormer(**options)
 
 
-def test_lists_of_a_configuration_make_the_same_model_and_a_blind_model_refuses_sigma(key):
+def test_lists_make_the_same_model_as_tuples_and_sigma_is_rejected(key):
     net = Restormer(**SMALL)
     assert hash(Restormer(**{**SMALL, "blocks": [0, 1], "heads": [1, 2]})) == hash(net)
     with pytest.raises(ValueError, match="blind model"):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch
 
 
 class Norm(nn.Module):
-    """Over channels; `body` holds the tensors."""
+    """Normalization over channels; `body` has the tensors."""
 
     def __init__(self, width, bias):
         super().__init__()
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self.project_out = nn.Conv2d(width, width, 1, bias=False)
 
     def forward(self, x):
-        rows = self.qkv_dwconv(self.qkv(x)).flatten(2)  # a channel's pixels
+        rows = self.qkv_dwconv(self.qkv(x)).flatten(2)  # one row of pixels per channel
         q, k, v = rows.unflatten(1, (3, len(self.temperature), -1)).unbind(1)
         cosines = torch.einsum("bhcn,bhdn->bhcd", F.normalize(q, dim=3), F.normalize(k, dim=3))
         out = torch.softmax(self.temperature * cosines, dim=3) @ v
@@ -80,14 +80,14 @@ def conv(inputs, outputs):
 
 
 def holder(name, module):
-    """A module that holds another by a name."""
+    """A module with a named submodule."""
     parent = nn.Module()
     setattr(parent, name, module)
     return parent
 
 
 class Network(nn.Module):
-    """Three levels."""
+    """A Restormer with three levels."""
 
     def __init__(self, *, channels, dim, blocks, heads, refinement, expansion, norm_bias):
         super().__init__()
@@ -117,7 +117,7 @@ class Network(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """The network as the repository of Saied & Fleuret holds it, under `model.`."""
+    """The network as in the repository of Saied & Fleuret, under `model.`."""
 
     def __init__(self, network):
         super().__init__()
@@ -134,7 +134,7 @@ def plain(network):
 
 
 def random_network(**options):
-    """Kernels that keep the signal's size; temperatures and norms away from 1 and 0."""
+    """Kernels that preserve the signal's scale, and temperatures and norms different from 1 and 0."""
     network = Network(**options)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def random_network(**options):
 
 
 def converted(module):
-    """Our model and its variables, through the layout's table."""
+    """Our model and its variables, converted by the layout's table."""
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     plan = restormer({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     assert sorted(e.source for e in plan.entries) == sorted(tensors)
@@ -166,7 +166,7 @@ def converted(module):
 
 
 def assert_same(module, y, tolerance):
-    """Outputs, and gradients of a weighted sum with respect to the image."""
+    """Compare outputs, and gradients of a weighted sum with respect to the image."""
     weight = np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
     image = torch.tensor(np.moveaxis(y, -1, 1), requires_grad=True)
     expected = module(image)
@@ -179,7 +179,7 @@ def assert_same(module, y, tolerance):
         value, pull = jax.vjp(lambda y: model.apply(variables, y), y)
         return value, *pull(weight)
 
-    # The program runs once: all that costs time here is to compile it.
+    # The program runs once, so almost all the time is compilation.
     quickly = jax.jit(value_and_gradient, compiler_options={"xla_backend_optimization_level": 0})
     results = quickly(jnp.asarray(y), jnp.asarray(weight))
     assert np.abs(results[0] - y).max() > 0.5

@@ -22,7 +22,7 @@ def shapes_of(net, channels=1):
 
 
 def random_variables(net, channels=1):
-    """Kernels large enough that attention is far from uniform."""
+    """Variables with kernels so large that attention is far from uniform."""
     y = jnp.zeros((1, net.window, net.window, channels))
     return testing.random_variables(net, y, spread=2)
 
@@ -30,7 +30,7 @@ def random_variables(net, channels=1):
 @pytest.mark.parametrize(
     ("options", "expected"), [({}, 903_121), (CLASSICAL, 11_497_681)], ids=["light", "classical"]
 )
-def test_parameters_are_as_many_as_published(options, expected):
+def test_the_number_of_parameters_is_as_published(options, expected):
     shapes = shapes_of(SwinIR(**options))
     assert sum(math.prod(p.shape) for p in jax.tree.leaves(shapes)) == expected
 
@@ -39,7 +39,7 @@ def test_parameters_are_as_many_as_published(options, expected):
     ("name", "options", "wrapper"),
     [("swinir_dn_gray", CLASSICAL, None), ("wne_swinir_light", {}, "wne")],
 )
-def test_published_tensors_fill_the_model_one_for_one(published_shapes, name, options, wrapper):
+def test_published_tensors_match_the_variables_one_to_one(published_shapes, name, options, wrapper):
     published = published_shapes(name)
     plan = swinir(published)
     assert plan.config.backbone == "swinir"
@@ -56,7 +56,7 @@ def test_published_tensors_fill_the_model_one_for_one(published_shapes, name, op
     assert filled == {tuple(k.key for k in path): leaf.shape for path, leaf in expected}
 
 
-def test_other_checkpoints_are_left_alone(published_shapes):
+def test_other_checkpoints_are_not_recognized(published_shapes):
     for name in ("restormer_gray", "kair_dncnn_gray", "wne_dncnn", "ne_nets_drunet_ordinary"):
         assert swinir(published_shapes(name)) is None
     for_jpeg = {
@@ -66,7 +66,7 @@ def test_other_checkpoints_are_left_alone(published_shapes):
     assert swinir(for_jpeg) is None
 
 
-def test_any_size_is_the_crop_of_the_reflected_multiple_of_the_window(key):
+def test_other_sizes_are_padded_by_reflection_and_cropped(key):
     net = SwinIR(**SMALL)
     y = jax.random.normal(key, (2, 7, 10, 1))
     variables = random_variables(net)
@@ -75,7 +75,7 @@ def test_any_size_is_the_crop_of_the_reflected_multiple_of_the_window(key):
     np.testing.assert_array_equal(f(variables, y), f(variables, padded)[:, :7, :10])
 
 
-def test_a_mean_is_taken_from_the_image_and_put_back(key):
+def test_a_mean_is_subtracted_from_the_image_and_added_back(key):
     mean = [0.5, -0.25, 2.0]
     net, centred = SwinIR(**SMALL), SwinIR(**SMALL, mean=mean)
     y = jax.random.normal(key, (1, 8, 12, 3))
@@ -92,14 +92,14 @@ def test_a_mean_is_taken_from_the_image_and_put_back(key):
     [{}, {"window": 5, "groups": 2, "blocks": 1}, {"window": 2, "groups": 2, "blocks": 3}],
     ids=str,
 )
-def test_a_pixel_reaches_as_far_as_the_radius_and_no_further(options, key):
+def test_a_pixel_influences_exactly_the_receptive_radius(options, key):
     net = SwinIR(**{**SMALL, **options})
     window, radius = net.window, net.receptive_radius
     middle = -(-(radius + 1) // window) * window
     y = jax.random.normal(key, (1, middle + window + radius + 2, window, 1))
     variables = random_variables(net)
 
-    def influence(row):  # of the pixel in this row on the first column, by rows
+    def influence(row):  # of the pixel in this row on the first column, by row
         _, change = jax.jvp(
             lambda y: net.apply(variables, y), (y,), (jnp.zeros_like(y).at[0, row, 0].set(1.0),)
         )
@@ -111,7 +111,7 @@ def test_a_pixel_reaches_as_far_as_the_radius_and_no_further(options, key):
     assert distances.max() == radius
 
 
-def test_the_published_networks_reach_as_far_as_their_windows_chain():
+def test_the_receptive_radius_of_the_published_networks():
     assert SwinIR().receptive_radius == 103
     assert SwinIR(**CLASSICAL).receptive_radius == 151
 
@@ -145,17 +145,17 @@ def test_bfloat16_stays_within_its_precision(key, standard_promotion):
     assert np.isfinite(gradient).all()
 
 
-def test_the_executable_holds_no_constant_that_grows_with_the_image(key):
+def test_the_executable_has_no_constant_that_grows_with_the_image(key):
     net = SwinIR(**SMALL)
     y = jax.random.normal(key, (1, 24, 32, 1))
     text = jax.jit(net.apply).lower(random_variables(net), y).compile().as_text()
     constants = re.findall(r"= (\w+)\[([\d,]*)\]\S* constant\(", text)
     sizes = {(kind, math.prod(int(n) for n in dims.split(",") if n)) for kind, dims in constants}
-    assert ("s32", 4**4) in sizes  # the index of relative positions, of which there is one
+    assert ("s32", 4**4) in sizes  # the index of relative positions occurs once
     assert max(size for _, size in sizes) == 4**4
 
 
-def test_height_and_width_may_be_symbols(key):
+def test_height_and_width_may_be_symbolic(key):
     net = SwinIR(**SMALL)
     y = jax.random.normal(key, (1, 8, 12, 1))
     variables = random_variables(net)
@@ -176,12 +176,12 @@ def test_height_and_width_may_be_symbols(key):
     ],
     ids=str,
 )
-def test_options_that_make_no_network_are_refused(options, message):
+def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         SwinIR(**options)
 
 
-def test_a_blind_model_refuses_sigma_and_a_mean_must_fit_the_channels(key):
+def test_sigma_and_a_mean_of_another_length_are_rejected(key):
     y = jnp.zeros((1, 8, 8, 1))
     with pytest.raises(ValueError, match="blind model"):
         SwinIR(**SMALL).init(key, y, sigma=0.1)

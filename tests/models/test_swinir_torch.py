@@ -1,4 +1,4 @@
-"""Against PyTorch, with the names of the published tensors, and attention that knows of no windows."""
+"""SwinIR against PyTorch with the published tensor names, and masked attention without windows."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 class Attention(nn.Module):
-    """All pixels attend to all, and a mask leaves those in the same window of the grid."""
+    """Attention among all pixels, with a mask that keeps pairs in the same window of the grid."""
 
     def __init__(self, features, heads, window, shift):
         super().__init__()
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 def convolved(conv, x):
-    """Of channels-last images."""
+    """Convolve channels-last images."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -112,7 +112,7 @@ def plain(network):
 
 
 class Wrapped(nn.Module):
-    """The network as the repository of Saied & Fleuret holds it, under `model.`."""
+    """The network as in the repository of Saied & Fleuret, under `model.`."""
 
     def __init__(self, network):
         super().__init__()
@@ -125,7 +125,7 @@ class Wrapped(nn.Module):
 
 
 def random_network(dtype, **options):
-    """Weights of the size of trained ones, and attention far from uniform."""
+    """Weights of realistic scale, with attention far from uniform."""
     defaults = {"channels": 1, "groups": 1, "blocks": 2, "features": 12, "heads": 3, "window": 4}
     network = Network(**{**defaults, "hidden": 18, "patch_norm": True, **options}).to(dtype)
     generator = torch.Generator().manual_seed(0)
@@ -137,7 +137,7 @@ def random_network(dtype, **options):
 
 
 def converted(network):
-    """Our model and its variables, through the layout's table."""
+    """Our model and its variables, converted by the layout's table."""
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     plan = swinir({name: tensor.shape for name, tensor in tensors.items()})
     assert sorted([*(e.source for e in plan.entries), *plan.buffers]) == sorted(tensors)
@@ -153,7 +153,7 @@ def converted(network):
 
 
 def assert_same(network, y, tolerance):
-    """Outputs, and gradients of a weighted sum with respect to the image."""
+    """Compare outputs, and gradients of a weighted sum with respect to the image."""
     weight = np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
     image = torch.tensor(y, requires_grad=True)
     expected = network(image)
@@ -183,7 +183,7 @@ def assert_same(network, y, tolerance):
         ({}, (2, 8, 12, 1), Wrapped),
         ({"channels": 3, "patch_norm": False, "window": 3}, (1, 6, 12, 3), plain),
         ({"channels": 3, "heads": 1, "hidden": 31}, (1, 12, 8, 3), Wrapped),
-        ({}, (1, 4, 4, 1), plain),  # one window, and still shifted
+        ({}, (1, 4, 4, 1), plain),  # one window, but still shifted
     ],
 )
 def test_outputs_and_gradients_agree_with_torch(options, shape, finish):

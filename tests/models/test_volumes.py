@@ -1,4 +1,4 @@
-"""DnCNN and DRUNet on volumes: on those of equal slices, and the contract."""
+"""DnCNN and DRUNet on volumes: volumes of equal slices, and the contract."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ from wne_jax.testing import check_backbone, random_variables
 
 
 def lifted(variables):
-    """Kernels of images as kernels of volumes, which do the same where the volume is constant along D."""
+    """Kernels for volumes that equal the given kernels for images on volumes constant along D."""
 
     def lift(path, kernel):
         if kernel.ndim != 4:
             return kernel
         side, _, inputs, outputs = kernel.shape
-        if any("up_" in str(key) for key in path):  # both slices of a voxel are the pixel
+        if any("up_" in str(key) for key in path):  # both slices of a voxel equal the pixel
             pixels = kernel.reshape(inputs, -1, 1, 4)
             return jnp.tile(pixels, (1, 1, 2, 1)).reshape(1, 1, 1, inputs, -1)
         return jnp.broadcast_to(kernel / side, (side, side, side, inputs, outputs))
@@ -33,7 +33,7 @@ def lifted(variables):
         (DRUNet, {"features": (4, 6), "blocks": 1, "conditioned": True}),
     ],
 )
-def test_a_volume_of_equal_slices_is_denoised_as_its_slice(model, options):
+def test_a_volume_of_equal_slices_is_denoised_like_its_slice(model, options):
     image = jnp.asarray(np.random.default_rng(0).normal(0.4, 0.2, (2, 8, 6, 2)), jnp.float32)
     flat = model(**options, padding="circular")
     told = {"sigma": 0.1} if flat.conditioned else {}
@@ -58,7 +58,7 @@ def test_the_contract_holds_for_volumes(model):
     check_backbone(model)
 
 
-def test_what_does_not_fit_is_refused(key):
+def test_invalid_arguments_are_rejected(key):
     with pytest.raises(ValueError, match=r"y must be \[B, D, H, W, C\], of rank 5"):
         DnCNN(ndim=3).init(key, jnp.ones((1, 4, 4, 1)))
     with pytest.raises(ValueError, match="ndim must be 2, for images, or 3, for volumes; not 4"):

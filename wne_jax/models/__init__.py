@@ -1,4 +1,4 @@
-"""Networks by name. A denoiser is called as `model.apply(variables, y, sigma=None, train=False)`."""
+"""Networks by name. Call a denoiser by `model.apply(variables, y, sigma=None, train=False)`."""
 
 import inspect
 from collections.abc import Callable
@@ -39,18 +39,18 @@ MODELS: dict[str, type[nn.Module]] = {
     "swinir": SwinIR,
     "restormer": Restormer,
 }
-"""The denoisers, by the names that configurations and commands use."""
+"""The denoisers by their names in configurations and commands."""
 
 CLASSIFIERS: dict[str, type[nn.Module]] = {"resnet": ResNet}
-"""Networks that are built and read by name as well, and denoise nothing."""
+"""Classifiers, which can also be built and read by name."""
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Build a model from its name, as configurations and command lines do.
+    """Build a model from its name, as in configurations and command lines.
 
     Args:
-        name: A key of `MODELS` or of `CLASSIFIERS`, or an import path "package.module:Name" of a class,
-            Linen or NNX, or of a function that makes a Linen module. Importing runs the code of that module.
+        name: A key of `MODELS` or `CLASSIFIERS`, or an import path "package.module:Name" of a Linen or NNX
+            class, or of a function that returns a Linen module. Importing runs the code of that module.
         **options: The model's attributes.
 
     Returns:
@@ -77,14 +77,14 @@ def build(name: str, **options: Any) -> nn.Module:
         return FromNNX(make, options)
     module = make(**options)
     if not isinstance(module, nn.Module):
-        raise ValueError(f"{name} makes a {type(module).__name__}: it must make a Linen module")
+        raise ValueError(f"{name} must return a Linen module, not a {type(module).__name__}")
     return module
 
 
 def option_defaults(name: str) -> dict[str, Any]:
-    """The options of a model, with their defaults; `inspect.Parameter.empty` where there is none.
+    """The options of a model with their defaults; `inspect.Parameter.empty` for an option without default.
 
-    They are the attributes of a Linen class, or the parameters of an NNX class or of a function.
+    They are the attributes of a Linen class, or the parameters of an NNX class or a function.
 
     Raises:
         ValueError: An unknown name.
@@ -100,22 +100,22 @@ def option_defaults(name: str) -> dict[str, Any]:
 
 
 def _make(name: str) -> Callable[..., Any]:
-    """What makes the model of a name."""
+    """The class or function for a name."""
     if is_import_path(name):
         return import_object(name)
     models = MODELS | CLASSIFIERS
     if name not in models:
         raise ValueError(
-            f"there is no model {name!r}; there are {', '.join(models)}, and package.module:Name"
+            f"there is no model {name!r}; use {', '.join(models)}, or package.module:Name"
         )
     return models[name]
 
 
 def check_denoiser(name: str) -> None:
-    """Refuse a classifier where a denoiser is needed.
+    """Reject a classifier where a denoiser is needed.
 
     Raises:
-        ValueError: A key of `CLASSIFIERS`.
+        ValueError: `name` is a key of `CLASSIFIERS`.
     """
     if name in CLASSIFIERS:
-        raise ValueError(f"{name} is a classifier and denoises nothing; use {', '.join(MODELS)}")
+        raise ValueError(f"{name} is a classifier, not a denoiser; use {', '.join(MODELS)}")

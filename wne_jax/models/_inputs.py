@@ -1,4 +1,4 @@
-"""What every model here does with its arguments before its first layer."""
+"""Checks and preparation of arguments that all models share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,48 +16,46 @@ _SYMMETRIES: dict[str, Symmetry] = {
 
 
 class Declared:
-    """What the options `conditioned` and `mode` of a model say in the words of `wne_jax.protocol`."""
+    """The declarations of `wne_jax.protocol` that follow from the options `conditioned` and `mode`."""
 
     conditioned: Any = False
     mode: Any = "ordinary"
 
     @property
     def noise_argument(self) -> str | None:
-        """The keyword of the noise level; None for a blind model."""
+        """The keyword for the noise level; None for a blind model."""
         return "sigma" if self.conditioned else None
 
     @property
     def symmetry(self) -> Symmetry:
-        """What the model is equivariant to by construction."""
+        """The equivariance of the model by construction."""
         return _SYMMETRIES.get(self.mode, "none")
 
 
 def check_choice(name: str, value: str, known: Sequence[str], *, hint: str = "") -> None:
-    """Refuse a value that is not among the known ones, and name them."""
+    """Reject a value that is not among the known ones."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}; not {value!r}{hint}")
 
 
 def check_depth(depth: int) -> None:
-    """Refuse a plain network without a first and a last layer."""
+    """Reject a depth below 2, the first and the last layer."""
     if depth < 2:
-        raise ValueError(
-            f"depth counts the convolutions, first and last included: 2 or more, not {depth}"
-        )
+        raise ValueError(f"depth, the number of convolutions, must be 2 or more, not {depth}")
 
 
 def check_ndim(ndim: int) -> None:
-    """Refuse another number of spatial axes than that of images and of volumes."""
+    """Reject a number of spatial axes other than 2 or 3."""
     if ndim not in (2, 3):
         raise ValueError(f"ndim must be 2, for images, or 3, for volumes; not {ndim}")
 
 
 def as_images(y: ArrayLike, ndim: int = 2) -> Array:
-    """The input as floating-point images or volumes; integers are cast, never rescaled.
+    """The input as floating-point images or volumes. Integers are cast but not rescaled.
 
     Args:
-        y: `[B, H, W, C]`, or `[B, D, H, W, C]` where `ndim` is 3.
-        ndim: Spatial axes.
+        y: `[B, H, W, C]`, or `[B, D, H, W, C]` if `ndim` is 3.
+        ndim: Number of spatial axes.
     """
     y = jnp.asarray(y)
     if y.ndim != ndim + 2:
@@ -74,14 +72,15 @@ def with_noise_map(y: Array, sigma: ArrayLike | None, *, conditioned: bool) -> A
 
     Args:
         y: Images `[B, ..., C]`.
-        sigma: Noise level in the units of `y`: a scalar, `[B]`, or what reshapes to `[B, 1, ..., 1]`.
-        conditioned: Whether the model takes one.
+        sigma: Noise level in the units of `y`: a scalar, `[B]`, or an array that reshapes to
+            `[B, 1, ..., 1]`.
+        conditioned: Whether the model takes a noise level.
 
     Returns:
         Images `[B, ..., C + 1]`, or `y` itself for a blind model.
 
     Raises:
-        ValueError: A conditioned model without sigma, a blind one with it, or a sigma that does not fit.
+        ValueError: A conditioned model without sigma, a blind model with sigma, or a sigma of another shape.
     """
     if not conditioned:
         if sigma is not None:

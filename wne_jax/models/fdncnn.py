@@ -1,4 +1,4 @@
-"""FDnCNN: a plain stack of convolutions without normalization, in three degrees of equivariance."""
+"""FDnCNN: a plain stack of convolutions without normalization, with three kinds of equivariance."""
 
 from typing import Any, Literal, get_args
 
@@ -17,25 +17,25 @@ Mode = Literal["ordinary", "scale-equivariant", "normalization-equivariant"]
 
 
 class FDnCNN(Declared, nn.Module, kw_only=True):
-    r"""`depth` convolutions with a nonlinearity in between; the last one gives the image itself.
+    r"""`depth` convolutions with a nonlinearity in between; the last one predicts the image.
 
     | mode | convolution | nonlinearity | for $a > 0$ and real b |
     |---|---|---|---|
-    | ordinary | with bias, but for the last (`last_bias`) | ReLU | |
+    | ordinary | with bias, except the last (see `last_bias`) | ReLU | |
     | scale-equivariant | without bias | ReLU | $f(a y) = a f(y)$ |
     | normalization-equivariant | `AffineConv` | `sort_pool` | $f(a y + b) = a f(y) + b$ |
 
-    Conditioned, $f(a y + b, a \sigma) = a f(y, \sigma) + b$, with b = 0 in the second mode: the noise map is
-    exempt from the affine constraint.
+    A conditioned model has $f(a y + b, a \sigma) = a f(y, \sigma) + b$, with b = 0 in the second mode, since
+    the noise map is exempt from the affine constraint.
 
     Attributes:
         depth: Number of convolutions, 2 or more.
-        features: Channels inside; even in the normalization-equivariant mode.
-        mode: One of the three above.
-        last_bias: Whether the ordinary mode's last convolution has a bias too.
-        padding: "zeros", "reflect" or "circular". None: zeros, or reflection in the
-            normalization-equivariant mode, which zeros would break.
-        conditioned: Whether the model takes `sigma`, as a constant channel after the image's.
+        features: Channels of the hidden layers; even in the normalization-equivariant mode.
+        mode: One of the three modes above.
+        last_bias: Whether the last convolution of the ordinary mode also has a bias.
+        padding: "zeros", "reflect" or "circular". None means "zeros", or "reflect" in the
+            normalization-equivariant mode, which does not allow "zeros".
+        conditioned: Whether the model takes `sigma`, as a constant channel after those of the image.
         dtype: Precision of the computation (None: that of the input and the parameters together).
         param_dtype: Precision of the parameters.
         kernel_init: Initializer of the kernels (None: that of `Conv`, or of `AffineConv`).
@@ -84,7 +84,7 @@ class FDnCNN(Declared, nn.Module, kw_only=True):
 
     @property
     def receptive_radius(self) -> int | None:
-        """How far an output pixel sees, in pixels; None with circular padding, which has no borders."""
+        """Radius of the receptive field in pixels; None (unbounded) with circular padding."""
         return None if self.padding == "circular" else self.depth
 
     @property
@@ -99,15 +99,15 @@ class FDnCNN(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size.
-            sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model alone.
-            train: Taken as by every model; nothing here depends on it.
+            y: Images `[B, H, W, C]` of any size.
+            sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model only.
+            train: Accepted for a common interface, and ignored.
 
         Returns:
             Images of the shape and dtype of `y` (float32 for integers).
 
         Raises:
-            ValueError: A wrong rank, or a `sigma` that is missing, superfluous or of a wrong size.
+            ValueError: A wrong rank, or a `sigma` that is missing, not accepted, or of a wrong shape.
         """
         y = as_images(y)
         activation = sort_pool if self.mode == "normalization-equivariant" else nn.relu

@@ -1,4 +1,4 @@
-"""ResNet: the classifier whose feature maps meet the normalization layers."""
+"""ResNet, a classifier: its feature maps are the inputs for tests of normalization layers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,37 +14,37 @@ from wne_jax.models._inputs import as_images
 
 Depth = Literal[18, 34, 50]
 
-_FEATURES = 64  # of the first stage; each later one has twice as many
+_FEATURES = 64  # of the first stage; each later stage has twice as many
 
 _STAGES: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-"""How many blocks each stage has."""
+"""Number of blocks of each stage."""
 
 
 class ResNet(nn.Module, kw_only=True):
     r"""Convolution and max pooling, four stages of residual blocks, mean over space, one dense layer.
 
-    A block is $\mathrm{ReLU}(\mathrm{skip}(x) + \mathrm{body}(x))$. The body is two 3x3 convolutions, or a
-    3x3 one between two 1x1 at depth 50; each is followed by batch normalization, and by ReLU but for the
-    last. The skip is the identity, or a 1x1 convolution and batch normalization where shapes change. The
-    first block of stages 2 to 4 halves the sides, in its first 3x3 convolution.
+    A block is $\mathrm{ReLU}(\mathrm{skip}(x) + \mathrm{body}(x))$. The body has two 3x3 convolutions; at
+    depth 50 it has a 3x3 convolution between two 1x1 ones. Batch normalization follows each convolution, and
+    ReLU follows each except the last. The skip is the identity, or a 1x1 convolution and batch normalization
+    if shapes change. The first block of stages 2 to 4 halves the sides in its first 3x3 convolution.
 
-    Parameters and arithmetic are torchvision's, whose checkpoints `wne_jax.weights.load_model` reads. Of
-    training one thing differs: the running variance follows the batch's biased one, as in all of Flax.
+    Parameters and arithmetic are those of torchvision, whose checkpoints `wne_jax.weights.load_model` reads.
+    Training differs in one point: as in Flax, the running variance averages biased batch variances.
 
     Modules are named `conv1`, `norm1`, `layer1_0/conv1`, ..., `layer2_0/skip_conv`, `layer2_0/skip_norm`,
-    ..., `classifier`: stages from 1, their blocks from 0. The output of each is a feature map that Linen's
-    `capture_intermediates` gives; see `norm_inputs`.
+    ..., `classifier`; stages are counted from 1, and their blocks from 0. Linen's `capture_intermediates`
+    returns the output of each module; see `norm_inputs`.
 
     Attributes:
         depth: 18, 34 or 50.
         classes: Number of classes, 1 or more.
         dtype: Precision of the computation (None: that of the input and the parameters together).
         param_dtype: Precision of the parameters.
-        kernel_init: Initializer of the convolutions, He's normal over the fan-out as in torchvision. The
-            dense layer's is uniform of variance 1/3 over the fan-in.
+        kernel_init: Initializer of the convolutions; He normal over the fan-out as in torchvision. The
+            dense layer's initializer is uniform with variance 1/3 over the fan-in.
         precision: As in `jax.lax.conv`.
-        axis_name: Axis of `jax.pmap` over which batch normalization pools, so that its statistics are those
-            of the batch of all devices. (Under `jit` they are without it.)
+        axis_name: Axis of `jax.pmap` over which batch normalization pools its statistics. Under `jit` it is
+            not needed: statistics are those of the whole batch.
 
     Raises:
         ValueError: Another depth, or no classes.
@@ -81,10 +81,10 @@ class ResNet(nn.Module, kw_only=True):
         """Classify.
 
         Args:
-            x: RGB images `[B, H, W, 3]` of any size, less the mean of the training images and divided by
-                their deviation. Published weights expect (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) in
-                unit range.
-            train: Whether normalization uses the batch's statistics, with `batch_stats` mutable.
+            x: RGB images `[B, H, W, 3]` of any size, minus the mean of the training images and divided by
+                their standard deviation. Published weights expect the mean (0.485, 0.456, 0.406) and the
+                standard deviation (0.229, 0.224, 0.225), in unit range.
+            train: Whether normalization uses the statistics of the batch; `batch_stats` must then be mutable.
 
         Returns:
             Logits `[B, classes]`, in the dtype of `x` (float32 for integers).
@@ -96,7 +96,7 @@ class ResNet(nn.Module, kw_only=True):
         if x.shape[-1] != 3:
             raise ValueError(
                 f"x must be RGB, [B, H, W, 3]; its shape is {x.shape}"
-                " (jnp.repeat(x, 3, axis=-1) makes gray images so)"
+                " (for gray images use jnp.repeat(x, 3, axis=-1))"
             )
         if 0 in x.shape:
             raise ValueError(f"x must have pixels; its shape is {x.shape}")
@@ -123,7 +123,7 @@ _Conv = tuple[int, int, int]  # features, side of the kernel, stride
 class Block(NamedTuple):
     """One residual block: its name, and features, side and stride of each convolution.
 
-    `skip` is None where the input is added as it is.
+    `skip` is None for an identity skip.
     """
 
     name: str
@@ -150,7 +150,7 @@ def blocks(depth: Depth) -> Iterator[Block]:
 
 
 def norm_names(depth: Depth) -> list[str]:
-    """The normalization layers of a depth in the order of computation; in a block, the skip's is the last.
+    """The normalization layers of a depth in order of computation; in a block, that of the skip is last.
 
     Example:
         >>> norm_names(18)[4:8]
@@ -167,20 +167,18 @@ def norm_names(depth: Depth) -> list[str]:
 def norm_inputs(
     model: ResNet, variables: Mapping[str, Any], x: ArrayLike, *, train: bool = False
 ) -> dict[str, Array]:
-    """The feature maps that the batch normalization layers are given: 20, 36 or 53 of them.
-
-    Each comes straight from a convolution.
+    """The inputs of the 20, 36 or 53 batch normalization layers, each the output of a convolution.
 
     Args:
         model: The network.
         variables: Its variables.
-        x: Images, as the network takes them.
-        train: Whether the layers on the way normalize by the batch's statistics, which suits a network that
-            was not trained: its running ones are 0 and 1.
+        x: Images, as for the network.
+        train: Whether the layers normalize by the statistics of the batch. Use it for an untrained network,
+            whose running statistics are 0 and 1.
 
     Returns:
-        `[B, h, w, c]` by the name of the layer, such as "layer2_0/norm1", in the order of `norm_names`. (A
-        dict that `jax.jit` returns is sorted instead.)
+        `[B, h, w, c]` by the name of the layer, for example "layer2_0/norm1", in the order of `norm_names`.
+        (Under `jax.jit` the dict is sorted by name.)
 
     Example:
         >>> import jax
@@ -205,7 +203,7 @@ def norm_inputs(
 
 
 class _Layers(NamedTuple):
-    """What all convolutions and normalizations share."""
+    """Shared options of all convolutions and normalizations."""
 
     dtype: Dtype | None
     param_dtype: Dtype
@@ -228,7 +226,7 @@ class _Layers(NamedTuple):
 
 
 class _Residual(nn.Module):
-    """A block: convolutions, each normalized, and the sum with the input."""
+    """A residual block: convolutions, each with normalization, and the sum with the skip."""
 
     block: Block
     layers: _Layers

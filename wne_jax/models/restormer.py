@@ -1,4 +1,4 @@
-"""Restormer: a U-net of transformers whose attention runs over channels, not over pixels."""
+"""Restormer: a U-net of transformer blocks with attention over channels instead of pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
@@ -22,34 +22,36 @@ _KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Restormer(Declared, nn.Module, kw_only=True):
-    r"""An encoder and a decoder of transformer blocks, which predict what is to be added to the image.
+    r"""An encoder and a decoder of transformer blocks, which predict a residual to add to the image.
 
-    Level l (from 0) has $2^l$ times the first level's channels at $2^{-l}$ of its size. The decoder meets the
-    encoder by concatenation, which the first level keeps as it is: there, and in the refinement after it,
-    blocks have `2 dim` channels. No convolution has a bias. Every block is
+    Level l (from 0) has $2^l$ times the channels of the first level, at $2^{-l}$ of its size. The decoder
+    concatenates the encoder's maps. The first level does not reduce the channels after that, so its decoder
+    blocks and the refinement blocks have `2 dim` channels. No convolution has a bias. Every block is
 
     $$h \leftarrow h + \mathrm{MDTA}(\mathrm{LN}(h)), \qquad h \leftarrow h + \mathrm{GDFN}(\mathrm{LN}(h)).$$
 
     Attributes:
-        dim: Channels of the first level; every level's must divide by its heads.
-        blocks: Blocks of each level, the deepest last; two levels or more. The decoder repeats them.
-        heads: Attention heads of each level.
-        refinement_blocks: Blocks after the decoder.
-        expansion: Hidden channels of the feed-forward network, in channels of its block (rounded down).
-        norm_bias: Whether the layer normalizations subtract the mean and add a bias. Without, they do
-            neither: $\gamma\,x / \sqrt{\operatorname{var}(x) + 10^{-5}}$, as the official denoisers.
-        padding: "zeros", "reflect" or "circular", of every convolution. On a torus, whose sides are multiples
-            of `multiple`, the circular network commutes with shifts by multiples of it; other sizes are made
-            up to multiples by reflection first.
-        remat: Whether each block is computed anew for the gradient: less memory, more time.
+        dim: Channels of the first level; the heads of each level must divide its channels.
+        blocks: Number of blocks of each level, the deepest last, for two levels or more. The decoder has the
+            same numbers.
+        heads: Number of attention heads of each level.
+        refinement_blocks: Number of blocks after the decoder.
+        expansion: Hidden channels of the feed-forward network divided by channels of its block (rounded
+            down).
+        norm_bias: Whether layer normalizations subtract the mean and add a bias. If False they do neither:
+            $\gamma\,x / \sqrt{\operatorname{var}(x) + 10^{-5}}$, as in the official denoisers.
+        padding: "zeros", "reflect" or "circular", for every convolution. With "circular", on sides that are
+            multiples of `multiple`, the network commutes with circular shifts by multiples of it. Other sizes
+            are first padded to multiples by reflection.
+        remat: Whether to recompute each block for the gradient, which needs less memory and more time.
         dtype: Precision of the computation (None: that of the input and the parameters together).
-            Normalizations, sums over pixels and the softmax stay in float32 at least.
+            Normalizations, sums over pixels and the softmax are in at least float32.
         param_dtype: Precision of the parameters.
         precision: As in `jax.lax.conv`, for convolutions and attention.
 
     Raises:
-        ValueError: An unknown padding, levels that do not agree or are fewer than two, an odd `dim`, or
-            channels that the heads do not divide.
+        ValueError: An unknown padding, `blocks` and `heads` of different lengths or with fewer than two
+            levels, an odd `dim`, or heads that do not divide the channels.
 
     Example:
         >>> import jax
@@ -80,27 +82,27 @@ class Restormer(Declared, nn.Module, kw_only=True):
         self.blocks, self.heads = tuple(self.blocks), tuple(self.heads)  # JSON has lists
         if len(self.blocks) != len(self.heads) or len(self.blocks) < 2:
             raise ValueError(
-                f"blocks and heads must have one entry a level, for two levels or more: {self.blocks} "
-                f"and {self.heads}"
+                f"blocks and heads must have one entry per level, for two levels or more; they are "
+                f"{self.blocks} and {self.heads}"
             )
         if self.dim % 2:
-            raise ValueError(f"dim is halved on the way down and must be even, not {self.dim}")
+            raise ValueError(f"dim must be even, not {self.dim}, since downsampling halves it")
         for level, heads in enumerate(self.heads):
             if heads < 1 or self.dim * 2**level % heads:
                 raise ValueError(
-                    f"heads must divide the channels of their level: {heads} and "
+                    f"heads must divide the channels of their level; they are {heads} and "
                     f"{self.dim * 2**level} at level {level}"
                 )
         super().__post_init__()
 
     @property
     def multiple(self) -> int:
-        """What the sides of an image must divide by: each level after the first halves them."""
+        """The number that must divide the sides of an image, since each level after the first halves them."""
         return 2 ** (len(self.blocks) - 1)
 
     @property
     def receptive_radius(self) -> int | None:
-        """None: attention pools over the whole image."""
+        """None (unbounded), since attention pools over the whole image."""
         return None
 
     @nn.compact
@@ -110,21 +112,21 @@ class Restormer(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size; sides are padded to `multiple` by reflection.
-            sigma: Refused: the model is blind.
-            train: Taken as by every model; nothing here depends on it.
+            y: Images `[B, H, W, C]` of any size; sides are padded to `multiple` by reflection.
+            sigma: Must be None, since the model is blind.
+            train: Accepted for a common interface, and ignored.
 
         Returns:
             Images of the shape and dtype of `y` (float32 for integers).
 
         Raises:
-            ValueError: A wrong rank, or a `sigma`.
+            ValueError: A wrong rank, or a `sigma` that is not None.
         """
         y = with_noise_map(as_images(y), sigma, conditioned=False)
         return process(self._denoise, y, multiple=self.multiple)
 
     def _denoise(self, y: Array) -> Array:
-        """The network, on sides that divide by `multiple`."""
+        """Apply the network to sides that are multiples of `multiple`."""
         layers = self._layers()
         deepest, skips = len(self.blocks) - 1, []
         channels = [self.dim * 2**level for level in range(deepest + 1)]
@@ -144,7 +146,7 @@ class Restormer(Declared, nn.Module, kw_only=True):
         return y + layers.conv(y.shape[-1], 3, "output")(h).astype(y.dtype)
 
     def _level(self, h: Array, name: str, level: int, count: int | None = None) -> Array:
-        """The blocks `{name}_0`, `{name}_1`, ..., as many as the level has unless told."""
+        """Apply the blocks `{name}_0`, `{name}_1`, ...; by default as many as the level has."""
         block = nn.remat(_Block) if self.remat else _Block
         for i in range(self.blocks[level] if count is None else count):
             h = block(
@@ -158,7 +160,7 @@ class Restormer(Declared, nn.Module, kw_only=True):
 
 
 class _Layers(NamedTuple):
-    """The convolutions, with what they share."""
+    """The convolutions with their shared options."""
 
     padding: Padding
     dtype: Dtype | None
@@ -176,7 +178,7 @@ class _Layers(NamedTuple):
 
 
 class _Block(nn.Module):
-    """Attention over channels, then a gated feed-forward network, each normalized before and added after."""
+    """Attention over channels, then a gated feed-forward network, each with normalization and a skip."""
 
     heads: int
     expansion: float
@@ -191,7 +193,7 @@ class _Block(nn.Module):
         return x + feed_forward(self._norm("norm_1")(x))
 
     def _norm(self, name: str) -> Normalization:
-        """Of the channels at each pixel; bias-free, the mean is not subtracted either."""
+        """Normalize the channels at each pixel; without bias, the mean is not subtracted either."""
         return Normalization(
             centring="C" if self.norm_bias else "", scaling="C", affine="C", use_bias=self.norm_bias,
             dtype=self.layers.dtype, param_dtype=self.layers.param_dtype, name=name,
@@ -201,8 +203,8 @@ class _Block(nn.Module):
 class _Attention(nn.Module):
     r"""Multi-Dconv head transposed attention (MDTA).
 
-    With q, k and v of one head as matrices of channels by pixels, and the rows of $\hat q$ and $\hat k$
-    divided by their norms,
+    For one head, q, k and v are matrices of channels by pixels; $\hat q$ and $\hat k$ are q and k with rows
+    divided by their norms. Then
 
     $$\mathrm{out} = \operatorname{softmax}(\tau\, \hat q\, \hat k^\top)\, v.$$
     """

@@ -1,4 +1,4 @@
-"""SwinIR for denoising: residual groups of attention inside shifted windows."""
+"""SwinIR for denoising: residual groups of attention in shifted windows."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -18,42 +18,42 @@ from wne_jax.transforms import process
 class SwinIR(Declared, nn.Module, kw_only=True):
     r"""Convolution; `groups` residual groups of `blocks` Swin blocks and a convolution; convolution twice.
 
-    With a convolution $h$ of the image, $f(y) = y + \mathrm{conv}(h + \mathrm{conv}(\mathrm{body}(h)))$.
+    $f(y) = y + \mathrm{conv}(h + \mathrm{conv}(\mathrm{body}(h)))$, where $h$ is a convolution of the image.
     A block is
 
     $$x \leftarrow x + \mathrm{attention}(\mathrm{norm}(x)), \qquad
     x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x)),$$
 
-    and every second one of a group has its windows shifted by half a window.
+    and every second block of a group has its windows shifted by half a window.
 
     | | groups | blocks | features | parameters, gray |
     |---|---|---|---|---|
     | light (the default; Saied & Fleuret 2026) | 4 | 6 | 60 | 903,121 |
     | classical (the published denoisers) | 6 | 6 | 180 | 11,497,681 |
 
-    An image of a single window is processed as any other. The published code turns the shift off if it was
-    *built* for such images; built for larger ones, it does as this model does. Stochastic depth, a
-    regularizer of the published training without parameters, is left out.
+    An image of a single window is processed like any other. The published code disables the shift if it was
+    *built* for such images; built for larger images, it works like this model. Stochastic depth, a
+    regularizer without parameters in the published training, is not implemented.
 
     Attributes:
         groups: Number of residual groups.
-        blocks: Swin blocks in each.
-        features: Channels inside, a multiple of `heads`.
-        heads: Attention heads.
+        blocks: Number of Swin blocks in each group.
+        features: Channels of the hidden layers, a multiple of `heads`.
+        heads: Number of attention heads.
         window: Side of a window.
-        mlp_ratio: Channels inside a block's MLP, over `features`.
-        patch_norm: Whether to normalize ahead of the first group, too.
-        padding: "zeros", "reflect" or "circular", of every convolution. With "circular" the shifted windows
-            wrap around, too, and nothing is masked: on a torus, whose sides are multiples of the window, the
-            network commutes with shifts by whole windows. Other sizes are made up to multiples by reflection
-            first.
-        mean: Value of each channel that is subtracted ahead of the first layer (which pads by zeros, unless
-            told). The published colour denoisers have (0.4488, 0.4371, 0.4040), the gray ones none.
+        mlp_ratio: Hidden channels of a block's MLP, divided by `features`.
+        patch_norm: Whether to normalize also before the first group.
+        padding: "zeros", "reflect" or "circular", for every convolution. With "circular" the shifted windows
+            also wrap around, and nothing is masked. Then, on sides that are multiples of the window, the
+            network commutes with circular shifts by whole windows. Other sizes are first padded to multiples
+            by reflection.
+        mean: Value of each channel to subtract before the first layer, and to add to the output. It is
+            (0.4488, 0.4371, 0.4040) for the published colour denoisers, and None for the gray ones.
         dtype: Precision of the computation (None: that of the input and the parameters together). Moments
-            and softmax are in float32 at least.
+            and softmax are in at least float32.
         param_dtype: Precision of the parameters.
         precision: As in `jax.lax.conv`.
-        remat: Whether the backward pass computes each block anew, in place of keeping what is inside.
+        remat: Whether to recompute each block for the gradient, which needs less memory and more time.
 
     Raises:
         ValueError: An unknown padding, numbers below 1, heads that do not divide the features, or an MLP
@@ -96,7 +96,7 @@ class SwinIR(Declared, nn.Module, kw_only=True):
             )
         if self.mlp_ratio * self.features < 1:
             raise ValueError(
-                f"mlp_ratio must leave an MLP one channel at least; it is {self.mlp_ratio}"
+                f"mlp_ratio must leave an MLP at least one channel; it is {self.mlp_ratio}"
             )
         if self.mean is not None:
             self.mean = tuple(self.mean)  # JSON has lists, and modules are hashed
@@ -104,15 +104,14 @@ class SwinIR(Declared, nn.Module, kw_only=True):
 
     @property
     def multiple(self) -> int:
-        """What the sides of an image are padded to a multiple of."""
+        """The sides of an image are padded to a multiple of this number."""
         return self.window
 
     @property
     def receptive_radius(self) -> int | None:
-        """How far a pixel's influence reaches, in rows or columns, where masked pairs count as none.
+        """Radius of the receptive field in pixels, ignoring masked pairs; None with circular padding.
 
-        A crop has the windows of the whole image if it starts at multiples of `multiple`. None with circular
-        padding, which has no borders.
+        A crop has the same windows as the whole image if it starts at multiples of `multiple`.
         """
         if self.padding == "circular":
             return None
@@ -125,21 +124,21 @@ class SwinIR(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size.
-            sigma: Refused: the model is blind.
-            train: Taken as by every model; nothing here depends on it.
+            y: Images `[B, H, W, C]` of any size.
+            sigma: Must be None, since the model is blind.
+            train: Accepted for a common interface, and ignored.
 
         Returns:
             Images of the shape and dtype of `y` (float32 for integers).
 
         Raises:
-            ValueError: A wrong rank, a sigma, or channels that `mean` does not fit.
+            ValueError: A wrong rank, a `sigma` that is not None, or a `mean` with another number of channels.
         """
         y = with_noise_map(as_images(y), sigma, conditioned=False)
         return process(self._denoise, y, multiple=self.multiple)
 
     def _denoise(self, y: Array) -> Array:
-        """What follows the padding; both sides are multiples of the window."""
+        """Apply the network to a padded image, whose sides are multiples of the window."""
         shallow = self._conv("first", self.features)(y - self._mean(y))
         shift = self.window // 2
         regions = None
@@ -159,7 +158,7 @@ class SwinIR(Declared, nn.Module, kw_only=True):
         mean = jnp.asarray((0.0,) if self.mean is None else self.mean, y.dtype)
         if self.mean is not None and mean.shape != y.shape[-1:]:
             raise ValueError(
-                f"mean must have a number for each channel: y has {y.shape[-1]}, mean is {self.mean}"
+                f"mean must have one number per channel: y has {y.shape[-1]}, mean is {self.mean}"
             )
         return mean.reshape(1, 1, 1, -1)
 
@@ -186,7 +185,7 @@ _DENSE_INIT = nn.initializers.normal(0.02)
 
 
 class _Block(nn.Module, kw_only=True):
-    """A Swin block: attention in windows, then an MLP, each on normalized channels and around a skip."""
+    """A Swin block: attention in windows, then an MLP, each with normalization and a skip."""
 
     heads: int
     window: int
@@ -199,7 +198,7 @@ class _Block(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Array, regions: Array | None) -> Array:
-        """Transform `x`, `[B, H, W, C]`, with `shifted_regions` for a shifted grid that is not circular."""
+        """Transform `x`, `[B, H, W, C]`; a shifted grid that is not circular needs `shifted_regions`."""
         attention = WindowAttention(
             heads=self.heads, window=self.window, shift=self.shift, circular=self.circular,
             dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_DENSE_INIT,
@@ -221,14 +220,14 @@ class _Block(nn.Module, kw_only=True):
 
 
 def _layer_norm(dtype: Dtype | None, param_dtype: Dtype, name: str) -> nn.LayerNorm:
-    """Of the channels; its moments are in float32 at least, by two passes."""
+    """Layer normalization over channels, with two-pass moments in at least float32."""
     return nn.LayerNorm(
         epsilon=1e-5, dtype=dtype, param_dtype=param_dtype, use_fast_variance=False, name=name
     )
 
 
 def _reach(groups: int, blocks: int, window: int) -> int:
-    """Follow a pixel's influence through the layers, along one axis and to both sides."""
+    """Radius of a pixel's influence along one axis, followed through the layers."""
     grids = ([0, window // 2] * blocks)[:blocks]
     layers = [None, *[*grids, None] * groups, None, None]  # None is a convolution
     radius = 0
@@ -237,7 +236,7 @@ def _reach(groups: int, blocks: int, window: int) -> int:
         for origin in layers:
             if origin is None:
                 first, last = first - 1, last + 1
-            else:  # all of the windows that are touched
+            else:  # extend to whole windows
                 first -= (first - origin) % window
                 last += window - 1 - (last - origin) % window
         radius = max(radius, start - first, last - start)
