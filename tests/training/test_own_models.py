@@ -247,10 +247,10 @@ def test_a_module_that_no_configuration_rebuilds_is_refused(make, message):
     ("name", "message"),
     [
         ("own_models.nets:Absent", r"own_models\.nets has no Absent"),
-        ("own_models.absent:Plain", r"there is no module own_models\.absent; it must be installed"),
+        ("own_models.absent:Plain", r"there is no module own_models\.absent; install it"),
         ("own_models.nets:", "of the form package.module:Name"),
         ("own_models.nets:nothing", "must return a Linen module, not a int"),
-        ("vgg", "there is no model 'vgg'; use dncnn, .*, and package.module:Name"),
+        ("vgg", "there is no model 'vgg'; use dncnn, .*, or package.module:Name"),
     ],
 )
 def test_a_name_of_nothing_is_one_line(name, message):
