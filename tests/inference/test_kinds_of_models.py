@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax import nnx
 
 import wne_jax as wne
+from wne_jax.cli.denoise_files import Settings, check_settings
 from wne_jax.config import ModelConfig
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.inference.exporting import load_exported
@@ -193,6 +194,10 @@ class TestVolumes:
             denoise(pixels(6, 7))
         with pytest.raises(ValueError, match="a volume is denoised as a whole"):
             denoise(pixels(5, 6, 7), tile=16)
+        with pytest.raises(
+            ValueError, match=r"takes volumes, and files are denoised image by image"
+        ):
+            check_settings(denoise, Settings())
         gray = Denoiser(jax.nn.relu)
         with pytest.raises(ValueError, match="a model of volumes declares ndim = 3"):
             gray(pixels(1, 5, 6, 7, 1))

@@ -19,7 +19,7 @@ from wne_jax.config import ModelConfig, SmoothBase, WrapperConfig, config_of, mo
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import build, option_defaults
-from wne_jax.training import TrainConfig, create_state, fit, package
+from wne_jax.training import TrainConfig, create_state, fit, make_train_step, package
 from wne_jax.weights import WeightsError, load_model
 from wne_jax.wrappers import fill, variables_of
 
@@ -260,6 +260,12 @@ def test_a_name_of_nothing_is_one_line(name, message):
         build("own_models.nets:Plain", width=3)
     with pytest.raises(ValueError, match="statistics must be one of mean_std"):
         statistics.named("mode")
+
+
+def test_a_precision_that_a_network_does_not_offer_is_one_line():
+    run = run_of(ModelConfig("own_models.nets:Plain"), precision="bfloat16")
+    with pytest.raises(ValueError, match=r"needs an option dtype, which own_models\.nets:Plain"):
+        make_train_step(run)
 
 
 def test_the_commands_take_import_paths(tmp_path, capsys):

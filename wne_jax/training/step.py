@@ -256,9 +256,15 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
 def _compute_model(config: TrainConfig, axis_name: str | None) -> nn.Module:
     """The model as the training step computes it."""
     changes: dict[str, Any] = {}
+    known = option_defaults(config.model.backbone)
     if config.precision == "bfloat16":
+        if "dtype" not in known:
+            raise ValueError(
+                f"precision 'bfloat16' needs an option dtype, which {config.model.backbone} has not: take "
+                "'float32' or 'tf32'"
+            )
         changes["dtype"] = jnp.bfloat16
-    if axis_name is not None and "axis_name" in option_defaults(config.model.backbone):
+    if axis_name is not None and "axis_name" in known:
         changes["axis_name"] = axis_name
     return config.model.build(**changes)
 
