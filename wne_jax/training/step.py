@@ -245,7 +245,10 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
                 **options,
                 rngs={"dropout": key},
             )
-            return LOSSES[config.loss](estimate, batch.clean), collections
+            # What a level of noise weighs in the loss: as much as it is, or each the same.
+            ones = (1,) * (batch.clean.ndim - 1)
+            unit = jnp.reshape(batch.sigma, (-1, *ones)) if config.relative else 1.0
+            return LOSSES[config.loss](estimate / unit, batch.clean / unit), collections
 
         with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
             return jax.value_and_grad(loss_of, has_aux=True)(state.params)
