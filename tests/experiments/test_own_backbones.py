@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
         patch.chdir(root)
         patch.setitem(PRESETS["tiny"].train, "patch", 16)
         patch.setitem(PRESETS["tiny"].train, "batch", 2)
-        patch.setattr(command, "_cache_compilations", lambda: None)
+        patch.setattr(command, "keep_compiled", lambda: None)
         patch.setattr(plotting, "save", lambda *_, **__: None)
         yield root
         sys.modules.pop("own_nets", None)
