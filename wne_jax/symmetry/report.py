@@ -55,7 +55,7 @@ class Report:
         powers_of_two: Whether f(2^k y) = 2^k f(y), bit for bit.
         constants: Whether f(c) = c for constant images c.
         euler: ||f(y) - J(y) y|| / ||f(y)|| for the worst image; 0 for a scale-equivariant model.
-        row_sums: The largest |row sum of J(y) - 1|; 0 for a normalization-equivariant model.
+        row_sums: The largest distance of a row sum of J(y) from 1; 0 for a normalization-equivariant model.
     """
 
     claim: Symmetry
