@@ -1,4 +1,4 @@
-"""Layers on volumes: their definitions, SciPy and PyTorch."""
+"""Layers on volumes, compared with their definitions, SciPy and PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +40,14 @@ def test_sides_may_be_symbolic():
     np.testing.assert_allclose(exported.call(x), f(x), atol=1e-5)
 
 
-def test_a_kernel_of_an_image_is_refused():
+def test_a_kernel_for_images_is_rejected():
     with pytest.raises(ValueError, match=r"kernel must be \[k, k, k, C, O\] with k odd"):
         conv(draw(1, 4, 4, 4, 1), draw(3, 3, 1, 1))
     with pytest.raises(ValueError, match=r"kernel must be \[2, 2, 2, 1, O\]"):
         strided_conv(draw(1, 4, 4, 4, 1), draw(2, 2, 1, 1))
 
 
-def test_a_strided_convolution_sees_blocks_of_eight():
+def test_a_strided_convolution_is_a_product_over_2x2x2_blocks():
     x, kernel = draw(2, 4, 6, 2, 3), draw(2, 2, 2, 3, 5)
     found = strided_conv(x, kernel)
     assert found.shape == (2, 2, 3, 1, 5)
@@ -57,7 +57,7 @@ def test_a_strided_convolution_sees_blocks_of_eight():
         np.testing.assert_allclose(found[:, d, h, 0], expected, atol=1e-5)
 
 
-def test_a_shuffle_puts_channels_where_its_formula_says():
+def test_a_pixel_shuffle_equals_its_formula():
     x = draw(1, 2, 3, 2, 16)
     found = pixel_shuffle(x, 2)
     assert found.shape == (1, 4, 6, 4, 2)
@@ -70,7 +70,7 @@ def test_a_shuffle_puts_channels_where_its_formula_says():
         pixel_shuffle(draw(1, 2, 2, 2, 4), 2)
 
 
-def test_affine_kernels_sum_to_one_and_are_reached():
+def test_affine_kernels_sum_to_one_and_have_free_weights():
     kernel = affine_kernel(draw(3, 3, 3, 2, 4))
     np.testing.assert_allclose(kernel.sum((0, 1, 2, 3)), 1, atol=1e-5)
     np.testing.assert_allclose(affine_kernel(affine_weights(kernel)), kernel, atol=1e-5)

@@ -1,4 +1,4 @@
-"""`jax.jit` without a slow path of XLA on CPU, and compiled programs that outlive a process."""
+"""`jax.jit` without a slow path of XLA on CPU, and a cache of compiled programs on disk."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ OPTIONS = {
 """XLA's options on CPU."""
 
 _WORTH_KEEPING = 0.2
-"""Seconds that a program must take to compile for it to be kept."""
+"""Minimum compilation time, in seconds, of a program that is stored on disk."""
 
 
 def jit(function: Callable, **options: Any) -> Any:
@@ -31,12 +31,12 @@ def jit(function: Callable, **options: Any) -> Any:
 
 
 def keep_compiled() -> None:
-    """Keep compiled programs on disk, for this machine alone: another's CPU may not run them.
+    """Store compiled programs on disk, in a separate folder for each machine, since CPUs differ.
 
-    Nothing changes where JAX has been told of a folder (`JAX_COMPILATION_CACHE_DIR`), or of none
+    This has no effect if JAX has a folder already (`JAX_COMPILATION_CACHE_DIR`), or if its cache is disabled
     (`JAX_ENABLE_COMPILATION_CACHE=0`).
     """
-    config: Any = jax.config  # whose attributes mypy does not know
+    config: Any = jax.config  # mypy does not know its attributes
     if config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = caches / "wne_jax" / platform.node()

@@ -21,29 +21,29 @@ MAX_NESTING = 100
 """Maximum depth of nested containers."""
 
 MAX_JSON = 2**24
-"""Bytes of a file of JSON."""
+"""Maximum number of bytes of a JSON file."""
 
 MAX_OPTION = 10_000
-"""The largest number among the options of a network, its depth, say."""
+"""The largest number in the options of a network, for example its depth."""
 
 MAX_WINDOW = 32
-"""The side of a window of attention: memory grows with its fourth power."""
+"""The largest side of an attention window; memory grows with its fourth power."""
 
 MAX_BLUR = 50.0
-"""Standard deviation of a blur inside of a model, in pixels: its kernel is written out tap by tap."""
+"""The largest standard deviation of a blur in a model, in pixels, since the program has every tap."""
 
 MAX_ENTRIES = 100
-"""Entries of an option that is a sequence."""
+"""Maximum number of entries of an option that is a sequence."""
 
 CALLS_A_TENSOR = 4
-"""Calls of modules for each tensor of a weight file, before the network that it names counts as another."""
+"""Maximum number of module calls per tensor of a weight file; a network with more does not match the file."""
 
 
 def check_option(name: str, value: object, *, depth: int = 0) -> None:
-    """Refuse an option of a network that is beyond the bounds.
+    """Reject an option of a network that is above the limits.
 
     Raises:
-        ValueError: A number that is too large, or too many of them.
+        ValueError: A number is too large, or there are too many numbers.
 
     Example:
         >>> check_option("depth", 10**9)

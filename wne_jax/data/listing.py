@@ -47,14 +47,14 @@ class Listing(NamedTuple):
         place: The name of the source in messages.
         entries: The entries, in order.
         noun: What an entry is: "image", "pair" or "scene".
-        refused: The reasons for entries that were skipped without reading them.
+        skipped: The reasons for entries that were skipped without reading them.
         expected: What is missing, if there is no entry.
     """
 
     place: str
     entries: Iterable[Entry]
     noun: str = "image"
-    refused: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     expected: str = ""
 
 
@@ -79,29 +79,29 @@ def read_listing(
     Raises:
         ImageError: There is no usable entry; the message has the reasons.
     """
-    refused, usable = list(listing.refused), 0
+    skipped, usable = list(listing.skipped), 0
     for label, read in listing.entries:
         try:
             name, pixels = read()
         except ImageError as err:
-            refused.append(f"{label}: {err}")
+            skipped.append(f"{label}: {err}")
             continue
         height, width = pixels.shape[-3:-1]
         if min(height, width) < min_size:
-            refused.append(f"{label}: {height} x {width} is smaller than min_size {min_size}")
+            skipped.append(f"{label}: {height} x {width} is smaller than min_size {min_size}")
             continue
         usable += 1
         pixels = pixels if white is None else to_unit(pixels, white)
         yield NamedImage(name, _with_channels(pixels, channels))
-    more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
-    reasons = "; ".join(refused[:_LISTED]) + more
+    more = f"; and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
+    reasons = "; ".join(skipped[:_LISTED]) + more
     if not usable:
         raise ImageError(
             f"{listing.place}: no usable {listing.noun}: {reasons or listing.expected}"
         )
-    if refused:
+    if skipped:
         warnings.warn(
-            f"{listing.place}: {len(refused)} {listing.noun}s skipped: {reasons}",
+            f"{listing.place}: {len(skipped)} {listing.noun}s skipped: {reasons}",
             stacklevel=_level_outside(),
         )
 

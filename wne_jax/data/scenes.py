@@ -34,17 +34,17 @@ def list_pairs(location: str) -> Listing:
         raise ValueError(f"spec is 'pairs:{location}'; write pairs:NOISY:CLEAN, two folders")
     noisy, clean = (find_folder(path, "pairs:NOISY:CLEAN") for path in paths)
     files = {folder: _by_stem(folder) for folder in (noisy, clean)}
-    entries, refused = [], []
+    entries, skipped = [], []
     for stem in sorted(files[noisy].keys() | files[clean].keys()):
         found = [files[folder].get(stem, []) for folder in (noisy, clean)]
         if all(len(one) == 1 for one in found):
             entries.append(_scene(stem, [one[0] for one in found]))
         else:
             noisy_count, clean_count = map(len, found)
-            refused.append(
+            skipped.append(
                 f"{stem}: {noisy_count} noisy and {clean_count} clean files; expected 1 and 1"
             )
-    return Listing(f"{noisy} and {clean}", entries, "pair", tuple(refused), NO_FILE)
+    return Listing(f"{noisy} and {clean}", entries, "pair", tuple(skipped), NO_FILE)
 
 
 def list_repeats(location: str) -> Listing:
@@ -54,14 +54,14 @@ def list_repeats(location: str) -> Listing:
         ImageError: The folder is missing.
     """
     folder = find_folder(location, "repeats:DIR")
-    entries, refused = [], []
+    entries, skipped = [], []
     for scene in subfolders(folder):
         shots = image_files(scene)
         if len(shots) >= 2:
             entries.append(_scene(scene.name, shots))
         else:
-            refused.append(f"{scene.name}: {len(shots)} shots; expected at least 2")
-    return Listing(str(folder), entries, "scene", tuple(refused), "it has no subfolders of shots")
+            skipped.append(f"{scene.name}: {len(shots)} shots; expected at least 2")
+    return Listing(str(folder), entries, "scene", tuple(skipped), "it has no subfolders of shots")
 
 
 def list_sidd(location: str) -> Listing:
@@ -80,7 +80,7 @@ def list_sidd(location: str) -> Listing:
         sets = ", ".join(str(p.parent) for p in found)
         raise ValueError(f"spec is 'sidd:{location}', which has several sets; write one of {sets}")
     data = found[0] if found else folder
-    entries, refused = [], []
+    entries, skipped = [], []
     for scene in subfolders(data):
         shots: dict[str, dict[str, Path]] = defaultdict(dict)
         for path in image_files(scene):
@@ -91,9 +91,9 @@ def list_sidd(location: str) -> Listing:
             if len(files) == 2:
                 entries.append(_scene(name, [files["NOISY"], files["GT"]]))
             else:
-                refused.append(f"{name}: there is only a {next(iter(files))} file")
+                skipped.append(f"{name}: there is only a {next(iter(files))} file")
     expected = "no file is named like SCENE/0001_NOISY_SRGB_010.PNG"
-    return Listing(str(data), entries, "pair", tuple(refused), expected)
+    return Listing(str(data), entries, "pair", tuple(skipped), expected)
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -127,7 +127,7 @@ def sweep(
     """
     chosen = [_measure(measure) for measure in measures]
     if any(isinstance(measure, Defect) for measure in chosen):
-        _refuse_conditioned(functions)
+        _reject_conditioned(functions)
     of_input, of_estimate = _compiled(chosen), _compiled(chosen, clip=True)
     columns = {"experiment": "sweep", "degradation": degradation} | columns
     label = ", ".join(measure.metric for measure in chosen)
@@ -180,10 +180,11 @@ def _measure(measure: str | Measure) -> Measure:
     return MEASURES[measure]
 
 
-def _refuse_conditioned(functions: Mapping[str, Denoise]) -> None:
-    if told := [name for name, f in functions.items() if protocol.needs_sigma(f)]:
+def _reject_conditioned(functions: Mapping[str, Denoise]) -> None:
+    if conditioned := [name for name, f in functions.items() if protocol.needs_sigma(f)]:
         raise ValueError(
-            f"the defect is defined for blind denoisers only, but {', '.join(told)} takes the noise level"
+            "the defect is defined for blind denoisers only, but "
+            f"{', '.join(conditioned)} takes the noise level"
         )
 
 

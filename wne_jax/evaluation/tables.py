@@ -234,7 +234,7 @@ def markdown(table: Table, *, corner: str = "", form: str | None = None) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Text that Markdown shows as it is, in one line: no markup, no HTML, no link.
+    r"""Escape a text so that Markdown shows it unchanged in one line, without markup, HTML or links.
 
     Example:
         >>> print(escaped("<b>mean_std</b> [x](y) *3*"))

@@ -29,11 +29,11 @@ def conv(
     $$\mathrm{out}_{b,i,j,o} = \sum_{u,v,c} \mathrm{kernel}_{u,v,c,o}\; \tilde x_{b,\,i+u-r,\,j+v-r,\,c},
     \qquad k = 2 r + 1,$$
 
-    where $\tilde x$ is the padded image; volumes have one index more. Reflection follows NumPy: the border
+    where $\tilde x$ is the padded image; volumes have one more index. Reflection follows NumPy: the border
     pixel is not repeated, except on an axis of size one.
 
     Args:
-        x: Images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, with sides from 1 on.
+        x: Images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, with sides of 1 or more.
         kernel: `[k, k, C, O]` or `[k, k, k, C, O]`, k odd, in the dtype of `x`.
         padding: "zeros", "reflect" or "circular".
         precision: As in `jax.lax.conv`.

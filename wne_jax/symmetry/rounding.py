@@ -121,10 +121,10 @@ def explanation(
         )
     coarse = computes_in(f, y)
     if coarse is None:
-        mend = f"gain={_rounded_up(excess * gain):g} would allow it"
+        remedy = f"gain={_rounded_up(excess * gain):g} would allow it"
     else:
-        mend = f"the map computes in {coarse}, which compute_dtype=jnp.{coarse} would allow for"
-    return f"\nThis looks like rounding, {excess:.2g} times what is allowed: {mend}"
+        remedy = f"the map computes in {coarse}, which compute_dtype=jnp.{coarse} would allow"
+    return f"\nThis looks like rounding, {excess:.2g} times what is allowed: {remedy}"
 
 
 def computes_in(f: Callable[[Array], Any], y: Array) -> str | None:
