@@ -1,17 +1,20 @@
-"""Train and measure the small denoiser that comes with the package.
+"""Train and measure the denoiser that comes with the package.
 
-The backbone and the images of `mismatch --preset small`, with the noise level in place of the standard
-deviation, and every crop at a level of its own: to the backbone, a range of levels is one of contrasts. The
-loss is L1, which weighs the low levels more than squares would. A base of 4 pixels
-(`wne_jax.wrappers.smooth_base`), which helps away from a single training level, was tried here and lost at
-every level.
+A small residual U-Net (`DRUNet`) behind `noise_level`, in stages, each from the weights of the one before: a
+constant learning rate on white noise; the same with the loss in units of the noise, so that low levels count
+as high ones do, and with coloured noise and that of cameras mixed in; a short cosine to 0. `--beside FILE...`
+measures other weights on the same noise, for example an earlier packaged file.
 
-    WNE_DATA=... python -m experiments.default_denoiser        # 8,000 steps
+    WNE_DATA=... python -m experiments.default_denoiser
     cp runs/default_denoiser/package/* wne_jax/weights/default/
+
+To go on from the packaged weights with more steps, see `--init` of `python -m wne_jax train`.
 """
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 
@@ -32,25 +35,42 @@ from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.training import OptimizerConfig, TrainConfig, fit, is_lead
 
-CONFIG = TrainConfig(
+FIRST = TrainConfig(
     model=ModelConfig(
-        backbone="dncnn",
-        options={"depth": 8, "features": 48},
-        wrapper=WrapperConfig("wne", "haar_mad"),
+        "drunet",
+        {"features": (32, 64, 128), "blocks": 1, "residual": True},
+        wrapper=WrapperConfig("wne", "noise_level"),
     ),
-    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", clip=1.0),
     data="folder:BSD400",
-    sigma_255=(2.0, 75.0),
+    sigma_255=(1.0, 75.0),
     loss="l1",
-    steps=8000,
-    batch=16,
-    patch=40,
+    steps=2301,
+    batch=8,
+    patch=64,
     save_every=500,
 )
-"""The training run."""
+SECOND = dataclasses.replace(
+    FIRST,
+    optimizer=dataclasses.replace(FIRST.optimizer, clip=10.0, ema=0.998),
+    noise="gaussian@8,coloured@1,camera@1",
+    relative=True,
+    batch=4,
+    seed=1,
+    steps=4000,
+)
+THIRD = dataclasses.replace(
+    SECOND,
+    optimizer=dataclasses.replace(SECOND.optimizer, schedule="cosine", ema=None),
+    seed=2,
+    steps=2000,
+)
+STAGES = {"constant": FIRST, "mixed": SECOND, "cosine": THIRD}
+"""The training runs, one after the other, by the names of their folders."""
 
-FILES = ("denoiser.safetensors", "config.json", "metrics.jsonl")
-"""What of the run goes into the package, beside the table."""
+WEIGHTS = "denoiser.safetensors"
+LOGS = ("config.json", "metrics.jsonl")
+"""What of each stage goes into the package, beside the weights of the last one and the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +80,10 @@ class Options(Images, Levels, Training):
     NAME = "default_denoiser"
 
     test: tuple[str, ...] | None = ("folder:Set12", "folder:BSD68")
-    test_sigmas_255: tuple[float, ...] | None = (2.0, 5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
+    test_sigmas_255: tuple[float, ...] | None = (1.0, 2.0, 5.0, 15.0, 25.0, 50.0, 75.0)
     repeats: int | None = 1
+    beside: tuple[Path, ...] = ()
+    """Weight files that are measured on the same images: each has a row by the name of its file."""
 
 
 def main(options: Options) -> None:
@@ -73,32 +95,56 @@ def main(options: Options) -> None:
         raise ValueError("--test and --test-sigmas-255 must name a set and a level at least")
     sets, folder = load_sets(options.test, data_dir=options.data_dir), options.networks / "default"
     if options.stage != "eval":
-        with options.joined():
-            fit(CONFIG, folder, resume=True, data_dir=options.data_dir, compute=options.compute)
+        train(options, folder)
     if not is_lead() or options.stage == "train":
         return
-    denoiser, key = Denoiser.load(folder), jax.random.key(options.seed + 1)
+    functions = {"packaged": Denoiser.load(folder / list(STAGES)[-1]).function}
+    functions |= {path.stem: Denoiser.load(path).function for path in options.beside}
+    key = jax.random.key(options.seed + 1)
     with results_folder(options) as out:
-        denoiser.save(folder / FILES[0])
-        for name in FILES:
-            (out.path / "package").mkdir(exist_ok=True)
-            shutil.copy(folder / name, out.path / "package" / name)
+        package(folder, out.path / "package")
         records = [
             record
             for name, images in sets.items()
             for record in sweep(
-                {"default": denoiser.function}, images, options.test_sigmas_255, key,
+                functions, images, options.test_sigmas_255, key,
                 repeats=options.repeats or 1, experiment=options.NAME, dataset=name,
-                model=CONFIG.model.backbone, trained=CONFIG.sigma_255,
+                model=FIRST.model.backbone, trained=FIRST.sigma_255,
             )
         ]  # fmt: skip
         out.write(records)
-        low, high = CONFIG.sigma_255
+        low, high = FIRST.sigma_255
         title = f"The packaged denoiser, trained on BSD400 at sigma {low:g} to {high:g}"
         view = View(rows=("arm",), tables=("metric", "unit", "dataset"))
-        write_table(out, title, tables_of(records, view), {"default": CONFIG})
+        write_table(out, title, tables_of(records, view), STAGES)
         shutil.copy(out.path / "table.md", out.path / "package")
     print(f"The denoiser and its table are in {options.folder / 'package'}/")
+
+
+def train(options: Options, folder: Path) -> None:
+    """Run the stages, each from the weights of the one before; what is finished is kept."""
+    before = None
+    with options.joined():
+        for name, config in STAGES.items():
+            config = dataclasses.replace(config, init=before)
+            fit(
+                config,
+                folder / name,
+                resume=True,
+                data_dir=options.data_dir,
+                compute=options.compute,
+            )
+            before = str(folder / name)
+
+
+def package(folder: Path, out: Path) -> None:
+    """Copy the weights of the last stage, and configuration and log of each."""
+    out.mkdir()
+    shutil.copy(folder / list(STAGES)[-1] / WEIGHTS, out)
+    for stage in STAGES:
+        (out / stage).mkdir()
+        for name in LOGS:
+            shutil.copy(folder / stage / name, out / stage)
 
 
 if __name__ == "__main__":

@@ -199,6 +199,13 @@ def average_decay(limit: float, step: Array) -> Array:
     return jnp.minimum(limit, (1 + step) / (10 + step))
 
 
+def _loss(config: TrainConfig, estimate: Array, batch: Batch) -> Array:
+    """The loss of a batch, in the units of the images or in those of the noise of each example."""
+    ones = (1,) * (batch.clean.ndim - 1)
+    unit = jnp.reshape(batch.sigma, (-1, *ones)) if config.relative else 1.0
+    return LOSSES[config.loss](estimate / unit, batch.clean / unit)
+
+
 def make_average_loss(
     config: TrainConfig,
     *,
@@ -217,7 +224,7 @@ def make_average_loss(
         batch = constrain(draw_batch(config, source, state.step - 1, indices))
         options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=False)
         estimate: Any = model.apply(state.variables(), batch.noisy, **options)
-        loss = LOSSES[config.loss](estimate, batch.clean)
+        loss = _loss(config, estimate, batch)
         return loss if axis_name is None else lax.pmean(loss, axis_name)
 
     return average_loss
@@ -245,10 +252,7 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
                 **options,
                 rngs={"dropout": key},
             )
-            # What a level of noise weighs in the loss: as much as it is, or each the same.
-            ones = (1,) * (batch.clean.ndim - 1)
-            unit = jnp.reshape(batch.sigma, (-1, *ones)) if config.relative else 1.0
-            return LOSSES[config.loss](estimate / unit, batch.clean / unit), collections
+            return _loss(config, estimate, batch), collections
 
         with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
             return jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -1,0 +1,135 @@
+"""The packaged denoiser beside others: BM3D, non-local means, and networks from weight files.
+
+All see the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
+means (scikit-image) are told the true noise level. The packaged denoiser is blind, and so is a network of one
+level behind `OneLevel` (`--weights FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged
+denoiser.
+
+    WNE_DATA=... python -m experiments.peers --test folder:Set12 --weights dncnn_25.mat
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from experiments.harness import (
+    Levels,
+    Measured,
+    Photographs,
+    Seed,
+    central,
+    load_sets,
+    results_folder,
+    run,
+    tables_of,
+    write_table,
+)
+from wne_jax.config import OneLevel, WrapperConfig
+from wne_jax.evaluation.sweeps import sweep
+from wne_jax.evaluation.tables import View
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.wrappers.one_level import ANCHOR
+
+Classical = Literal["bm3d", "nlm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Levels, Photographs, Seed, Measured):
+    """Options of the command line."""
+
+    NAME = "peers"
+
+    test: tuple[str, ...] = ("embedded",)
+    test_sigmas_255: tuple[float, ...] = (5.0, 15.0, 25.0, 50.0)
+    degradations: tuple[str, ...] = ("gaussian", "poisson", "coloured", "camera")
+    """Kinds of noise, names in wne_jax.images.degradations.NOISES."""
+    classical: tuple[Classical, ...] = ("bm3d", "nlm")
+    """Methods without a network, which are told the noise level."""
+    weights: Path | None = None
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
+    trained_sigma_255: float = 25.0
+    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+    before: Path | None = None
+    """Weights of an earlier packaged denoiser."""
+    size: int = 128
+    """Side of the square images, in pixels."""
+
+
+def main(options: Options) -> None:
+    """Sweep, and write records and a table."""
+    functions = arms(options)
+    with results_folder(options) as out:
+        records = []
+        for name, images in load_sets(options.test, data_dir=options.data_dir).items():
+            for noise in options.degradations:
+                records += sweep(
+                    functions,
+                    [central(image, options.size) for image in images],
+                    options.test_sigmas_255,
+                    jax.random.key(options.seed),
+                    degradation=noise,
+                    experiment=options.NAME,
+                    dataset=name,
+                )
+        out.write(records)
+        view = View(rows=("arm",), tables=("metric", "unit", "dataset", "degradation"))
+        write_table(out, "The packaged denoiser beside others", tables_of(records, view), {})
+    print(f"Table and records are in {options.folder}/")
+
+
+def arms(options: Options) -> dict[str, Any]:
+    """The denoisers by the names of their rows."""
+    found: dict[str, Any] = {"packaged": Denoiser.default().function}
+    if options.before is not None:
+        found["packaged before"] = Denoiser.load(options.before).function
+    if options.weights is not None:
+        wrapped = Denoiser.load(
+            options.weights,
+            wrapper=WrapperConfig(anchor=tuple(ANCHOR)),
+            inside=OneLevel(options.trained_sigma_255),
+        )
+        found[f"{options.weights.name}, one_level"] = wrapped.function
+    known: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"bm3d": bm3d, "nlm": nlm}
+    return found | {name: told(known[name]) for name in options.classical}
+
+
+def told(
+    method: Callable[[np.ndarray, float], np.ndarray],
+) -> Callable[[Array, float], Array]:
+    """A method for one gray image `[H, W]` on the host, as a denoiser that is told the noise level."""
+
+    def denoise(y: Array, sigma: float) -> Array:
+        estimates = [method(image[..., 0], sigma) for image in np.asarray(y)]
+        return jnp.asarray(np.stack(estimates)[..., None], y.dtype)
+
+    return denoise
+
+
+def bm3d(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Dabov et al., "Image Denoising by Sparse 3D Transform-Domain Collaborative Filtering", 2007."""
+    try:
+        from bm3d import bm3d as method
+    except ImportError as error:
+        raise ImportError(
+            "the row bm3d needs it: pip install bm3d, or leave it out of --classical"
+        ) from error
+    return method(image, sigma)
+
+
+def nlm(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Buades, Coll & Morel, "A Non-Local Algorithm for Image Denoising", 2005, by scikit-image."""
+    from skimage.restoration import denoise_nl_means
+
+    return denoise_nl_means(
+        image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True
+    )
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)
