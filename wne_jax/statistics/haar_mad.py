@@ -103,7 +103,7 @@ def haar_noise(y: Array, axes: tuple[int, ...], where: Array | None) -> Array:
             valid = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(
                 valid, 0, size - 1, axis=axis
             )
-    gain = np.sqrt(2.0) ** len(along)
+    gain = 2.0 ** (len(along) / 2)
     return median(jnp.abs(detail), axes=axes, where=valid) / (gain * NORMAL_MAD)
 
 

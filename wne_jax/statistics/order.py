@@ -44,7 +44,7 @@ def entries_of_rank(
         bits = jnp.where(where, bits, jnp.array(jnp.iinfo(bits.dtype).max, bits.dtype))
 
     def set_next_bit(step, found):
-        bit = jnp.array(1, bits.dtype) << (highest - step).astype(bits.dtype)
+        bit = jnp.array(1, bits.dtype) << jnp.asarray(highest - step, bits.dtype)
 
         def next_bit(entry, rank):
             below = jnp.sum(bits < (entry | bit), axis=axes, keepdims=True, dtype=jnp.int32)
