@@ -5,10 +5,10 @@
     x = wne.denormalize(h, stats)
 
 `wne.wrap` composes the three around a function, `wne.WNE` around a Linen module, `wne.NNXWNE` around an NNX
-module. `wne.symmetry` checks the result, and tells which layers commute with shifts and translations.
-`wne.Denoiser` applies a trained model to images as people have them.
+module. `wne.symmetry` checks the result, and predicts which layers commute with shifts and translations.
+`wne.Denoiser` applies a trained model to images in their original types and units.
 
-The names below are the public ones. Each is imported when it is first used.
+The names below are public. Each is imported on first use.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""What a model is, in plain values: a backbone, its options, the wrapper around it, and what is inside.
+"""A model as plain values: a backbone, its options, the wrapper around it, and the module inside the wrapper.
 
-A configuration is compared, written as JSON and read again; `build` makes the module. What is possible is
-said by the modules: a configuration is checked by building it, and asks no rule of its own.
+A configuration can be compared, written as JSON and read again; `build` makes the module. The modules check
+which parts are compatible, so a configuration is checked by building it, without rules of its own.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class WrapperConfig:
     """The wrapper around a backbone.
 
     Attributes:
-        kind: "wne", "scale" (scale equivariance alone) or "input" (the output is not brought back).
+        kind: "wne", "scale" (scale equivariance only) or "input" (the output is not denormalized).
         statistic: Name in `wne_jax.statistics.STATISTICS`, or an import path "my_package.stats:mine"
-            (default: mean_std). The kind "scale" has its own, the root mean square.
+            (default: mean_std). The kind "scale" always uses the root mean square.
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
     """
 
@@ -51,7 +51,7 @@ class WrapperConfig:
         own = _SCALE if self.kind == "scale" else self.statistic or "mean_std"
         if self.statistic not in (None, own):
             raise ValueError(
-                f"statistic: the wrapper 'scale' has its own, {_SCALE}; it takes no {self.statistic!r}"
+                f"statistic: the wrapper 'scale' always uses {_SCALE}; it takes no {self.statistic!r}"
             )
         object.__setattr__(self, "statistic", own)
         object.__setattr__(self, "anchor", tuple(float(value) for value in self.anchor))
@@ -59,10 +59,10 @@ class WrapperConfig:
             raise ValueError(f"anchor must be a location and a positive scale, not {self.anchor}")
 
     def around(self, backbone: nn.Module) -> nn.Module:
-        """The wrapper as a module, around a backbone.
+        """The wrapper as a module around a backbone.
 
         Raises:
-            ValueError: No such statistic, or one that does not fit what is inside.
+            ValueError: An unknown statistic, or one that is not compatible with the module inside.
         """
         own: dict[str, Any]
         own = {} if self.kind == "scale" else {"statistics": statistics.named(str(self.statistic))}
@@ -75,7 +75,7 @@ class SmoothBase:
 
     Attributes:
         sigma_px: Standard deviation of the blur, in pixels.
-        wiener_cap: Local energy, in units of the noise, beyond which what is removed is shrunk, or None.
+        wiener_cap: Local energy, in units of the noise, above which the removed residual is shrunk; or None.
     """
 
     sigma_px: float = 4.0
@@ -83,18 +83,18 @@ class SmoothBase:
     kind: Literal["smooth_base"] = field(default="smooth_base", init=False)
 
     def __post_init__(self):
-        """Reject a blur that nobody would wait for."""
+        """Reject a blur that is too wide to compute."""
         if self.sigma_px > MAX_BLUR:
             raise ValueError(f"sigma_px must be at most {MAX_BLUR:g}, not {self.sigma_px:g}")
 
     def around(self, backbone: nn.Module) -> Inside:
-        """The module, around a backbone."""
+        """The module around a backbone."""
         return smooth_base.SmoothBase(backbone, self.sigma_px, self.wiener_cap)
 
 
 @dataclass(frozen=True)
 class Rescaled:
-    """The backbone works on the normalized image in another scale; see `wne_jax.wrappers.rescaled`.
+    """The backbone receives the normalized image in another scale; see `wne_jax.wrappers.rescaled`.
 
     Attributes:
         by: "blend", "multi_scale" or "learned".
@@ -104,23 +104,23 @@ class Rescaled:
     kind: Literal["rescaled"] = field(default="rescaled", init=False)
 
     def around(self, backbone: nn.Module) -> Inside:
-        """The module, around a backbone."""
+        """The module around a backbone."""
         return rescaled.Rescaled(backbone, self.by)
 
 
 @dataclass(frozen=True)
 class OneLevel:
-    """A network of one noise level, used at every level; see `wne_jax.wrappers.one_level`.
+    """A network trained at one noise level, used at every level; see `wne_jax.wrappers.one_level`.
 
     Attributes:
-        trained_sigma_255: The level that the network was trained for, in 8-bit units.
+        trained_sigma_255: The level at which the network was trained, in 8-bit units.
     """
 
     trained_sigma_255: float
     kind: Literal["one_level"] = field(default="one_level", init=False)
 
     def around(self, backbone: nn.Module) -> Inside:
-        """The module, around a backbone."""
+        """The module around a backbone."""
         return one_level.OneLevel(backbone, self.trained_sigma_255 / 255)
 
 
@@ -130,18 +130,18 @@ _INSIDE: dict[str, type] = {"smooth_base": SmoothBase, "rescaled": Rescaled, "on
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A backbone, and what is around it.
+    """A backbone with its wrapper.
 
     Attributes:
         backbone: Name in `wne_jax.models.MODELS`, an import path "my_package.nets:MyNet", or, without a
             wrapper, a name in `CLASSIFIERS`.
         options: Options of the backbone (default: depth 6 and features 32 for "dncnn" and "fdncnn").
-        wrapper: A `WrapperConfig`, or its kind alone; None for a bare backbone.
-        inside: What stands between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`, or
-            None. It may stand there without a wrapper.
+        wrapper: A `WrapperConfig`, or only its kind; None for a bare backbone.
+        inside: The module between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`, or
+            None. It may also be used without a wrapper.
 
     Raises:
-        ValueError: Parts that do not fit each other, or values out of their range.
+        ValueError: Parts that are not compatible, or values out of their range.
         TypeError: Options that the backbone does not have.
 
     Example:
@@ -161,7 +161,7 @@ class ModelConfig:
     inside: InsideConfig | None = None
 
     def __post_init__(self):
-        """Reject parts that do not fit each other."""
+        """Reject parts that are not compatible."""
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options must be a mapping of names, not {self.options!r}")
         for name, value in self.options.items():
@@ -169,7 +169,7 @@ class ModelConfig:
         if self.options is _SMALL and self.backbone not in ("dncnn", "fdncnn"):
             object.__setattr__(self, "options", {})
         lists = {name: tuple(o) for name, o in self.options.items() if isinstance(o, list)}
-        object.__setattr__(self, "options", self.options | lists)  # as they were before JSON
+        object.__setattr__(self, "options", self.options | lists)  # JSON turns tuples into lists
         if isinstance(self.wrapper, str):
             object.__setattr__(self, "wrapper", WrapperConfig(self.wrapper))
         for name, kinds in (("wrapper", WrapperConfig), ("inside", InsideConfig)):
@@ -181,10 +181,10 @@ class ModelConfig:
             self.build()
 
     def build(self, **changes: Any) -> nn.Module:
-        """Return the module, its parameters still to be made or read.
+        """Return the module, without parameters.
 
         Args:
-            **changes: Options of the backbone that are no part of the model: how it is computed.
+            **changes: Options of the backbone that change only the computation, for example `remat`.
         """
         module: Any = models.build(self.backbone, **(self.options | changes))
         if self.inside is not None:
@@ -197,21 +197,21 @@ class ModelConfig:
 
     @property
     def takes_sigma(self) -> bool:
-        """Whether the model needs to be told the noise level."""
+        """Whether the model needs the noise level as an argument."""
         return protocol.needs_sigma(self.build())
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """The import paths that `build` runs code from; none for the models and statistics of the library."""
+        """The import paths whose code `build` runs; none for models and statistics of the library."""
         statistic = self.wrapper.statistic if isinstance(self.wrapper, WrapperConfig) else None
         return tuple(name for name in (self.backbone, statistic) if name and is_import_path(name))
 
 
 def from_values(cls: type, values: Mapping[str, Any]) -> Any:
-    """Build a configuration from what JSON held.
+    """Build a configuration from parsed JSON.
 
     Raises:
-        ValueError: Keys that the class does not know, or values out of their range.
+        ValueError: Unknown keys, or values out of their range.
     """
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     if unknown := sorted(set(values) - known):
@@ -220,10 +220,10 @@ def from_values(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def model_from_values(values: Mapping[str, Any]) -> ModelConfig:
-    """Build the configuration of a model from what JSON held: the inverse of `dataclasses.asdict`.
+    """Build the configuration of a model from parsed JSON; the inverse of `dataclasses.asdict`.
 
     Raises:
-        ValueError: Keys that are not known, or values out of their range.
+        ValueError: Unknown keys, or values out of their range.
 
     Example:
         >>> config = ModelConfig(wrapper="wne", inside=SmoothBase(8.0))
@@ -244,16 +244,15 @@ def model_from_values(values: Mapping[str, Any]) -> ModelConfig:
 
 
 def config_of(model: Any) -> ModelConfig:
-    """The configuration that rebuilds a model: the inverse of `ModelConfig.build`.
+    """The configuration that rebuilds a model; the inverse of `ModelConfig.build`.
 
     Args:
-        model: A Linen or an NNX module, bare or wrapped. Its class, and a statistic of one's own, must be
-            importable by name. Of a Linen module the attributes that differ from their defaults must be plain
-            values; of an NNX module the arguments of its constructor must be attributes of their names, where
-            they differ from theirs.
+        model: A Linen or NNX module, bare or wrapped. Its class, and a custom statistic, must be importable
+            by name. In a Linen module, attributes that differ from their defaults must be plain values. In an
+            NNX module, constructor arguments that differ from their defaults must be attributes of that name.
 
     Returns:
-        The configuration; a class of one's own is named by its import path.
+        The configuration. The name of a custom class is its import path.
 
     Raises:
         ValueError: No configuration rebuilds it.
@@ -285,21 +284,21 @@ def config_of(model: Any) -> ModelConfig:
     made = ModelConfig(name, options, wrapper, inside)
     if made.build() != _with_backbone(model, backbone, same):
         raise ValueError(
-            f"no configuration rebuilds {type(model).__name__}: attributes of a wrapper beside statistics "
-            "and anchor, and of a backbone beside plain values, have no place in one"
+            f"no configuration rebuilds {type(model).__name__}: a wrapper may have only statistics and "
+            "anchor, and a backbone only plain values; or use Denoiser(...).export"
         )
     return made
 
 
 def _name_and_options(backbone: Any) -> tuple[str, dict[str, Any], nn.Module]:
-    """Name and options of a backbone, and the module that they build."""
+    """The name and options of a backbone, and the module that they build."""
     if isinstance(backbone, FromNNX):
         backbone = backbone.by_class()
         return import_path(backbone.make), dict(backbone.options), backbone
     if isinstance(backbone, FromFunction | FromInitApply):
         raise ValueError(
-            "functions have no configuration: name a function of yours that makes the model, "
-            'ModelConfig("package.module:name"), or write a file that runs by itself, Denoiser(...).export'
+            "functions have no configuration: name a function that makes the model, "
+            'ModelConfig("package.module:name"), or write a self-contained file by Denoiser(...).export'
         )
     names = {c: name for name, c in (models.MODELS | models.CLASSIFIERS).items()}
     name = names.get(type(backbone)) or import_path(type(backbone))
@@ -307,7 +306,7 @@ def _name_and_options(backbone: Any) -> tuple[str, dict[str, Any], nn.Module]:
 
 
 def _with_backbone(model: Any, old: nn.Module, new: nn.Module) -> Any:
-    """A model with another backbone."""
+    """The model with another backbone."""
     if model is old:
         return new
     return model.clone(backbone=_with_backbone(model.backbone, old, new))

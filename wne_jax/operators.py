@@ -1,15 +1,16 @@
 r"""Linear degradations of images: blurs, downsampling, mosaics, masks, and their compositions.
 
 An operator A is a linear map of images `[B, H, W, C]`, `A(x)`, with its adjoint, `A.adjoint(y)`: the inner
-products <A x, y> and <x, A.adjoint(y)> are equal. An observation is y = A x + noise; `degrade` puts the two
-together.
+products <A x, y> and <x, A.adjoint(y)> are equal. An observation is y = A x + noise; `degrade` combines an
+operator with a noise.
 
-If A keeps constants, $A\,\mathbf 1 = \mathbf 1$, then $A(a x + b) = a\,A x + b$: a change of contrast and
-brightness of the scene is the same change of the observation, so that a restoration may, and should, be
-normalization-equivariant. `keeps_constants` tells. A blur whose kernel sums to one keeps constants, and so do
-downsampling and a Bayer mosaic. A mask does not as an image, only at the pixels that it keeps.
+If A preserves constants, $A\,\mathbf 1 = \mathbf 1$, then $A(a x + b) = a\,A x + b$. So a change of contrast
+and brightness of the scene is the same change of the observation, and a restoration can and should be
+normalization-equivariant. The property `keeps_constants` tells whether A does. A blur whose kernel sums to
+one preserves constants, and so do downsampling and a Bayer mosaic. A mask preserves them only at the pixels
+that it keeps.
 
-Operators are pytrees: one compiled function serves all operators of a kind and shape.
+Operators are pytrees: one compiled function works for all operators of the same kind and shape.
 """
 
 from collections.abc import Callable
@@ -23,9 +24,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 Boundary = Literal["circular", "reflect"]
-"""What lies beyond the border: the other side, or the mirrored image without its border pixel repeated."""
+"""Padding: the opposite side, or the mirrored image without repeating the border pixel."""
 
-_SUM = 1e-6  # by how much the sum of a kernel may miss one
+_SUM = 1e-6  # tolerance for the sum of a kernel
 
 
 class Operator:
@@ -41,21 +42,21 @@ class Operator:
         raise NotImplementedError
 
     def adjoint(self, y: Array) -> Array:
-        """The adjoint of A, applied to y; images of the size of x."""
+        """Apply the adjoint of A to y; the result has the size of x."""
         raise NotImplementedError
 
     def transfer(self, shape: tuple[int, ...]) -> Array | None:
-        """The spectrum of A on images of a shape `(B, H, W, C)`, `[H, W]`, if A is a circular convolution."""
+        """The spectrum of A, `[H, W]`, for images `(B, H, W, C)`; None if A is no circular convolution."""
         return None
 
     def __matmul__(self, other: "Operator") -> "Operator":
-        """A @ B: first B, then A."""
+        """A @ B applies B first, then A."""
         return Composition(self, other)
 
 
 @struct.dataclass
 class Identity(Operator):
-    """A x = x: denoising.
+    """A x = x, for denoising.
 
     Example:
         >>> Identity().keeps_constants
@@ -86,7 +87,7 @@ class Blur(Operator):
 
     Attributes:
         kernel: `[h, w]`; its centre is at `(h // 2, w // 2)`. See `gaussian_kernel`, `motion_kernel`.
-        boundary: "circular" (computed in Fourier space) or "reflect" (sides larger than half of the kernel).
+        boundary: "circular" (computed in Fourier space), or "reflect" (sides larger than half the kernel).
 
     Example:
         >>> x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
@@ -110,30 +111,30 @@ class Blur(Operator):
             return _filtered(x, _transfer(self.kernel, x.shape[1:3]))
         top, left = (side // 2 for side in self.kernel.shape)
         bottom, right = (side - 1 - side // 2 for side in self.kernel.shape)
-        # True convolution turns the kernel round, and with it what it needs before and behind.
+        # True convolution flips the kernel, and with it the padding before and after.
         widths = ((0, 0), (bottom, top), (right, left), (0, 0))
         padded = jnp.pad(x, widths, mode="reflect")
         blurred = _filtered(padded, _transfer(self.kernel, padded.shape[1:3]))
         return blurred[:, bottom : bottom + x.shape[1], right : right + x.shape[2]]
 
     def adjoint(self, y: Array) -> Array:
-        """The image, blurred by the kernel turned round; at a mirrored border, what was mirrored is added."""
+        """Blur by the flipped kernel; at a mirrored border, add the mirrored part."""
         if self.boundary == "circular":
             return _filtered(y, jnp.conj(_transfer(self.kernel, y.shape[1:3])))
         (x,) = jax.linear_transpose(self, jax.ShapeDtypeStruct(y.shape, y.dtype))(y)
         return x
 
     def transfer(self, shape: tuple[int, ...]) -> Array | None:
-        """The discrete Fourier transform of the kernel around pixel (0, 0)."""
+        """The discrete Fourier transform of the kernel, centred at pixel (0, 0)."""
         return _transfer(self.kernel, shape[1:3]) if self.boundary == "circular" else None
 
 
 @struct.dataclass
 class Downsample(Operator):
-    """An image of a factor less in height and width, after an anti-aliasing filter.
+    """Reduce height and width by a factor, after an anti-aliasing filter.
 
-    The filter is Keys' cubic, stretched by the factor (the "bicubic" of super-resolution benchmarks); at the
-    border it is cut, and its weights sum to one again.
+    The filter is Keys' cubic, stretched by the factor (the "bicubic" of super-resolution benchmarks). At the
+    border it is truncated, and its weights are normalized to sum one.
 
     Attributes:
         factor: A whole number that divides height and width.
@@ -160,7 +161,7 @@ class Downsample(Operator):
         return jax.image.resize(x, smaller, "cubic", antialias=True, precision="highest")
 
     def adjoint(self, y: Array) -> Array:
-        """An image of the larger size."""
+        """The adjoint, an image of the larger size."""
         batch, height, width, channels = y.shape
         n = self.factor
         shape = jax.ShapeDtypeStruct((batch, height * n, width * n, channels), y.dtype)
@@ -180,23 +181,23 @@ class BayerMosaic(Operator):
 
     @property
     def keeps_constants(self) -> bool:
-        """Yes, if all channels have the same constant."""
+        """True; the constant must be the same in all channels."""
         return True
 
     def __call__(self, x: Array) -> Array:
         """The mosaic."""
         if x.shape[-1] != 3:
-            raise ValueError(f"a Bayer mosaic is of colour images [B, H, W, 3], not {x.shape}")
+            raise ValueError(f"x must be colour images [B, H, W, 3]; its shape is {x.shape}")
         return jnp.sum(jnp.where(_bayer(x.shape), x, 0), axis=-1, keepdims=True)
 
     def adjoint(self, y: Array) -> Array:
-        """Every value at its colour, and zeros."""
+        """Every value in the channel of its colour, and zeros elsewhere."""
         return jnp.where(_bayer((*y.shape[:3], 3)), y, 0)
 
 
 @struct.dataclass
 class Mask(Operator):
-    """Some pixels are kept, the others are zero: inpainting.
+    """Keep some pixels and set the others to zero, for inpainting.
 
     Attributes:
         keep: Boolean, True where a pixel is kept; broadcastable to `[B, H, W, C]`, of rank 4.
@@ -206,11 +207,11 @@ class Mask(Operator):
 
     @property
     def keeps_constants(self) -> bool:
-        """Only if all is kept; at the pixels that are kept, always."""
+        """Whether all pixels are kept; constants are always preserved at kept pixels."""
         return bool(np.all(np.asarray(self.keep)))
 
     def __call__(self, x: Array) -> Array:
-        """Zero where the mask is False, NaN included."""
+        """Set pixels to zero where the mask is False, including NaN."""
         if self.keep.dtype != bool or self.keep.ndim != x.ndim:
             raise ValueError(
                 f"keep must be boolean and of rank {x.ndim} as the images, not {self.keep.dtype} "
@@ -219,7 +220,7 @@ class Mask(Operator):
         return jnp.where(self.keep, x, 0)
 
     def adjoint(self, y: Array) -> Array:
-        """The same."""
+        """The same as A."""
         return self(y)
 
 
@@ -238,7 +239,7 @@ class Composition(Operator):
 
     @property
     def keeps_constants(self) -> bool:
-        """Whether both do."""
+        """Whether both operators keep constants."""
         return self.outer.keeps_constants and self.inner.keeps_constants
 
     def __call__(self, x: Array) -> Array:
@@ -246,7 +247,7 @@ class Composition(Operator):
         return self.outer(self.inner(x))
 
     def adjoint(self, y: Array) -> Array:
-        """The adjoints in the other order."""
+        """The adjoints in reverse order."""
         return self.inner.adjoint(self.outer.adjoint(y))
 
     def transfer(self, shape: tuple[int, ...]) -> Array | None:
@@ -256,7 +257,7 @@ class Composition(Operator):
 
 
 def gaussian_kernel(sigma_px: float) -> np.ndarray:
-    """A sampled Gaussian of sum one, cut at four standard deviations.
+    """A sampled Gaussian with sum one, truncated at four standard deviations.
 
     Args:
         sigma_px: Standard deviation in pixels, above 0.
@@ -273,7 +274,7 @@ def gaussian_kernel(sigma_px: float) -> np.ndarray:
 
 
 def motion_kernel(length: float, degrees: float) -> np.ndarray:
-    """A straight, uniform motion: a line of sum one, drawn with bilinear weights.
+    """Kernel of a straight, uniform motion: a line with sum one, drawn with bilinear weights.
 
     Args:
         length: Length of the line in pixels, above 0.
@@ -307,7 +308,7 @@ def degrade(
 
     Args:
         operator: A.
-        noise: A function of `wne_jax.images.degradations`, such as `gaussian`.
+        noise: A function of `wne_jax.images.degradations`, for example `gaussian`.
 
     Returns:
         `noise(key, A x, level)`.
@@ -320,18 +321,18 @@ def degrade(
 
 
 def check_operator(operator: Operator, key: Array, shape: tuple[int, ...]) -> None:
-    """Check on random images what an operator says of itself.
+    """Check the declarations of an operator on random images.
 
-    Checked are linearity, the adjoint (by JAX's transposition of the operator), whether constants are kept,
-    and the spectrum.
+    It checks linearity, the adjoint (against JAX's transpose of the operator), `keeps_constants`, and the
+    spectrum.
 
     Args:
         operator: A.
         key: Random key.
-        shape: `(B, H, W, C)` of an image that it takes.
+        shape: Shape `(B, H, W, C)` of its input.
 
     Raises:
-        AssertionError: Naming the clause that fails, and by how much.
+        AssertionError: The message has the identity that fails, and its error.
 
     Example:
         >>> check_operator(Downsample(2), jax.random.key(0), (1, 4, 6, 1))
@@ -357,7 +358,7 @@ def check_operator(operator: Operator, key: Array, shape: tuple[int, ...]) -> No
 
 
 def _transfer(kernel: ArrayLike, size: tuple[int, ...]) -> Array:
-    """The discrete Fourier transform `[H, W]` of a kernel around pixel (0, 0), wrapped where it is larger."""
+    """The discrete Fourier transform `[H, W]` of a kernel centred at pixel (0, 0), wrapped if larger."""
     kernel = jnp.asarray(kernel)
     rows, columns = ((np.arange(k) - k // 2) % n for k, n in zip(kernel.shape, size))
     placed = jnp.zeros(size, kernel.dtype).at[rows[:, None], columns[None]].add(kernel)
@@ -372,7 +373,7 @@ def _filtered(x: Array, transfer: Array) -> Array:
 
 
 def _bayer(shape: tuple[int, ...]) -> np.ndarray:
-    """Where each colour is measured, bool[1, H, W, 3]."""
+    """Mask of the pixels where each colour is measured, bool[1, H, W, 3]."""
     rows, columns = np.mgrid[: shape[1], : shape[2]] % 2
     return np.stack(
         [~(rows | columns).astype(bool), rows != columns, (rows & columns).astype(bool)], -1
