@@ -1,11 +1,13 @@
 """Kinds of outputs: shapes that carry the statistics, pytrees, other sizes, and the table itself."""
 
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, struct
 
 import wne_jax as wne
 from wne_jax import outputs as O
@@ -284,6 +286,55 @@ class Heads(nn.Module):
             "mean": nn.Conv(1, (3, 3))(nn.tanh(h)),
             "variance": jnp.square(nn.Conv(1, (1, 1))(h)),
         }
+
+
+class Two(NamedTuple):
+    mean: Any
+    variance: Any
+
+
+@struct.dataclass
+class Record:
+    mean: Any
+    variance: Any
+
+
+class TestWhatABackboneReturns:
+    def test_whole_numbers_and_truth_values_are_invariant_or_refused(self):
+        y = image((2, 4, 4, 3))
+        labels = lambda z: {"label": jnp.argmax(z, -1, keepdims=True), "bright": z > 0}  # noqa: E731
+        with pytest.raises(ValueError, match=r"\['bright'\] has dtype bool.*output='invariant'"):
+            wne.wrap(labels)(y)
+        with pytest.raises(ValueError, match=r"\['label'\] has dtype int32"):
+            wne.wrap(labels, output={"label": "difference", "bright": "invariant"})(y)
+        for name, part in wne.wrap(labels, output="invariant")(y).items():
+            np.testing.assert_array_equal(part, labels(wne.normalize(y)[0])[name])
+
+    def test_complex_numbers_keep_their_imaginary_part(self, standard_promotion):
+        spectrum = lambda z: jnp.fft.fft2(z, axes=(1, 2))  # noqa: E731
+        f, y = wne.wrap(spectrum, output="difference"), image((2, 4, 6, 1))
+        expected = spectrum(y - jnp.mean(y, (1, 2, 3), keepdims=True))
+        assert f(y).dtype == jnp.complex64
+        np.testing.assert_allclose(f(y), expected, atol=1e-5)
+        np.testing.assert_array_equal(f(8 * y), 8 * f(y))
+
+    def test_nothing_is_refused(self):
+        with pytest.raises(ValueError, match="the backbone returned None: it must return an array"):
+            wne.wrap(lambda z: None)(image())
+
+    @pytest.mark.parametrize("make", [Two, Record])
+    def test_a_named_tuple_and_a_dataclass_are_declared_by_names(self, make):
+        y, names = image((2, 4, 4, 1)), {"variance": "variance", "mean": "value"}
+        declared = [names, make("value", "variance"), ("value", "variance")]
+        found = [
+            wne.wrap(lambda z: make(z, z * z), output=output)(y)
+            for output in declared[: 3 if make is Two else 2]
+        ]
+        _, stats = wne.normalize(y)
+        for out in found:
+            assert isinstance(out, make)
+            np.testing.assert_allclose(out.mean, y, atol=1e-6)
+            np.testing.assert_allclose(out.variance, (y - stats.location) ** 2, atol=1e-6)
 
 
 class TestModules:

@@ -92,3 +92,10 @@ def test_random_variables_fit_the_network_and_are_away_from_its_start(key):
     kernel = random_variables(nn.Dense(64), jnp.ones((1, 400)))["params"]["kernel"]
     np.testing.assert_allclose(np.std(kernel), 400**-0.5, rtol=0.02)
     assert float(jnp.std(net.apply(moved, y))) > 0.01  # borders: padding is seen
+
+
+def test_a_backbone_of_several_outputs_is_named():
+    with pytest.raises(
+        AssertionError, match="returns a tuple, and not one image: check one of its"
+    ):
+        check_backbone(lambda y: (y, y))

@@ -411,6 +411,40 @@ class TestInputs:
         with pytest.raises(ValueError, match=r"the input guide has shape \(2, 11, 9\)"):
             f(image(), guide=image()[..., 0])
 
+    @pytest.mark.parametrize("layout", [{}, {"batch_axes": (), "channel_axis": 0}])
+    def test_a_further_input_may_be_a_pytree(self, layout):
+        y = image((1, 4, 6, 3))
+        y = y[0].transpose(2, 0, 1) if layout else y
+
+        def backbone(z, frames):
+            return z + jnp.abs(z - frames["before"]) + jnp.tanh(frames["after"])
+
+        f = wne.wrap(backbone, with_y=("frames",), **layout)
+        frames = {"before": y[:, ::-1], "after": jnp.roll(y, 1, 1)}
+        larger = jax.tree.map(lambda frame: 4 * frame + 1, frames)
+        expected = 4 * f(y, frames=frames) + 1
+        np.testing.assert_allclose(f(4 * y + 1, frames=larger), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda y: wne.wrap(jnp.tanh)((y, y)), r"one array .* not a tuple of arrays: .*with_y"),
+        (lambda y: wne.wrap(jnp.tanh)({"a": y}), "not a dict of arrays"),
+        (lambda y: wne.normalize([y, y]), "not a list of arrays"),
+        (lambda y: wne.normalize(y, axes="HW"), r"axes must be numbers such as \(1, 2\), not 'HW'"),
+        (lambda y: wne.wrap(jnp.tanh, multiple=(8, 8))(y), r"one whole number .* not \(8, 8\)"),
+        (lambda y: wne.wrap(jnp.tanh, batch_axes=None), r"\(\) for none, not None"),
+        (lambda y: wne.wrap(jnp.tanh, batch_axes=0), r"axes such as \(0,\)"),
+        (lambda y: wne.wrap(jnp.tanh, anchor=(0.5, 0.2)), r"Anchor\(location, scale\), not \(0.5"),
+        (lambda y: wne.WNE(nn.Dense(1), anchor=(0.5, 0.2)), r"Anchor\(location, scale\)"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line_that_says_what_to_pass(call, message):
+    with pytest.raises(TypeError, match=message) as error:
+        call(image())
+    assert "\n" not in str(error.value)
+
 
 class TestLayouts:
     """Networks of one image, and of channels first."""

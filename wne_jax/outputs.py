@@ -95,7 +95,7 @@ def kinds(output: Output, h: Any) -> list[Kind]:
 
     Args:
         output: One kind, or a pytree of kinds; a kind stands for all leaves below it. Lists and tuples are
-            the same here, and so are all mappings.
+            the same here, and so are all mappings, which also declare a NamedTuple or a dataclass.
         h: The pytree.
 
     Raises:
@@ -107,6 +107,8 @@ def kinds(output: Output, h: Any) -> list[Kind]:
     """
     if output is None or jax.tree_util.all_leaves([output]):
         return [kind(output)] * len(jax.tree.leaves(h))
+    if isinstance(output, tuple | list) and isinstance(h, tuple):  # a NamedTuple by its places
+        output, h = tuple(output), tuple(h)
     declared, returned = _children(output), _children(h)
     if declared.keys() != returned.keys():
         raise ValueError(
@@ -168,6 +170,7 @@ def require_shape(
     *,
     batch: Any = None,
     name: str = "the output",
+    mend: str = "return [B, ..., C] of that rank and batch, or declare output='invariant'",
 ) -> None:
     """Reject an output that would change its shape by carrying the statistics.
 
@@ -177,6 +180,7 @@ def require_shape(
         kind: Kind of the output.
         batch: Instances of the input, where they are known.
         name: What the message calls the output.
+        mend: What the message says to do.
 
     Raises:
         ValueError: The ranks or the batches differ, or the statistics do not broadcast to the output's shape.
@@ -189,14 +193,16 @@ def require_shape(
     if not kind.any_shape and not fits:
         raise ValueError(
             f"{name} has shape {tuple(shape)}, which cannot carry statistics of shape "
-            f"{tuple(statistics)}: return [B, ..., C] of that rank and batch, or declare output='invariant'"
+            f"{tuple(statistics)}: {mend}"
         )
 
 
 def _children(tree: Any) -> dict[str, Any]:
     """The parts of a pytree one level down, by key, in the order of its leaves."""
     paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)[0]
-    return {jax.tree_util.keystr(path): part for path, part in paths}
+    keys = (jax.tree_util.keystr(path) for path, _ in paths)
+    by_name = (f"[{key[1:]!r}]" if key.startswith(".") else key for key in keys)  # as in a mapping
+    return {key: part for key, (_, part) in zip(by_name, paths)}
 
 
 def _outline(children: dict[str, Any]) -> str:

@@ -265,6 +265,11 @@ def _prepare(model: Any, y: Array) -> tuple[Callable, Callable, Any]:
 
 def _check_output(name: str, eager: Array, compiled: Array, y: Array) -> None:
     """Shape and dtype are those of the input; compiled and step by step are the same."""
+    one = hasattr(eager, "shape")
+    _require(
+        one,
+        f"{name}: returns a {type(eager).__name__}, and not one image: check one of its outputs",
+    )
     _require(eager.shape == y.shape, f"{name}: the output is {eager.shape} for {y.shape}")
     _require(eager.dtype == y.dtype, f"{name}: the output is {eager.dtype} for {y.dtype}")
     _require(bool(jnp.isfinite(eager).all()), f"{name}: the output is not finite")

@@ -104,6 +104,16 @@ def require_statistic(statistic: Any) -> None:
         )
 
 
+def require_anchor(anchor: Any) -> None:
+    """Reject coordinates that are no `Anchor`.
+
+    Raises:
+        TypeError: They are not.
+    """
+    if not isinstance(anchor, Anchor):
+        raise TypeError(f"anchor must be Anchor(location, scale), not {anchor!r}")
+
+
 def in_coordinates(y: Array, stats: Statistics) -> Array:
     """An array in normalized coordinates, its own or another's: 0 where the scale is 0."""
     varies = stats.scale > 0
@@ -173,20 +183,33 @@ def process(
         kwargs[noise_argument] = _relative_sigma(sigma, stats, anchor)
     for name in with_y:
         if kwargs.get(name) is not None:
-            other = _in_units_of_y(kwargs[name], z, stats, name)
-            kwargs[name] = _enter(other, anchor, multiple, dtype)
+            other = jax.tree.map(
+                lambda x, name=name: _in_units_of_y(x, z, stats, name), kwargs[name]
+            )
+            kwargs[name] = jax.tree.map(lambda x: _enter(x, anchor, multiple, dtype), other)
     if mask_argument is not None and where is not None:
         where = jnp.broadcast_to(where, z.shape)
         kwargs[mask_argument] = pad_to_multiple(where, multiple)
     x = _enter(z, anchor, multiple, dtype)
     h = backbone(x, *args, **kwargs)
+    if not jax.tree.leaves(h):
+        raise ValueError(
+            f"the backbone returned {h!r}: it must return an array, or a pytree of arrays"
+        )
     if prediction == "residual" and VALUE not in kinds(output, h):
         raise ValueError(
             "prediction='residual' is for an output of kind 'value', and there is none"
         )
 
     def leaf(h: Array, kind: Kind, path: str) -> Array:
-        if not kind.any_shape or jnp.issubdtype(h.dtype, jnp.floating):
+        if not kind.any_shape and not jnp.issubdtype(h.dtype, jnp.inexact):
+            raise ValueError(
+                f"the output{path} has dtype {h.dtype}, which cannot follow a y + b: declare "
+                "output='invariant'"
+            )
+        if jnp.issubdtype(h.dtype, jnp.complexfloating):
+            h = h.astype(jnp.complex128 if z.dtype == jnp.float64 else jnp.complex64)
+        elif jnp.issubdtype(h.dtype, jnp.floating):
             h = h.astype(z.dtype)
         h = crop(h, x.shape, z.shape)
         spread = (z.shape[0],) + (1,) * (z.ndim - 1)
@@ -281,7 +304,10 @@ def wrap(
     """
     _require_map(backbone)
     require_statistic(statistics)
+    require_anchor(anchor)
     with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
+    if not isinstance(batch_axes, Sequence):
+        raise TypeError(f"batch_axes must be axes such as (0,), or () for none, not {batch_axes!r}")
     layout = Layout(tuple(batch_axes), channel_axis)
     if layout != Layout():
         canonical = partial(
@@ -323,6 +349,18 @@ def wrap(
 def _require_map(backbone: Any) -> None:
     """Reject what is no map of arrays, and say what to use."""
     name = getattr(backbone, "__name__", type(backbone).__name__)
+    owner = getattr(backbone, "__self__", None)
+    if name == "apply" and getattr(owner, "scope", owner) is None and owner is not None:
+        net = type(owner).__name__
+        raise TypeError(
+            f"{net}.apply takes variables before y: use WNE({net}(...)), or "
+            "wrap(lambda y: net.apply(variables, y))"
+        )
+    if not callable(backbone) and hasattr(backbone, "apply"):
+        raise TypeError(
+            f"wrap takes a function, not {name!r}: close over the parameters, "
+            "lambda y: net.apply(params, ..., y)"
+        )
     if isinstance(backbone, type) or not callable(backbone):
         raise TypeError(
             f"wrap takes a function or a module, not {name!r}: pass an instance of a class"
@@ -374,7 +412,10 @@ def _in_units_of_y(other: ArrayLike, z: Array, stats: Statistics | None, name: s
     if stats is None:
         raise ValueError(f"process needs stats to bring {name} into normalized coordinates")
     other = jnp.asarray(other).astype(z.dtype)
-    require_shape(other.shape, stats.scale.shape, VALUE, batch=z.shape[0], name=f"the input {name}")
+    require_shape(
+        other.shape, stats.scale.shape, VALUE, batch=z.shape[0], name=f"the input {name}",
+        mend="it must be [B, ..., C] of the rank and batch of y",
+    )  # fmt: skip
     return in_coordinates(other, stats)
 
 

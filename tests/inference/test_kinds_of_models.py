@@ -201,3 +201,18 @@ class TestVolumes:
         gray = Denoiser(jax.nn.relu)
         with pytest.raises(ValueError, match="a model of volumes declares ndim = 3"):
             gray(pixels(1, 5, 6, 7, 1))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "output", "returned"),
+    [
+        (lambda z: (z, z * z), ("value", "variance"), "a tuple"),
+        (lambda z: z.mean((1, 2)), "invariant", r"shape \(1, 1\)"),
+        (lambda z: jnp.repeat(z, 2, 1), "value", r"shape \(1, 16, 9, 1\)"),
+    ],
+    ids=["two outputs", "classes", "another size"],
+)
+def test_a_model_that_returns_no_image_like_its_input_is_refused(backbone, output, returned):
+    denoise = Denoiser(wne.wrap(backbone, output=output))
+    with pytest.raises(ValueError, match=rf"\(1, 8, 9, 1\), and this one returned {returned}"):
+        denoise(pixels(8, 9))

@@ -1,8 +1,10 @@
 """Assertions for every kind of output, output actions, channels and traced code, and their messages."""
 
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 
 import chex
 import flax.linen as nn
@@ -234,6 +236,45 @@ class TestMessages:
         with pytest.raises(ValueError, match=r"overflow float32, y reaches \d\.\d+e\+25") as error:
             E.assert_normalization_equivariant(wne.wrap(blur), y, key)
         assert "NaN" not in str(error.value) and "\n" not in str(error.value)
+
+
+class TestCauses:
+    """The second line of a message says what the violation comes from, where that can be told."""
+
+    @staticmethod
+    def message(f, output="value", y=None):
+        y = image() if y is None else y
+        with pytest.raises(AssertionError) as error:
+            E.assert_normalization_equivariant(f, y, jax.random.key(0), samples=4, output=output)
+        return str(error.value)
+
+    def test_nan(self):
+        said = self.message(lambda y: y + jnp.where(y > 0.4, jnp.nan, 0))
+        assert said.endswith("\nf(y) itself has NaN or infinite values")
+
+    def test_random_numbers(self):
+        keys = iter(jax.random.split(jax.random.key(0), 100))
+        f = wne.wrap(lambda z: z + 0.1 * jax.random.normal(next(keys), z.shape))
+        assert "\nf(y) differs from call to call, as with dropout" in self.message(f)
+
+    def test_rounding_that_is_amplified(self):
+        steep = wne.wrap(lambda z: 1e6 * smooth(z), output="invariant")
+        said = self.message(steep, output="invariant")
+        gain = float(re.search(r"looks like rounding, .* gain=(\d+) would allow it$", said)[1])
+        E.assert_normalization_equivariant(
+            steep, image(), jax.random.key(0), samples=4, output="invariant", gain=gain
+        )
+
+    def test_a_partial_function_has_the_name_of_the_function(self):
+        assert self.message(partial(jnp.clip, min=0.4)).startswith("clip is not equivariant")
+
+    def test_what_is_no_action_and_no_output_is_named(self):
+        with pytest.raises(
+            TypeError, match=r"one of wne_jax\.symmetry, Affine.* not \(2\.0, 0\.5\)"
+        ):
+            E.assert_equivariant(smooth, (2.0, 0.5), image())
+        with pytest.raises(ValueError, match="f returned None: it must return an array"):
+            E.assert_equivariant(lambda y: None, Scale(2.0), image())
 
 
 class Everywhere(chex.TestCase):

@@ -1,5 +1,7 @@
 """Models of every library: each has its wrapper, a wrong one says which, and names of modules are kept."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,13 @@ class NNX(nnx.Module):
 
     def __call__(self, y):
         return self.conv(jnp.tanh(y))
+
+
+class Transformed(NamedTuple):
+    """What `haiku.transform` returns."""
+
+    init: Any
+    apply: Any
 
 
 def image(shape=(2, 8, 8, 1), seed=0):
@@ -51,6 +60,11 @@ def image(shape=(2, 8, 8, 1), seed=0):
         (lambda: wne.NNXWNE(NNX(nnx.Rngs(0)), statistics="mean_std"), "not 'mean_std'"),
         (lambda: wne.wrap(Linen()), r"without variables: use WNE\(Linen"),
         (lambda: wne.wrap(NNX), "pass an instance"),
+        (lambda: wne.wrap(Linen().apply), r"Linen.apply takes variables before y: use WNE\(Linen"),
+        (
+            lambda: wne.wrap(Transformed(None, None)),
+            r"close over the parameters, lambda y: net\.apply",
+        ),
         (lambda: wne.wrap(3), "wrap takes a function or a module, not 'int'"),
         (lambda: wne.wrap(jnp.tanh, statistics="mean_std"), "not 'mean_std'"),
         (lambda: wne.normalize(image(), statistics="mean_std"), "not 'mean_std'"),

@@ -93,7 +93,7 @@ def laid_out(
         @functools.wraps(backbone)
         def inside(x: Any, *args: Any, **kwargs: Any) -> Any:
             for name in set(in_layout) & kwargs.keys():
-                kwargs[name] = layout.leave(kwargs[name], batch)
+                kwargs[name] = jax.tree.map(lambda h: layout.leave(h, batch), kwargs[name])
             leaves, structure = jax.tree.flatten(backbone(layout.leave(x, batch), *args, **kwargs))
             entered[:] = [
                 jnp.ndim(h) == len(shape) and layout.batch(jnp.shape(h)) == batch for h in leaves
@@ -102,7 +102,7 @@ def laid_out(
             return jax.tree.unflatten(structure, leaves)
 
         for name in set(units_of_y) & kwargs.keys():
-            kwargs[name] = layout.enter(jnp.asarray(kwargs[name]))
+            kwargs[name] = jax.tree.map(lambda h: layout.enter(jnp.asarray(h)), kwargs[name])
         if where is not None:
             where = layout.enter(jnp.broadcast_to(where, shape))
         run = wrap(inside, axes=layout.pooled(axes, len(shape)))

@@ -1,6 +1,7 @@
 """Padding the sides of images to a multiple, and cropping outputs back."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from jax import Array
 
 def pad_to_multiple(z: Array, multiple: int) -> Array:
     """Pad every spatial axis at its end by reflection, up to the next multiple."""
+    if not isinstance(multiple, Integral):
+        raise TypeError(f"multiple must be one whole number for all sides, not {multiple!r}")
     if multiple < 1:
         raise ValueError(f"multiple must be 1 or more, not {multiple}")
     spatial = z.shape[1:-1]

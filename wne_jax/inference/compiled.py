@@ -106,7 +106,14 @@ class CompiledDenoiser:
             if size is not None:
                 beyond = nn.intercept_methods(zeros_beyond(size, y.shape[1]))
             with beyond:
-                return self._divide(model.apply(variables, self._divide(y), **options))
+                estimate = model.apply(variables, self._divide(y), **options)
+            if (shape := getattr(estimate, "shape", None)) != y.shape:
+                what = f"a {type(estimate).__name__}" if shape is None else f"shape {shape}"
+                raise ValueError(
+                    f"a Denoiser needs a model that returns an image like its input, {y.shape}, and this one "
+                    f"returned {what}: pick the image, Denoiser(lambda y: model(y)[0])"
+                )
+            return self._divide(estimate)
 
         x = self_ensembled(f)(y) if self_ensemble else f(y)
         # At 1 the estimate itself, bit for bit.

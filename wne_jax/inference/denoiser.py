@@ -408,7 +408,7 @@ class Denoiser:
                 f"image of shape {image.shape} has {channels} channels and the model takes "
                 f"{self.channels}"
                 + (
-                    " (a batch of gray images is [B, H, W, 1])"
+                    " (a batch of gray images is [B, H, W, 1]; a model of volumes declares ndim = 3)"
                     if image.ndim == self.ndim + 1 == 3
                     else ""
                 )

@@ -91,8 +91,15 @@ def prepare(
     Raises:
         ValueError: Rank below 2, no entries, axes that are absent, repeated or the batch axis, a mask
             that does not broadcast, or (in eager code) integers beyond 2^24, which float32 cannot hold.
-        TypeError: Complex data, or a mask that is not boolean.
+        TypeError: Complex data, several arrays, axes by letters, or a mask that is not boolean.
     """
+    if not hasattr(y, "shape") and any(getattr(leaf, "ndim", 0) for leaf in jax.tree.leaves(y)):
+        raise TypeError(
+            f"y must be one array [B, ..., C], not a {type(y).__name__} of arrays: stack instances, and name "
+            'further inputs, with_y=("guide",)'
+        )
+    if isinstance(axes, str):
+        raise TypeError(f"axes must be numbers such as (1, 2), not {axes!r}")
     _reject_inexact_integers(y)
     y = jnp.asarray(y)
     if y.ndim < 2:

@@ -53,6 +53,12 @@ def pairs_of(
     output_action: Action | None,
 ) -> Any:
     """f(T y) and T f(y) for each output, in a pytree with the structure of `value` = f(y)."""
+    if not isinstance(action, Action):
+        raise TypeError(
+            f"action must be one of wne_jax.symmetry, Affine(2.0, 0.5) say, not {action!r}"
+        )
+    if not jax.tree.leaves(value):
+        raise ValueError(f"f returned {value!r}: it must return an array, or a pytree of arrays")
     moved = f(action(y))
     structure: Any = jax.tree.structure(moved)
     if structure != jax.tree.structure(value):

@@ -360,7 +360,10 @@ def _assert(
     rounding: Rounding,
 ) -> None:
     """Raise an error if an output exceeds its tolerance; in traced code, add a check."""
-    name = getattr(f, "__name__", type(f).__name__)
+    inner = f
+    while isinstance(inner, partial):
+        inner = inner.func
+    name = getattr(inner, "__name__", type(inner).__name__)
     for one in compare(f, action, y, value, output, output_action, rounding):
         if isinstance(one.excess, jax.core.Tracer):
             checkify.check(
@@ -370,11 +373,34 @@ def _assert(
                 excess=jnp.max(one.excess),
             )
         elif not bool(jnp.all(one.excess <= 1)):
-            worst = float(jnp.max(one.excess))
-            told_otherwise = output_action is not None and not output_action.moves
-            exact = told_otherwise or _exact_under_doubling(f, y, value, output)
-            hint = explanation(f, y, excess=worst, gain=rounding.gain, exact=exact)
+            hint = _cause(f, y, value, output, output_action, rounding, one)
             raise AssertionError(_message(name, action, one) + hint)
+
+
+def _cause(
+    f: Map,
+    y: Array,
+    value: Any,
+    output: Output,
+    output_action: Action | None,
+    rounding: Rounding,
+    one: Compared,
+) -> str:
+    """A second line for the message of a violation: what it comes from, if that can be told."""
+    values = [np.asarray(h) for h in jax.tree.leaves(value)]
+    if any(h.dtype.kind in "fc" and not np.isfinite(h).all() for h in values):
+        return "\nf(y) itself has NaN or infinite values"
+    if not all(np.array_equal(h, again) for h, again in zip(values, jax.tree.leaves(f(y)))):
+        return "\nf(y) differs from call to call, as with dropout: pass the same random key to each call"
+    told_otherwise = output_action is not None and not output_action.moves
+    return explanation(
+        f,
+        y,
+        excess=float(jnp.max(one.excess)),
+        relative=float(jnp.max(one.difference) / jnp.max(jnp.abs(one.pair.expected))),
+        gain=rounding.gain,
+        exact=told_otherwise or _exact_under_doubling(f, y, value, output),
+    )
 
 
 def _message(name: str, action: Action, one: Compared) -> str:

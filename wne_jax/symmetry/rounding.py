@@ -6,6 +6,7 @@ amplifies it to $L\,\delta$. Converting the output to its units multiplies it by
 difference, by $(a s)^2$ for a variance, and by 1 for an invariant output (`wne_jax.outputs`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from wne_jax.symmetry.actions import Action, broadcast
 
 ROUNDING_CONSTANT = 32.0
 """The factor C of the rounding model: how many rounding errors may add up."""
+
+RELATIVE_ROUNDING = 1e-5
+"""Violations below this share of the output may be rounding, too, of a map that amplifies much."""
 
 LOOKS_LIKE_ROUNDING = 1e3
 """Violations below this many times the tolerance may be rounding that the model does not include."""
@@ -101,7 +105,13 @@ def rounding_tolerance(
 
 
 def explanation(
-    f: Callable[[Array], Any], y: Array, *, excess: float, gain: float, exact: bool
+    f: Callable[[Array], Any],
+    y: Array,
+    *,
+    excess: float,
+    gain: float,
+    exact: bool,
+    relative: float = 1.0,
 ) -> str:
     """The likely cause of a violation, for an assertion's message; "" if it is too large for rounding.
 
@@ -111,8 +121,10 @@ def explanation(
         excess: The violation divided by its tolerance.
         gain: The gain in the tolerance.
         exact: Whether f(2 y) = 2 f(y) holds bit for bit. It does if the violation is due to rounding only.
+        relative: The violation divided by the largest value of the output.
     """
-    if not excess < LOOKS_LIKE_ROUNDING:
+    amplified = exact and relative < RELATIVE_ROUNDING and excess < math.inf
+    if not (excess < LOOKS_LIKE_ROUNDING or amplified):
         return ""
     if not exact:
         return (

@@ -17,7 +17,7 @@ from wne_jax import protocol
 from wne_jax.outputs import Output, hashable
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
-from wne_jax.transforms import Anchor, Prediction, require_statistic, wrap
+from wne_jax.transforms import Anchor, Prediction, require_anchor, require_statistic, wrap
 from wne_jax.wrappers.base import Inside, Wrapper, refuse_nesting, require_module
 
 
@@ -82,6 +82,7 @@ class WNE(Wrapper):
         refuse_nesting(self.backbone)
         require_module(type(self).__name__, self.backbone, nn.Module)
         require_statistic(self.statistics)
+        require_anchor(self.anchor)
         if isinstance(self.backbone, Inside):
             self.backbone.check_wrapper(self.statistics, self.anchor)
         self.output = hashable(self.output)
