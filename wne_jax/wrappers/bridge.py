@@ -133,7 +133,7 @@ class FromInitApply(nn.Module):
         >>> model.init(jax.random.key(0), jnp.ones((1, 4)))
         {'params': {'gain': Array(1., dtype=float32)}}
 
-        A network of Haiku, and one of Equinox that takes a single image `[C, H, W]`:
+        A network of Haiku, and one of Equinox that takes a single image `[C, H, W]`::
 
             FromInitApply(transformed.init, lambda p, y: transformed.apply(p, None, y))
 
