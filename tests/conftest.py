@@ -1,4 +1,4 @@
-"""A strict session: no silent rank or dtype promotion, no network, no surprise data."""
+"""A strict test session: no implicit rank or dtype promotion, no network, and no unexpected data."""
 
 import contextlib
 import ctypes
@@ -14,18 +14,16 @@ import hypothesis
 import jax
 import pytest
 
-# Thousands of small programs run once, here and in the processes that tests start: machine code is made
-# quickly, in place of well.
+# Thousands of small programs run once, here and in the processes that tests start, so compilation should be
+# fast, and need not optimize.
 _quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if jax.__version_info__ < (0, 11):  # later ones have no such choice
+if jax.__version_info__ < (0, 11):  # later versions do not have this option
     _quick += " --xla_cpu_use_fusion_emitters=false"
-if _quick not in os.environ.get(
-    "XLA_FLAGS", ""
-):  # a worker has them from the process that started it
+if _quick not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits them from its parent process
     os.environ["XLA_FLAGS"] = f"{_quick} {os.environ.get('XLA_FLAGS', '')}"
 
-# Processes that tests start share what they compile, all of it, for as long as the session lasts. This
-# process does not read it, and the cache of the user stays as it is.
+# Processes that tests start share all compiled programs during the session. This process does not read them,
+# and the user's cache is not changed.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
@@ -42,11 +40,13 @@ hypothesis.settings.load_profile("wne")
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_live_for_a_module():
-    """Free what a module has compiled at its end; kept for the session, it takes gigabytes."""
+    """Free compiled programs after each module; for a whole session they take gigabytes."""
     yield
     jax.clear_caches()
     gc.collect()
-    with contextlib.suppress(AttributeError):  # only glibc keeps what was freed until it is asked
+    with contextlib.suppress(
+        AttributeError
+    ):  # only glibc keeps freed memory until asked to release it
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -58,27 +58,27 @@ def key():
 
 @pytest.fixture
 def wne_data() -> Path:
-    """The folder of research image sets, or a skip that says what is missing."""
+    """The folder of research image sets; skips the test if it is missing."""
     root = os.environ.get("WNE_DATA")
     if not root or not Path(root, "Set12").is_dir():
         pytest.skip(
-            "WNE_DATA does not name a folder with the research image sets (Set12, BSD68, BSD400)"
+            "WNE_DATA is not set to a folder with the research image sets (Set12, BSD68, BSD400)"
         )
     return Path(root)
 
 
 @pytest.fixture
 def wne_weights() -> Path:
-    """The folder of other people's trained denoisers, or a skip that says what is missing."""
+    """The folder of other people's trained denoisers; skips the test if it is missing."""
     root = os.environ.get("WNE_WEIGHTS")
     if not root or not Path(root, "dncnn_gray_sigma25.matconvnet.mat").is_file():
-        pytest.skip("WNE_WEIGHTS does not name a folder with published weight files")
+        pytest.skip("WNE_WEIGHTS is not set to a folder with published weight files")
     return Path(root)
 
 
 @pytest.fixture
 def published_shapes(wne_weights):
-    """The tensors of a published checkpoint, `name -> {tensor: shape}`, or a skip."""
+    """The tensors of a published checkpoint, `name -> {tensor: shape}`; skips the test if it is missing."""
     folder = wne_weights.parent / "reference" / "state_dicts"
     if not folder.is_dir():
         pytest.skip(f"{folder} does not hold the layouts of published checkpoints")
@@ -92,6 +92,6 @@ def published_shapes(wne_weights):
 
 @pytest.fixture
 def standard_promotion():
-    """JAX's default promotion of dtypes, for what optax computes."""
+    """JAX's default dtype promotion, which optax needs."""
     with jax.numpy_dtype_promotion("standard"):
         yield

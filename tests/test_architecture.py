@@ -1,6 +1,6 @@
-"""The rooms of the project import each other in one direction: the picture in docs/architecture.md is true.
+"""Imports between the packages of the project follow the order in docs/architecture.md.
 
-Every import counts, those inside functions and under `if TYPE_CHECKING:` included.
+Every import counts, including those inside functions and under `if TYPE_CHECKING:`.
 """
 
 import ast
@@ -16,7 +16,7 @@ PACKAGES = ("wne_jax", "experiments")
 
 
 def picture() -> list[list[str]]:
-    """The floors of docs/architecture.md, the lowest first, each with its rooms."""
+    """The levels of docs/architecture.md with their packages, lowest level first."""
     text = (ROOT / "docs/architecture.md").read_text()
     block = re.search(r"## Import order\n.*?```text\n(.*?)```", text, re.DOTALL)
     assert block, "docs/architecture.md has no picture under 'Import order'"
@@ -25,13 +25,13 @@ def picture() -> list[list[str]]:
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """The files of the project by the names of their modules."""
+    """The files of the project by module name."""
     files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
     return {".".join(f.relative_to(root).with_suffix("").parts): f for f in files}
 
 
 def imports(source: str, known: Iterable[str]) -> Iterator[str]:
-    """The project's own modules that a text imports: packages by their `__init__`."""
+    """The project's modules that a source text imports; a package counts as its `__init__`."""
     known = set(known)
 
     def module(name: str) -> str | None:
@@ -53,13 +53,13 @@ def imports(source: str, known: Iterable[str]) -> Iterator[str]:
 
 
 def edges() -> dict[str, set[str]]:
-    """What every module of the project imports of the project."""
+    """For every module of the project, the modules of the project that it imports."""
     files = modules()
     return {m: set(imports(path.read_text(), files)) - {m} for m, path in files.items()}
 
 
-def room(module: str) -> str:
-    """The room of a module, as the picture names it."""
+def package_of(module: str) -> str:
+    """The package of a module, by its name in the picture."""
     package, *parts = module.split(".")
     if package == "experiments":
         if parts == ["__init__"]:
@@ -70,19 +70,20 @@ def room(module: str) -> str:
     return {"__main__": "cli", "_version": "_internal"}.get(parts[0], parts[0])
 
 
-def upward(edges: Mapping[str, set[str]], floors: list[list[str]]) -> set[tuple[str, str]]:
-    """The imports that leave their room and do not go down."""
-    floor = {name: level for level, names in enumerate(floors) for name in names}
+def upward(edges: Mapping[str, set[str]], levels: list[list[str]]) -> set[tuple[str, str]]:
+    """The imports from another package that is not on a lower level."""
+    level = {name: i for i, names in enumerate(levels) for name in names}
     return {
         (module, other)
         for module, others in edges.items()
         for other in others
-        if room(module) != room(other) and floor[room(other)] >= floor[room(module)]
+        if package_of(module) != package_of(other)
+        and level[package_of(other)] >= level[package_of(module)]
     }
 
 
 def circle(edges: Mapping[str, set[str]]) -> list[str]:
-    """Modules that import each other in a circle; empty if there is none."""
+    """The modules of a circular import; empty if there is none."""
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
@@ -90,26 +91,26 @@ def circle(edges: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def test_every_room_is_in_the_picture():
-    drawn = [name for floor in picture() for name in floor]
+def test_every_package_is_in_the_picture():
+    drawn = [name for level in picture() for name in level]
     assert len(set(drawn)) == len(drawn)
-    assert {room(module) for module in modules()} == set(drawn)
+    assert {package_of(module) for module in modules()} == set(drawn)
 
 
-def test_every_room_of_the_picture_is_described():
+def test_every_package_of_the_picture_is_described():
     text = (ROOT / "docs/architecture.md").read_text()
     paths = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
     packages = ("wne_jax/__init__.py", "experiments/", "tests/", "notebooks/")
     described = {re.sub(r"^wne_jax/|\.py$|/$", "", path) for path in paths if path not in packages}
-    drawn = {name for floor in picture() for name in floor} - {"wne_jax", "experiments"}
+    drawn = {name for level in picture() for name in level} - {"wne_jax", "experiments"}
     assert described == drawn
 
 
-def test_imports_point_downwards():
+def test_imports_go_to_lower_levels():
     assert upward(edges(), picture()) == set()
 
 
-def test_no_module_imports_itself_through_others():
+def test_there_are_no_circular_imports():
     found = circle(edges())
     assert not found, " -> ".join(found)
 
@@ -123,13 +124,13 @@ def test_no_module_imports_itself_through_others():
         "if TYPE_CHECKING:\n    from wne_jax.training.loop import fit",
     ],
 )
-def test_an_import_is_seen_wherever_it_stands(text):
+def test_imports_are_found_at_any_position(text):
     found = set(imports(text, modules()))
     assert found == {"wne_jax.training.loop"}
     assert upward({"wne_jax.inference.denoiser": found}, picture())
     assert not upward({"wne_jax.cli.train": found}, picture())
 
 
-def test_a_circle_is_found():
+def test_circular_imports_are_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
     assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})

@@ -1,4 +1,4 @@
-"""All that is listed by name fulfils its contract, and a wrapper adds exactly its symmetry."""
+"""Every model and statistic with a name fulfils its contract, and a wrapper adds exactly its symmetry."""
 
 import chex
 import jax
@@ -46,7 +46,7 @@ def images(shape, seed=0):
 
 
 def compiled(model, y):
-    """A function of images and of the noise level, with random variables."""
+    """A compiled function of images and noise level, with random variables."""
     variables = random_variables(model, y, **protocol.condition(model, SIGMA))
     return jax.jit(
         lambda y, sigma=SIGMA: model.apply(variables, y, **protocol.condition(model, sigma))
@@ -63,7 +63,7 @@ def test_every_model_is_a_backbone(name, options):
 
 
 @each_variant
-def test_a_bare_model_has_no_more_than_its_symmetry(name, options):
+def test_a_bare_model_has_exactly_its_declared_symmetry(name, options):
     model, y = tiny(name, **options), images((2, 8, 12, 1))
     f, claim = compiled(model, y), protocol.symmetry(model)
     if claim != "normalization":
@@ -109,7 +109,7 @@ def test_every_wrapper_adds_its_symmetry(name, conditioned):
         size = lambda y: jnp.max(y, axis=(1, 2, 3)) - jnp.min(y, axis=(1, 2, 3))  # noqa: E731
         return f(moved, SIGMA * size(moved) / size(y))
 
-    gain = float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))  # random networks amplify
+    gain = float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))  # random networks amplify rounding
     assert gain < 100
     assert_exact_under_powers_of_two(following, y)
     if name == "scale":

@@ -1,4 +1,4 @@
-"""What README and docs/ say is so: names, files, links, numbers, and the code that they show."""
+"""README and docs/ are correct: names, files, links, numbers and code."""
 
 import os
 import pkgutil
@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = sorted(set(re.findall(r"`(wne_jax(?:\.\w+)+)`", (ROOT / "docs/papers.md").read_text())))
 RUNS = ["README", "five_minutes", "statistics", "translations", "denoise", "restoration", "train"]
-"""Pages whose code runs as it stands; some pages have tests of their own."""
+"""Pages whose code runs unchanged; some other pages have separate tests."""
 
 
 def code(page: str) -> str:
-    """The Python of a page, in its order."""
+    """The Python code of a page, in order."""
     (path,) = (p for p in PAGES if p.stem == page)
     return "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 
@@ -31,7 +31,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, standard_promotion
     assert len(names) > 2
 
 
-def test_the_code_on_weights_of_others_runs(wne_weights, tmp_path, monkeypatch):
+def test_the_code_for_other_peoples_weights_runs(wne_weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.symlink(wne_weights / "dncnn_gray_sigma25.matconvnet.mat", "dncnn_25.mat")
     image = np.random.default_rng(0).normal(90, 10, (40, 40)).astype(np.float32)
@@ -41,7 +41,7 @@ def test_the_code_on_weights_of_others_runs(wne_weights, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_pictures_and_included_files_are_there(page):
+def test_links_pictures_and_included_files_exist(page):
     text = page.read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     links += re.findall(r"^```\{include\} (\S+)$", text, re.MULTILINE)
@@ -56,10 +56,10 @@ def test_every_page_is_in_the_table_of_contents():
     ] == []
 
 
-def test_every_public_room_has_its_page_of_the_interface():
+def test_every_public_package_has_an_api_page():
     pages = {p.stem for p in (ROOT / "docs/api").glob("*.md")} - {"index", "wne_jax"}
-    rooms = {name for name in wne.__all__ if hasattr(getattr(wne, name), "__file__")}
-    assert rooms == pages
+    packages = {name for name in wne.__all__ if hasattr(getattr(wne, name), "__file__")}
+    assert packages == pages
     listed = (ROOT / "docs/api/index.md").read_text().splitlines()
     assert pages <= set(listed)
 
@@ -73,11 +73,11 @@ def test_every_public_room_has_its_page_of_the_interface():
         ("Restormer and SwinIR weights", "weights"),
     ],
 )
-def test_what_people_search_for_is_on_its_page(wanted, page):
+def test_common_search_terms_are_on_their_pages(wanted, page):
     assert re.search(wanted, (ROOT / f"docs/{page}.md").read_text(), re.IGNORECASE)
 
 
-def test_the_readme_is_short_and_its_numbers_are_those_of_the_results():
+def test_the_readme_is_short_and_its_numbers_equal_the_results():
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 130
     rows = [line for line in readme.splitlines() if re.match(r"\| \w", line)]
@@ -93,17 +93,17 @@ def test_the_readme_is_short_and_its_numbers_are_those_of_the_results():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_of_the_page_on_the_papers_is_there(name):
+def test_names_on_the_papers_page_exist(name):
     pkgutil.resolve_name(name)
 
 
-def test_a_name_that_is_not_there_is_found_out():
+def test_a_missing_name_is_found():
     assert len(NAMES) > 20
     with pytest.raises(AttributeError):
         pkgutil.resolve_name("wne_jax.symmetry.no_such_name")
 
 
-def test_files_and_experiments_of_the_page_are_there():
+def test_files_and_experiments_on_the_papers_page_exist():
     page = (ROOT / "docs/papers.md").read_text()
     files = re.findall(r"`((?:tests|experiments)/[\w/.]+)`", page)
     assert len(files) > 20

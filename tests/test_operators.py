@@ -41,12 +41,12 @@ def image(shape=(2, 12, 8, 3)):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_is_what_it_says(name):
+def test_an_operator_has_its_declared_properties(name):
     check_operator(OPERATORS[name], jax.random.key(0), (2, 12, 8, 3))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_contrast_and_brightness_pass_through_what_keeps_constants(name):
+def test_operators_that_keep_constants_commute_with_contrast_and_brightness(name):
     operator, x = OPERATORS[name], image()
     kept = np.allclose(operator(3 * x + 0.5), 3 * operator(x) + 0.5, atol=1e-4)
     assert kept == operator.keeps_constants == (name not in ("uneven", "uneven, reflect", "mask"))
@@ -54,14 +54,14 @@ def test_contrast_and_brightness_pass_through_what_keeps_constants(name):
 
 @pytest.mark.parametrize(("boundary", "mode"), [("circular", "wrap"), ("reflect", "mirror")])
 @pytest.mark.parametrize("kernel", [gaussian_kernel(0.7), motion_kernel(4.0, 20.0), UNEVEN])
-def test_a_blur_is_scipys_convolution(kernel, boundary, mode):
+def test_a_blur_equals_scipys_convolution(kernel, boundary, mode):
     x = image((1, 24, 21, 1))
     expected = ndimage.convolve(np.asarray(x[0, ..., 0]), kernel, mode=mode)
     np.testing.assert_allclose(Blur(kernel, boundary)(x)[0, ..., 0], expected, atol=1e-5)
 
 
-def test_a_motion_moves_along_its_line():
-    """Mass, centre and direction of the spread."""
+def test_a_motion_kernel_has_its_length_and_direction():
+    """Test its sum, its centre and the direction of its spread."""
     for degrees in (0, 30, 90, 135):
         kernel = motion_kernel(9.0, degrees)
         rows, columns = np.mgrid[: len(kernel), : len(kernel)] - len(kernel) // 2
@@ -74,7 +74,7 @@ def test_a_motion_moves_along_its_line():
 
 
 def test_downsampling_does_not_alias():
-    """Half of the pixels carry half of the frequencies: a finer stripe becomes gray, a coarser one stays."""
+    """Half of the pixels carry half of the frequencies: fine stripes become gray, coarse stripes stay."""
     columns = jnp.arange(64.0)
     fine, coarse = (
         jnp.broadcast_to(jnp.cos(2 * jnp.pi * f * columns), (1, 64, 64))[..., None]
@@ -85,14 +85,14 @@ def test_downsampling_does_not_alias():
     assert jnp.std(Downsample(2)(coarse)[inside]) > 0.9 * jnp.std(coarse)
 
 
-def test_a_degradation_is_an_operator_and_noise():
+def test_a_degradation_combines_an_operator_and_noise():
     x, key = image(), jax.random.key(5)
     degraded = degrade(Downsample(2), degradations.gaussian)(key, x, 0.1)
     noise = degradations.gaussian(key, 0 * Downsample(2)(x), 0.1)
     np.testing.assert_allclose(degraded, Downsample(2)(x) + noise, atol=1e-6)
 
 
-def test_one_compiled_function_serves_all_blurs_of_a_shape():
+def test_one_compiled_function_works_for_all_blurs_of_a_shape():
     traced = []
 
     @jax.jit
@@ -105,7 +105,7 @@ def test_one_compiled_function_serves_all_blurs_of_a_shape():
     assert len(traced) == 1
 
 
-def test_powers_of_two_pass_exactly():
+def test_powers_of_two_are_exact():
     x = image()
     for operator in OPERATORS.values():
         assert (operator(8 * x) == 8 * operator(x)).all()
@@ -124,12 +124,12 @@ def test_powers_of_two_pass_exactly():
         (lambda: motion_kernel(-1, 0), "length must be above 0"),
     ],
 )
-def test_what_does_not_fit_is_rejected_by_name(call, message):
+def test_invalid_arguments_are_rejected_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_wrong_adjoint_is_found_out():
+def test_a_wrong_adjoint_is_found():
     class Wrong(Identity):
         def adjoint(self, y):
             return 2 * y

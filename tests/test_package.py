@@ -1,4 +1,4 @@
-"""The project as a whole: what importing it needs, what it offers, and what its pages type."""
+"""The package as a whole: its imports, its public names, and the names that the docs use."""
 
 import ast
 import json
@@ -18,24 +18,24 @@ OPTIONAL = (
     *("PIL", "grain", "h5py", "matplotlib", "optax", "orbax", "skimage", "tensorboardX"),
     *("tensorflow", "tensorflow_datasets", "tifffile", "torch", "tqdm", "tyro"),
 )
-"""What only reading images, training, plotting and the command line need."""
+"""Packages that only reading images, training, plotting and the command line need."""
 
 BROUGHT_BY_FLAX = {"optax"}
 
 LAZY = {"data", "evaluation", "training"}
-"""Public rooms that need more than the core does."""
+"""Public packages that need more than the core."""
 
-ROOMS = [name for name in wne.__all__ if hasattr(getattr(wne, name), "__path__")]
+PUBLIC_PACKAGES = [name for name in wne.__all__ if hasattr(getattr(wne, name), "__path__")]
 
 
 def run(code: str) -> str:
-    """What a new interpreter prints."""
+    """Run code in a new interpreter, and return its output."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_core_needs_nothing_that_is_optional():
+def test_the_core_needs_no_optional_packages():
     names = [name for name in wne.__all__ if name not in LAZY]
     use = f"import wne_jax; [getattr(wne_jax, name) for name in {names}]"
     loaded = run(f"{use}; import sys; print(*(n for n in {OPTIONAL} if n in sys.modules))")
@@ -45,20 +45,20 @@ def test_the_core_needs_nothing_that_is_optional():
     run(f"import sys; sys.modules.update(dict.fromkeys({blocked})); {use}; import jax; {apply}")
 
 
-def test_importing_the_package_imports_nothing_yet():
+def test_importing_the_package_imports_nothing_else():
     assert run("import sys, wne_jax; print(*({'jax', 'flax', 'numpy'} & {*sys.modules}))") == "\n"
 
 
-def test_the_public_names_are_those_of_all():
+def test_the_public_names_equal_all():
     assert dir(wne) == sorted(wne.__all__)
     assert all(hasattr(wne, name) for name in wne.__all__)
     with pytest.raises(AttributeError, match="'wne_jax' has no attribute 'build'"):
         _ = wne.build
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_has_the_names_of_its_all(room):
-    module = getattr(wne, room)
+@pytest.mark.parametrize("package", PUBLIC_PACKAGES)
+def test_a_package_has_the_names_of_its_all(package):
+    module = getattr(wne, package)
     assert len(set(module.__all__)) == len(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)
 
@@ -74,11 +74,11 @@ def examples() -> str:
     return re.sub(r"^%.*$", "", "".join(blocks), flags=re.MULTILINE)
 
 
-def test_what_the_readme_the_docs_and_the_notebooks_type_is_public():
-    """Modules behind the public names are for those who work on the library."""
+def test_names_in_readme_docs_and_notebooks_are_public():
+    """Other modules are for developers of the library."""
     typed = {
-        (f"wne_jax.{room}", name)
-        for room, name in re.findall(r"\bwne\.([a-z]+)\.(\w+)", examples())
+        (f"wne_jax.{package}", name)
+        for package, name in re.findall(r"\bwne\.([a-z]+)\.(\w+)", examples())
     }
     for node in ast.walk(ast.parse(examples())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("wne_jax"):
@@ -87,10 +87,12 @@ def test_what_the_readme_the_docs_and_the_notebooks_type_is_public():
             typed |= {(".".join(parents), last)} if parents else set()
     assert len(typed) > 20
     public = {"wne_jax": wne.__all__} | {
-        f"wne_jax.{room}": getattr(wne, room).__all__ for room in ROOMS
+        f"wne_jax.{package}": getattr(wne, package).__all__ for package in PUBLIC_PACKAGES
     }
     assert [
-        (room, name) for room, name in sorted(typed) if room in public and name not in public[room]
+        (package, name)
+        for package, name in sorted(typed)
+        if package in public and name not in public[package]
     ] == []
 
 
@@ -117,8 +119,8 @@ def test_the_commands_name_their_extra():
     assert done.stderr == 'error: commands need tyro: pip install "wne-jax[cli]"\n'
 
 
-def test_requirements_pin_what_every_extra_needs():
-    """All but docs, which the tests do not build, and torch, which is large."""
+def test_requirements_pin_the_packages_of_every_extra():
+    """All extras except docs, which the tests do not build, and torch, which is large."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = {
@@ -138,11 +140,11 @@ def test_requirements_pin_what_every_extra_needs():
 
 
 def name_of(requirement: str) -> str:
-    """The package that a requirement is about, as indices spell it."""
+    """The normalized package name of a requirement."""
     return re.split(r"[\[<>=;]", requirement)[0].strip().lower().replace("_", "-")
 
 
-def test_notebooks_are_stored_as_one_run_left_them():
+def test_notebooks_are_saved_after_one_complete_run():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         outputs = [output for cell in cells for output in cell["outputs"]]
