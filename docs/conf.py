@@ -1,6 +1,8 @@
 """The site: python -m sphinx -W docs docs/_build (extra `docs`)."""
 
 import re
+import shutil
+from pathlib import Path
 
 from wne_jax import __version__
 
@@ -71,6 +73,14 @@ def docstring(app, what, name, obj, options, lines):
     lines[:] = text.splitlines()
 
 
+def links(app, name, source):
+    """Point links to the notebooks at their pages."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+
+
 def setup(app):
-    """Docstrings are read here before Sphinx takes their sections apart."""
+    """Connect the functions above; the notebooks become pages beside the others."""
+    here = Path(__file__).parent
+    shutil.copytree(here.parent / "notebooks", here / "notebooks", dirs_exist_ok=True)
+    app.connect("source-read", links)
     app.connect("autodoc-process-docstring", docstring, priority=100)
