@@ -74,8 +74,8 @@ def docstring(app, what, name, obj, options, lines):
 
 
 def links(app, name, source):
-    """Point links to the notebooks at their pages."""
-    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+    """Point links between pages and notebooks at where they are here."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/").replace("](../docs/", "](../")
 
 
 def setup(app):
