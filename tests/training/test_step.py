@@ -72,18 +72,6 @@ def test_every_example_draws_its_kind_of_noise_from_a_mixture():
         make_train_step(small(noise="gaussian,pink"))
 
 
-@pytest.mark.parametrize("loss", ["l1", "mse"])
-def test_in_units_of_the_noise_every_level_weighs_the_same(loss):
-    """At the identity the loss is a moment of the noise, whatever its level."""
-    identity = ModelConfig("dncnn", SMALL.options)  # its last convolution starts at zero
-    config = small(model=identity, batch=64, sigma_255=(1, 75), loss=loss, relative=True)
-    _, metrics = jax.jit(make_train_step(config))(create_state(config), corpus())
-    moment = {"l1": np.sqrt(2 / np.pi), "mse": 1.0}[loss]
-    np.testing.assert_allclose(metrics["loss"], moment, rtol=0.03)
-    with pytest.raises(ValueError, match="relative needs levels above 0"):
-        small(sigma_255=(0, 75), relative=True)
-
-
 def test_a_step_is_the_optimizer_on_the_gradient_of_the_loss():
     config = small(optimizer=OptimizerConfig(schedule="constant", learning_rate=0.01, ema=0.5))
     state = create_state(config)

@@ -86,8 +86,6 @@ class Updates:
     """Training steps of a network."""
     loss: Literal["l1", "mse"] = TrainConfig.loss
     """Mean absolute or mean squared difference."""
-    relative: bool = False
-    """Take the loss of an example in units of its noise level: every level of a range weighs the same."""
     optimizer: Literal["adam", "adamw", "sgd"] = OptimizerConfig.name
     """Rule of the updates."""
     learning_rate: float = OptimizerConfig.learning_rate

@@ -86,8 +86,6 @@ class TrainConfig:
             example draws its own.
         objective: What an example is made of; see `wne_jax.training.objectives`.
         loss: "l1" or "mse".
-        relative: Whether the loss of an example is taken in units of its noise level. Every level then weighs
-            the same; otherwise the low ones of a wide range hardly count.
         steps: Updates.
         batch: Crops an update.
         patch: Side of a crop, in pixels.
@@ -111,7 +109,6 @@ class TrainConfig:
     sigma_255: tuple[float, ...] = (25.0,)
     objective: Objective = "supervised"
     loss: Literal["l1", "mse"] = "mse"
-    relative: bool = False
     steps: int = 750
     batch: int = 16
     patch: int = 40
@@ -133,8 +130,6 @@ class TrainConfig:
             raise ValueError(
                 f"sigma_255 must be one number or a low and a high, not {self.sigma_255}"
             )
-        if self.relative and not min(self.sigma_255) > 0:
-            raise ValueError(f"relative needs levels above 0, and sigma_255 is {self.sigma_255}")
         if not all(0 <= sigma < math.inf for sigma in self.sigma_255):
             raise ValueError(f"sigma_255 must be finite and not negative: {self.sigma_255}")
         check_white(self.white)

@@ -313,10 +313,6 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"a conditioned model is told the noise level, which {corpus.kind} of images do not say"
         )
-    if corpus.kind != "clean" and config.relative:
-        raise ValueError(
-            f"relative needs the noise level, which {corpus.kind} of images do not say"
-        )
     drawn = corpus.kind == "clean"  # noise of a level relative to white
     matters = drawn or protocol.symmetry(config.model.build()) == "none"
     reason = doubt(*extremes(corpus), corpus.pixels.dtype)

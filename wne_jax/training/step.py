@@ -199,13 +199,6 @@ def average_decay(limit: float, step: Array) -> Array:
     return jnp.minimum(limit, (1 + step) / (10 + step))
 
 
-def _loss(config: TrainConfig, estimate: Array, batch: Batch) -> Array:
-    """The loss of a batch, in the units of the images or in those of the noise of each example."""
-    ones = (1,) * (batch.clean.ndim - 1)
-    unit = jnp.reshape(batch.sigma, (-1, *ones)) if config.relative else 1.0
-    return LOSSES[config.loss](estimate / unit, batch.clean / unit)
-
-
 def make_average_loss(
     config: TrainConfig,
     *,
@@ -224,7 +217,7 @@ def make_average_loss(
         batch = constrain(draw_batch(config, source, state.step - 1, indices))
         options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=False)
         estimate: Any = model.apply(state.variables(), batch.noisy, **options)
-        loss = _loss(config, estimate, batch)
+        loss = LOSSES[config.loss](estimate, batch.clean)
         return loss if axis_name is None else lax.pmean(loss, axis_name)
 
     return average_loss
@@ -252,7 +245,7 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
                 **options,
                 rngs={"dropout": key},
             )
-            return _loss(config, estimate, batch), collections
+            return LOSSES[config.loss](estimate, batch.clean), collections
 
         with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
             return jax.value_and_grad(loss_of, has_aux=True)(state.params)
