@@ -1,4 +1,4 @@
-"""The site: python -m sphinx -W docs docs/_build (extra `docs`)."""
+"""Configuration of the site: python -m sphinx -W docs docs/_build (extra `docs`)."""
 
 import re
 import shutil
@@ -35,13 +35,13 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # the tests execute them
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
-suppress_warnings = ["ref.python"]  # attributes of one name in several classes
+suppress_warnings = ["ref.python"]  # attributes with the same name in several classes
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
 def tables(lines):
-    """Turn Markdown tables into those of reStructuredText."""
+    """Convert Markdown tables to reStructuredText."""
     rest, out = list(lines), []
     while rest:
         if not rest[0].lstrip().startswith("| "):
@@ -60,13 +60,13 @@ def tables(lines):
 
 
 def display(match):
-    """One formula of its own."""
+    """Convert a displayed formula."""
     body = "\n".join(f"   {line.strip()}" for line in match[2].strip().splitlines())
     return f"\n.. math::\n\n{body}\n".replace("\n", f"\n{match[1]}")
 
 
 def docstring(app, what, name, obj, options, lines):
-    """Read the Markdown of a docstring: tables, and mathematics between dollars."""
+    """Convert the Markdown in a docstring: tables, and mathematics between dollar signs."""
     text = "\n".join(tables(lines))
     text = re.sub(r"^( *)\$\$(.+?)\$\$", display, text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\$([^$]+)\$", lambda m: f":math:`{' '.join(m[1].split())}`", text)
@@ -74,12 +74,12 @@ def docstring(app, what, name, obj, options, lines):
 
 
 def links(app, name, source):
-    """Point links between pages and notebooks at where they are here."""
+    """Adapt links between pages and notebooks to the folders of the site."""
     source[0] = source[0].replace("](../notebooks/", "](notebooks/").replace("](../docs/", "](../")
 
 
 def setup(app):
-    """Connect the functions above; the notebooks become pages beside the others."""
+    """Copy the notebooks into the site, and connect the functions above."""
     here = Path(__file__).parent
     shutil.copytree(here.parent / "notebooks", here / "notebooks", dirs_exist_ok=True)
     app.connect("source-read", links)

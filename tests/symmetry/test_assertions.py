@@ -239,7 +239,7 @@ class TestMessages:
 
 
 class TestCauses:
-    """The second line of a message says what the violation comes from, where that can be told."""
+    """The second line of a message states the cause of the violation, if it can be determined."""
 
     @staticmethod
     def message(f, output="value", y=None):
@@ -255,9 +255,9 @@ class TestCauses:
     def test_random_numbers(self):
         keys = iter(jax.random.split(jax.random.key(0), 100))
         f = wne.wrap(lambda z: z + 0.1 * jax.random.normal(next(keys), z.shape))
-        assert "\nf(y) differs from call to call, as with dropout" in self.message(f)
+        assert "\nf(y) differs between calls, as with dropout" in self.message(f)
 
-    def test_rounding_that_is_amplified(self):
+    def test_amplified_rounding(self):
         steep = wne.wrap(lambda z: 1e6 * smooth(z), output="invariant")
         said = self.message(steep, output="invariant")
         gain = float(re.search(r"looks like rounding, .* gain=(\d+) would allow it$", said)[1])
@@ -268,7 +268,7 @@ class TestCauses:
     def test_a_partial_function_has_the_name_of_the_function(self):
         assert self.message(partial(jnp.clip, min=0.4)).startswith("clip is not equivariant")
 
-    def test_what_is_no_action_and_no_output_is_named(self):
+    def test_invalid_actions_and_outputs_are_rejected(self):
         with pytest.raises(
             TypeError, match=r"one of wne_jax\.symmetry, Affine.* not \(2\.0, 0\.5\)"
         ):

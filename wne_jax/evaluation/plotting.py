@@ -33,7 +33,7 @@ def quality_curves(
     """Output quality over input quality, one curve per arm, as in Figure 3 of Saied & Fleuret (2026).
 
     Args:
-        records: Records of a sweep, including the arm `INPUT` for the degraded image. Published figures,
+        records: Records of a sweep, including the arm `INPUT` for the degraded image. Published values,
             including those of the input, are drawn as a thin dashed line behind the curve of their arm.
         metric: The metric.
         trained: Training levels; those in the sweep are marked, and a range is shaded.

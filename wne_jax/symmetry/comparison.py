@@ -55,7 +55,7 @@ def pairs_of(
     """f(T y) and T f(y) for each output, in a pytree with the structure of `value` = f(y)."""
     if not isinstance(action, Action):
         raise TypeError(
-            f"action must be one of wne_jax.symmetry, Affine(2.0, 0.5) say, not {action!r}"
+            f"action must be one of wne_jax.symmetry, for example Affine(2.0, 0.5), not {action!r}"
         )
     if not jax.tree.leaves(value):
         raise ValueError(f"f returned {value!r}: it must return an array, or a pytree of arrays")

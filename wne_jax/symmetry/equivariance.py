@@ -386,12 +386,14 @@ def _cause(
     rounding: Rounding,
     one: Compared,
 ) -> str:
-    """A second line for the message of a violation: what it comes from, if that can be told."""
+    """A second line for the message of a violation: its cause, if it can be determined."""
     values = [np.asarray(h) for h in jax.tree.leaves(value)]
     if any(h.dtype.kind in "fc" and not np.isfinite(h).all() for h in values):
         return "\nf(y) itself has NaN or infinite values"
     if not all(np.array_equal(h, again) for h, again in zip(values, jax.tree.leaves(f(y)))):
-        return "\nf(y) differs from call to call, as with dropout: pass the same random key to each call"
+        return (
+            "\nf(y) differs between calls, as with dropout: pass the same random key to each call"
+        )
     told_otherwise = output_action is not None and not output_action.moves
     return explanation(
         f,

@@ -24,7 +24,7 @@ ROUNDING_CONSTANT = 32.0
 """The factor C of the rounding model: how many rounding errors may add up."""
 
 RELATIVE_ROUNDING = 1e-5
-"""Violations below this share of the output may be rounding, too, of a map that amplifies much."""
+"""Violations below this share of the output may also be rounding, in a map with large amplification."""
 
 LOOKS_LIKE_ROUNDING = 1e3
 """Violations below this many times the tolerance may be rounding that the model does not include."""
