@@ -103,13 +103,24 @@ def creating(path: str | os.PathLike[str], image: ImageFile) -> Iterator[np.ndar
     path = Path(path)
     try:
         with written_aside(path) as aside:
-            out = _new_array(aside, path, image)
+            with _encoding(path):
+                out = _new_array(aside, path, image)
             yield out
-            _format(path.suffix.lower()).finish(aside, path, image, out)
-    except ImageError:
-        raise
+            with _encoding(path):
+                _format(path.suffix.lower()).finish(aside, path, image, out)
     except OSError as err:
         raise image_error(path, f"cannot be written: {err.strerror or err}") from err
+
+
+@contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    """Whatever an encoder raises, for odd metadata, is an `ImageError`."""
+    try:
+        yield
+    except (ImageError, OSError):
+        raise
+    except Exception as err:
+        raise image_error(path, f"cannot be written: {err or type(err).__name__}") from err
 
 
 def _new_array(aside: Path, path: Path, image: ImageFile) -> np.ndarray:

@@ -46,7 +46,9 @@ def read_metadata(
     unit, resolution = valueof(UNIT, 2), [valueof(tag) for tag in RESOLUTION]
     options, lost = _description(tif, page, told)
     dpi = None
-    if all(isinstance(r, tuple) and min(r) > 0 for r in resolution):
+    if unit not in (1, *_PER_INCH):
+        lost.append(f"its resolution is not kept: there is no unit {unit}")
+    elif all(isinstance(r, tuple) and min(r) > 0 for r in resolution):
         options |= {"resolution": tuple(resolution), "resolutionunit": unit}
         if unit in _PER_INCH:
             dpi = tuple(_PER_INCH[unit] * over / under for over, under in resolution)
