@@ -270,7 +270,7 @@ class TestCauses:
 
     def test_invalid_actions_and_outputs_are_rejected(self):
         with pytest.raises(
-            TypeError, match=r"one of wne_jax\.symmetry, Affine.* not \(2\.0, 0\.5\)"
+            TypeError, match=r"one of wne_jax\.symmetry, for example Affine.* not \(2\.0, 0\.5\)"
         ):
             E.assert_equivariant(smooth, (2.0, 0.5), image())
         with pytest.raises(ValueError, match="f returned None: it must return an array"):
