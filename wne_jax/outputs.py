@@ -12,7 +12,8 @@ When the input changes to a y + b (a > 0), an output changes with it, in a way t
 A kind is one function, `act(h, a, b)`: what the change y -> a y + b makes of an output h. Nothing else is
 needed. The statistics put $y = s z + m$, so the output in the units of y is `act(h, s, m)`, where h is the
 backbone's output for z. The backbone of an anchor works on $x = c z + d$ (see `wne_jax.Anchor`); its output
-is brought back by the inverse, `act(h, 1 / c, -d / c)`. And a map is equivariant if f(a y + b) is
+is brought back by the inverse, `act(h, 1 / c, -d / c)`. Behind a gain the way from z to y is curved: a value
+follows the curve, and other kinds its tangent at the input. And a map is equivariant if f(a y + b) is
 `act(f(y), a, b)`, which is what `wne_jax.symmetry.equivariance.assert_equivariant` compares.
 
 A backbone that returns a pytree is declared by one kind for all leaves, or by a pytree of kinds. Kinds that
@@ -27,6 +28,9 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 from jax import Array
+
+from wne_jax.statistics import Statistics
+from wne_jax.statistics.gain import ratio, slope, unstabilized
 
 
 @dataclass(frozen=True)
@@ -142,23 +146,46 @@ def map_outputs(function: Callable[[Array, Kind, str], Any], h: Any, output: Out
     return jax.tree.unflatten(structure, leaves)
 
 
-def restore(h: Any, location: Array, scale: Array, output: Output = "value") -> Any:
+def restore(
+    h: Any,
+    stats: Statistics,
+    output: Output = "value",
+    *,
+    z: Array | None = None,
+    unbiased: bool = False,
+) -> Any:
     """Bring normalized outputs into the units of the input.
+
+    Behind a gain (see `wne_jax.statistics.gain`) coordinates are curved. Values go back along the curve;
+    other kinds take its tangent at the input's own z, so that they must have its size.
 
     Args:
         h: Output in normalized coordinates, an array or a pytree.
-        location: What was subtracted from the input.
-        scale: What the input was divided by.
+        stats: What was removed from the input.
         output: Kinds of the outputs.
+        z: The normalized input, for what is no value behind a gain.
+        unbiased: Whether g / 4 is added to values behind a gain; see `wne_jax.denormalize`.
 
     Raises:
         ValueError: An output cannot carry the statistics.
     """
+    location, scale, gain = stats
     carried = jnp.broadcast_shapes(location.shape, scale.shape)
 
     def leaf(h: Array, kind: Kind, path: str) -> Array:
-        require_shape(h.shape, carried, kind, name=f"the output{path}")
-        return kind.act(h, scale, location)
+        name = f"the output{path}"
+        if gain is None or kind.any_shape or kind == VALUE:
+            require_shape(h.shape, carried, kind, name=name)
+            if gain is None or kind.any_shape:
+                return kind.act(h, scale, location)
+            value = scale * unstabilized(h, ratio(stats)) + location
+            return value + gain / 4 if unbiased else value
+        if z is None:
+            raise ValueError(f"{name} is no value: behind a gain it needs z, the normalized input")
+        require_shape(h.shape, jnp.broadcast_shapes(z.shape, carried), kind, name=name)
+        steep = slope(z, stats)
+        here = scale * unstabilized(z, ratio(stats)) + location
+        return kind.act(h, steep, here - steep * z)
 
     return map_outputs(leaf, h, output)
 

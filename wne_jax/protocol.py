@@ -21,6 +21,7 @@ The functions below are the only place that reads these attributes. A wrapper ha
 what it leaves open, its backbone answers.
 """  # noqa: E501 (a table)
 
+import functools
 import inspect
 from typing import Any, Literal
 
@@ -117,6 +118,21 @@ def needs_sigma(model: Any) -> bool:
         (True, False)
     """
     return takes_sigma(model) == "required"
+
+
+def requires(function: Any, name: str) -> bool:
+    """Whether a function, a module or its bound method must be given the noise level by this name.
+
+    Example:
+        >>> requires(lambda y, sigma: y, "sigma"), requires(lambda y: y, "sigma")
+        (True, False)
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    owner = getattr(function, "__self__", function)
+    if noise_argument(owner) == name:
+        return needs_sigma(owner)
+    return name in parameters(function, required=True)
 
 
 def condition(model: Any, sigma: Any) -> dict[str, Any]:

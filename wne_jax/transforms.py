@@ -25,10 +25,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from wne_jax import protocol
 from wne_jax._internal.layout import Layout, laid_out
 from wne_jax._internal.padding import crop, pad_to_multiple
 from wne_jax.outputs import VALUE, Kind, Output, kinds, map_outputs, require_shape, restore
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
+from wne_jax.statistics.gain import ratio, stabilized
 
 Prediction = Literal["direct", "residual"]
 
@@ -52,6 +54,8 @@ def normalize(
     where: ArrayLike | None = None,
 ) -> tuple[Array, Statistics]:
     r"""Remove location and scale: $z = (y - \mu(y)) / s(y)$, and $z = 0$ where $s(y) = 0$.
+
+    A statistic with a gain bends these coordinates; see `wne_jax.statistics.gain`.
 
     Args:
         y: Real array `[B, ..., C]` in any range: vectors, images, volumes, video. Integers are cast to
@@ -82,7 +86,7 @@ def normalize(
             "y has NaN or infinite entries: mend them, or mask them with where=jnp.isfinite(y)"
         )
     stats = statistics(y, axes=axes, where=where)
-    if not _finite(stats.location) or not _finite(stats.scale):
+    if not all(map(_finite, jax.tree.leaves(stats))):
         raise ValueError(
             f"the statistics overflow {y.dtype}, y reaches {float(jnp.max(jnp.abs(y))):.3g}: divide it by a "
             "power of two first, so that deviations from the mean stay below 1e18"
@@ -117,7 +121,8 @@ def require_anchor(anchor: Any) -> None:
 def in_coordinates(y: Array, stats: Statistics) -> Array:
     """An array in normalized coordinates, its own or another's: 0 where the scale is 0."""
     varies = stats.scale > 0
-    return jnp.where(varies, (y - stats.location) / jnp.where(varies, stats.scale, 1), 0)
+    u = jnp.where(varies, (y - stats.location) / jnp.where(varies, stats.scale, 1), 0)
+    return u if stats.gain is None else stabilized(u, ratio(stats))
 
 
 def process(
@@ -146,7 +151,8 @@ def process(
         stats: The statistics that were removed; needed for `sigma` and `with_y`.
         sigma: Noise level in the units of the original data, a scalar or `[B]`. The backbone receives
             `anchor.scale * sigma / stats.scale`, shaped `[B, 1, ..., 1]`, by the keyword `noise_argument` (0
-            for a constant instance, whose estimate does not depend on it).
+            for a constant instance, whose estimate does not depend on it). Behind a gain noise has variance
+            1: the backbone receives `anchor.scale`, and a given level is refused.
         where: Mask of valid entries, handed on by the keyword `mask_argument`.
         output: How the outputs follow the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
         prediction: "direct" if the backbone returns the estimate, "residual" if it returns what is to be
@@ -179,7 +185,17 @@ def process(
         if sigma is not None:
             raise ValueError(f"sigma and {noise_argument} both give the noise level: pass one")
         sigma = kwargs.pop(noise_argument)
-    if sigma is not None:
+    if stats is not None and stats.gain is not None:
+        if sigma is not None:
+            raise ValueError(
+                "sigma is one level, and these statistics have a gain, a level at each intensity: leave it "
+                "out, or give fixed_noise(alpha=, beta=) as statistics"
+            )
+        if protocol.requires(backbone, noise_argument):
+            kwargs[noise_argument] = jnp.full(
+                (z.shape[0],) + (1,) * (z.ndim - 1), anchor.scale, z.dtype
+            )
+    elif sigma is not None:
         kwargs[noise_argument] = _relative_sigma(sigma, stats, anchor)
     for name in with_y:
         if kwargs.get(name) is not None:
@@ -225,13 +241,23 @@ def process(
     return map_outputs(leaf, h, output)
 
 
-def denormalize(h: Any, stats: Statistics, *, output: Output = "value") -> Any:
+def denormalize(
+    h: Any,
+    stats: Statistics,
+    *,
+    output: Output = "value",
+    z: Array | None = None,
+    unbiased: bool = False,
+) -> Any:
     r"""Put location and scale back: $s\,h + \mu$ for values, and what belongs to every other kind.
 
     Args:
         h: Array in normalized coordinates, of the rank and the batch of the statistics; or a pytree.
         stats: What `normalize` returned.
         output: How the outputs follow the input; see `wne_jax.outputs`.
+        z: The normalized input. Behind a gain, outputs that are no values take the slope there.
+        unbiased: Whether values behind a gain are means of z: the square of a mean is less than the mean of
+            squares, and g / 4, the difference where the noise of z has variance 1, is added.
 
     Returns:
         The outputs in the original units.
@@ -244,7 +270,7 @@ def denormalize(h: Any, stats: Statistics, *, output: Output = "value") -> Any:
         >>> print(denormalize(0 * z + 1, stats, output="variance"))
         [[5. 5. 5. 5.]]
     """
-    return restore(h, stats.location, stats.scale, output)
+    return restore(h, stats, output, z=z, unbiased=unbiased)
 
 
 def wrap(
@@ -260,6 +286,7 @@ def wrap(
     noise_argument: str = "sigma",
     mask_argument: str | None = None,
     with_y: Sequence[str] = (),
+    unbiased: bool = False,
     batch_axes: Sequence[int] = (0,),
     channel_axis: int = -1,
 ) -> Callable[..., Any]:
@@ -281,6 +308,7 @@ def wrap(
         noise_argument: Keyword by which the backbone takes the noise level; see `process`.
         mask_argument: Keyword by which the backbone takes `where`; see `process`.
         with_y: Keyword arguments in the units of y; see `process`.
+        unbiased: Behind a gain, for a backbone that was trained on Gaussian noise; see `denormalize`.
         batch_axes: Axes of the batch in `y` and in what the backbone takes and returns: () for a network of
             one image without a batch, whose statistics are then those of the whole array.
         channel_axis: Axis of the channels; 0 and no batch axes for a network of `[C, H, W]`.
@@ -313,7 +341,7 @@ def wrap(
         canonical = partial(
             wrap, statistics=statistics, output=output, prediction=prediction, anchor=anchor,
             multiple=multiple, dtype=dtype, noise_argument=noise_argument,
-            mask_argument=mask_argument, with_y=with_y,
+            mask_argument=mask_argument, with_y=with_y, unbiased=unbiased,
         )  # fmt: skip
         given = [name for name in (noise_argument, mask_argument, *with_y) if name is not None]
         other: Any = laid_out(
@@ -334,7 +362,7 @@ def wrap(
                     prediction=prediction, anchor=anchor, multiple=multiple, dtype=dtype,
                     noise_argument=noise_argument, mask_argument=mask_argument, with_y=with_y,
                     **kwargs)  # fmt: skip
-        return denormalize(h, stats, output=output)
+        return denormalize(h, stats, output=output, z=z, unbiased=unbiased)
 
     declared: Any = wrapped  # `wne_jax.wrappers.as_linen` reads what it was made of
     declared.wraps = (wrapped, backbone, {

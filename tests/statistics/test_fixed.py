@@ -31,7 +31,7 @@ def test_only_an_estimate_of_the_noise_gives_way_to_a_known_level():
     ):
         assert not S.has_unit_noise(statistic) and not S.takes_noise(statistic)
     y, sigma = image(), np.float32([0.1, 0.3])
-    location, scale = S.haar_mad.with_noise(sigma)(y)
+    location, scale, _ = S.haar_mad.with_noise(sigma)(y)
     np.testing.assert_array_equal(scale.ravel(), sigma)
     np.testing.assert_array_equal(location, S.mean_std(y).location)
 
@@ -41,7 +41,7 @@ def test_a_known_level_is_the_same_over_blocks():
     for sigma in (0.3, 1e-6):
         expected = S.fixed_noise(sigma)(y)
         found = S.fixed_noise(sigma).over_blocks(S.Blocks(y[0], np.asarray, rows=4))
-        np.testing.assert_allclose(found, np.ravel(expected), rtol=1e-6)
+        np.testing.assert_allclose(found, np.ravel(expected[:2]), rtol=1e-6)
     constant = S.Blocks(np.full((9, 9, 1), 0.3, np.float32), np.asarray)
     assert S.fixed_noise(0.1).over_blocks(constant) == (np.float32(0.3), 0)
 

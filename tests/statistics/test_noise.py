@@ -107,7 +107,7 @@ def test_stars_and_hot_pixels_leave_the_estimate_alone():
     y = 1000 + white((256, 256), 1.5)
     y.flat[rng.choice(y.size, 60, replace=False)] += 10 ** rng.uniform(2.5, 4.7, 60)
     np.testing.assert_allclose(both(y), 1.5, rtol=0.05)
-    _, scale = S.noise_level(np.float32(y)[None, ..., None])
+    _, scale, _ = S.noise_level(np.float32(y)[None, ..., None])
     assert scale == pytest.approx(both(y)) and y.std() * S.FLOOR > 5  # above the floor of haar_mad
 
 
@@ -116,7 +116,7 @@ def test_the_floor_is_a_thousandth_of_the_contrast_and_zero_on_constants_alone()
     clean = S.noise_level(y[None, ..., None])
     np.testing.assert_allclose(clean.scale.item(), 0.001 * y.std(), rtol=1e-5)
     by_blocks = S.noise_level.over_blocks(S.Blocks(y[..., None], np.asarray, rows=7))
-    np.testing.assert_allclose(by_blocks, np.ravel(clean), rtol=1e-5)
+    np.testing.assert_allclose(by_blocks, np.ravel(clean[:2]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 11, 40, 1), (2, 40, 3), (1, 1, 50, 1)])

@@ -81,7 +81,7 @@ from wne_jax.statistics import Statistics, mean_std
 
 def mine(y, *, axes=None, where=None):
     """Twice the standard deviation."""
-    location, scale = mean_std(y, axes=axes, where=where)
+    location, scale, *_ = mean_std(y, axes=axes, where=where)
     return Statistics(location, 2 * scale)
 '''
 

@@ -9,7 +9,10 @@ from typing import Literal
 BACKBONES = ("dncnn", "fdncnn", "ffdnet", "drunet", "swinir", "restormer")
 """The names in `wne_jax.models.MODELS`."""
 
-STATISTICS = ("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max")
+STATISTICS = (
+    *("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max"),
+    *("photon", "adaptive_noise"),
+)
 """The names in `wne_jax.statistics.STATISTICS`."""
 
 NOISES = (

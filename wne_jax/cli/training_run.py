@@ -201,8 +201,8 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
         if given.wrapper is not None:
             z, _ = normalize(seen, statistics=before.statistics)
             seen = before.anchor.scale * z + before.anchor.location
-        location, scale = after.statistics(seen)
-        return jnp.mean(location), jnp.median(scale)
+        found = after.statistics(seen)
+        return jnp.mean(found.location), jnp.median(found.scale)
 
     everyone = np.arange(config.batch)
     stream = stream_crops(data_key(config), corpus, everyone, size=config.patch, start=0, stop=1)

@@ -353,7 +353,9 @@ class Denoiser:
             halo=tile // 8 if radius is None else radius,
             to_model=coordinates.enter,
             from_model=coordinates.leave,
-            beside=[] if stats is None else [np.asarray(part)[0] for part in stats],
+            beside=[]
+            if stats is None
+            else [np.asarray(part)[0] for part in jax.tree.leaves(stats)],
             multiple=protocol.multiple(self.model),
             blend=radius is None,
             progress=progress,

@@ -51,7 +51,7 @@ def stream_statistics(
     prepare: Callable[[np.ndarray], np.ndarray],
     rows: int | None = None,
 ) -> Statistics:
-    """Location and scale of a whole image, as `statistic(prepare(image)[None])` finds them in memory.
+    """The statistics of a whole image, as `statistic(prepare(image)[None])` finds them in memory.
 
     They agree to float32 rounding; the medians themselves, before they are divided, agree exactly. A
     statistic without passes over blocks is computed once on the whole image, with a warning.
@@ -71,7 +71,7 @@ def stream_statistics(
 
     Example:
         >>> image = np.arange(12, dtype=np.uint16).reshape(4, 3, 1)
-        >>> location, scale = stream_statistics("median_mad", image, prepare=np.float32, rows=1)
+        >>> location, scale, _ = stream_statistics("median_mad", image, prepare=np.float32, rows=1)
         >>> location.item(), (scale * 0.6744897501960817).item()
         (5.5, 3.0)
     """

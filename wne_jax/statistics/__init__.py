@@ -23,6 +23,7 @@ from wne_jax.statistics.base import (
     Moments,
     Statistic,
     Statistics,
+    has_gain,
     has_unit_noise,
     merge,
     moments,
@@ -39,6 +40,9 @@ from wne_jax.statistics.mean_std import FLOOR, floored, mean_std
 from wne_jax.statistics.median_mad import median_mad
 from wne_jax.statistics.min_max import min_max
 from wne_jax.statistics.noise import estimate_sigma, noise_level
+from wne_jax.statistics.noise_curve import NoiseCurve, noise_curve
+from wne_jax.statistics.photon import adaptive_noise, photon
+from wne_jax.statistics.report import NoiseReport, noise_report
 from wne_jax.statistics.root_mean_square import root_mean_square
 
 STATISTICS: dict[str, Statistic] = {
@@ -48,6 +52,8 @@ STATISTICS: dict[str, Statistic] = {
     "high_pass": high_pass,
     "median_mad": median_mad,
     "min_max": min_max,
+    "photon": photon,
+    "adaptive_noise": adaptive_noise,
 }
 """The statistics that generate normalization equivariance, by the names that configurations use."""
 
@@ -79,8 +85,11 @@ __all__ = [
     "STATISTICS",
     "Blocks",
     "Moments",
+    "NoiseCurve",
+    "NoiseReport",
     "Statistic",
     "Statistics",
+    "adaptive_noise",
     "check_contract",
     "estimate_sigma",
     "fixed",
@@ -88,6 +97,7 @@ __all__ = [
     "floored",
     "haar_mad",
     "haar_sigma",
+    "has_gain",
     "has_unit_noise",
     "high_pass",
     "mean_std",
@@ -96,7 +106,10 @@ __all__ = [
     "min_max",
     "moments",
     "named",
+    "noise_curve",
     "noise_level",
+    "noise_report",
+    "photon",
     "prepare",
     "root_mean_square",
     "symmetry_of",

@@ -24,10 +24,19 @@ NORMAL_MAD = 0.6744897501960817
 
 
 class Statistics(NamedTuple):
-    """Location and scale of every instance, shaped to broadcast against it."""
+    """Location and scale of every instance, shaped to broadcast against it, and the gain, if there is one.
+
+    Attributes:
+        location: m, with m(a y + b) = a m(y) + b.
+        scale: s, with s(a y + b) = a s(y), 0 on constants alone.
+        gain: g >= 0, with g(a y + b) = a g(y), for noise that grows with intensity; see
+            `wne_jax.statistics.gain`. It is 0 where the scale is 0. None, which is known without looking at
+            numbers, leaves the coordinates linear.
+    """
 
     location: Array
     scale: Array
+    gain: Array | None = None
 
 
 class Statistic(Protocol):
@@ -35,16 +44,18 @@ class Statistic(Protocol):
 
     Any function with this signature is a statistic. An object may declare more, and nothing requires it to:
 
-    - `over_blocks(blocks)`: the same two numbers, location and scale, for an image that is read block by
-      block; see `wne_jax.statistics.blocks.Blocks`. Without it an image is read as a whole, and a note says
-      so.
+    - `over_blocks(blocks)`: the same numbers, location, scale and the gain if any, for an image that is read
+      block by block; see `wne_jax.statistics.blocks.Blocks`. Without it an image is read as a whole, and a
+      note says so.
     - `unit_noise`: whether the scale is the standard deviation of the noise, so that the noise of a
       normalized image has variance 1.
     - `with_noise(sigma) -> Statistic`: the statistic whose scale is a known noise level in place of an
       estimate.
+    - `has_gain`: whether it returns a gain beside location and scale.
     - `symmetry`: "normalization", or "scale" for a statistic that follows a y alone.
 
-    The functions `has_unit_noise`, `takes_noise` and `symmetry_of` read these with their defaults.
+    The functions `has_unit_noise`, `has_gain`, `takes_noise` and `symmetry_of` read these with their
+    defaults.
     """
 
     def __call__(
@@ -57,6 +68,11 @@ class Statistic(Protocol):
 def has_unit_noise(statistic: Statistic) -> bool:
     """Whether noise has variance 1 behind a statistic: what a Wiener gain relies on."""
     return bool(getattr(statistic, "unit_noise", False))
+
+
+def has_gain(statistic: Statistic) -> bool:
+    """Whether a statistic returns a gain, so that its coordinates are curved."""
+    return bool(getattr(statistic, "has_gain", False))
 
 
 def takes_noise(statistic: Statistic) -> bool:

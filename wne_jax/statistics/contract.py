@@ -27,11 +27,11 @@ def check_contract(
 ) -> None:
     """Check that a statistic generates normalization equivariance on examples.
 
-    Checked are the shapes, that location and scale follow a y + b over several decades of a and b, that
-    powers of two pass bit for bit, that the scale is positive on `y`, that a constant has exactly its value
-    as location and exactly 0 as scale, with finite gradients, that an instance does not depend on its
-    neighbours, and that masked entries influence nothing. Location and scale may be images: then all of
-    this holds at every pixel.
+    Checked are the shapes, that location, scale and gain follow a y + b over several decades of a and b, that
+    powers of two pass bit for bit, that the scale is positive on `y` and no gain negative, that a constant
+    has exactly its value as location and exactly 0 as scale and gain, with finite gradients, that an instance
+    does not depend on its neighbours, and that masked entries influence nothing. Location and scale may be
+    images: then all of this holds at every pixel.
 
     A statistic with passes over blocks must give the same numbers by them, whatever the size of the blocks,
     and the clauses on powers of two and on constants hold for it, too. That is checked on examples
@@ -66,7 +66,7 @@ def check_contract(
 
 def _check_shapes(name: str, found: Statistics, y: Array, axes: tuple[int, ...]) -> None:
     """Location and scale broadcast against `y`, and the scale is positive."""
-    for part, value in zip(("location", "scale"), found):
+    for part, value in _parts(found):
         if value.ndim != y.ndim or any(m not in (1, n) for m, n in zip(value.shape, y.shape)):
             pooled = tuple(1 if axis in axes else size for axis, size in enumerate(y.shape))
             raise AssertionError(
@@ -75,13 +75,18 @@ def _check_shapes(name: str, found: Statistics, y: Array, axes: tuple[int, ...])
     if not bool(jnp.all(found.scale > 0)):
         smallest = float(found.scale.min())
         raise AssertionError(f"{name}: the scale of a non-constant array is {smallest}")
+    if found.gain is not None and not bool(jnp.all(found.gain >= 0)):
+        raise AssertionError(
+            f"{name}: a gain is {float(found.gain.min())}, and must not be negative"
+        )
 
 
 def _check_symmetry(
     name: str, compute: Callable[[Array], Statistics], y: Array, axes: tuple[int, ...]
 ) -> None:
     """The clauses of the contract on a y + b, on powers of two and on constants."""
-    location, scale = compute(y)
+    found = compute(y)
+    location, scale, gain = found
     eps = float(jnp.finfo(y.dtype).eps)
     largest = jnp.max(jnp.abs(y), axis=axes, keepdims=True)
     for a, b in DECADES:
@@ -91,9 +96,12 @@ def _check_symmetry(
                  a * location + b, allowed, f"a = {a}, b = {b}")  # fmt: skip
         _compare(name, "scale(a y + b)", "a scale(y)", moved.scale,
                  a * scale, allowed, f"a = {a}, b = {b}")  # fmt: skip
+        if gain is not None:
+            _compare(name, "gain(a y + b)", "a gain(y)", moved.gain,
+                     a * gain, allowed, f"a = {a}, b = {b}")  # fmt: skip
     for a in POWERS:
         moved = compute(a * y)
-        for part, actual, expected in zip(("location", "scale"), moved, (location, scale)):
+        for (part, actual), (_, expected) in zip(_parts(moved), _parts(found)):
             _compare(name, f"{part}(a y)", f"a {part}(y)", actual, a * expected, 0.0, f"a = {a}")
     for c in CONSTANTS:
         _check_constant(name, compute(jnp.full_like(y, c)), c)
@@ -112,9 +120,11 @@ def _check_independence(name: str, statistic: Statistic, y: Array, axes: tuple[i
         ("with another neighbour", compute(two, masks), compute(with_another, masks)),
         ("with a masked entry changed", compute(y, some), compute(jnp.where(some, y, 99.0), some)),
     ):
-        for part, actual, expected in zip(("location", "scale"), first, second):
+        for (part, actual), (_, expected) in zip(_parts(first), _parts(second)):
             _compare(name, f"{part}(y)", f"{part}(y) {what}", actual[0], expected[0], 0.0, place)
-    gradient = jax.grad(lambda y: sum(jnp.sum(p) for p in compute(y, everything)))(0 * y + 0.3)
+    gradient = jax.grad(lambda y: sum(jnp.sum(p) for _, p in _parts(compute(y, everything))))(
+        0 * y + 0.3
+    )
     if not bool(jnp.all(jnp.isfinite(gradient))):
         raise AssertionError(f"{name}: the gradient on a constant is not finite")
 
@@ -130,12 +140,12 @@ def _check_blocks(
         allowed = 64 * eps * float(np.abs(image).max())
         for rows in (1, 3, None):
             found = _over_blocks(statistic, image, rows)
-            for part, actual, other in zip(("location", "scale"), found, expected):
+            for (part, actual), (_, other) in zip(_parts(found), _parts(expected), strict=True):
                 _compare(name, f"{part} over blocks", f"{part}(y)", actual, other[0], allowed,
                          f"rows = {rows}")  # fmt: skip
             for a in POWERS:
                 moved = _over_blocks(statistic, np.float32(a) * image, rows)
-                for part, actual, other in zip(("location", "scale"), moved, found):
+                for (part, actual), (_, other) in zip(_parts(moved), _parts(found)):
                     _compare(name, f"{part}(a y) over blocks", f"a {part}(y)", actual,
                              np.float32(a) * other, 0.0, f"a = {a}, rows = {rows}")  # fmt: skip
             for c in CONSTANTS:
@@ -143,14 +153,20 @@ def _check_blocks(
 
 
 def _over_blocks(statistic: Any, image: np.ndarray, rows: int | None) -> Statistics:
-    """The statistic of an image f32[H, W, C] by its passes, as two float32."""
+    """The statistic of an image f32[H, W, C] by its passes, in float32."""
     found = statistic.over_blocks(Blocks(image, np.asarray, rows))
     return Statistics(*(jnp.float32(part) for part in found))
 
 
+def _parts(found: Statistics) -> list[tuple[str, Array]]:
+    """Location and scale by their names, and the gain if there is one."""
+    return [(name, part) for name, part in found._asdict().items() if part is not None]
+
+
 def _check_constant(name: str, found: Statistics, c: float) -> None:
-    """The location of a constant is its value, and its scale 0."""
-    for part, actual, expected in (("location", found.location, c), ("scale", found.scale, 0.0)):
+    """The location of a constant is its value, and its scale and gain are 0."""
+    for part, actual in _parts(found):
+        expected = c if part == "location" else 0.0
         value = jnp.asarray(expected, jnp.asarray(actual).dtype)
         _compare(name, f"{part}(c)", f"{expected:g}", actual, value, 0.0, f"c = {c}")
 

@@ -88,6 +88,31 @@ def block_energies(y: Any, rows: int, columns: int, stride: int) -> Energies:
     return Energies(blocks(_square(d)) / (36 * per), blocks(energy) / (2 * 700 * per))
 
 
+def mid_energies(y: Any, rows: int, columns: int, stride: int) -> Any:
+    """The mean over each block of the energy of the middle band: (1, -2, 1) x (1, 2, 1), and across.
+
+    Like V it is 1 on white noise of variance 1. On correlated noise it is more than V, which is of the corner
+    of the spectrum.
+    """
+    energy = 0
+    for along, across in ((rows, columns), (columns, rows)):
+        band = y
+        for axis in (along, across):
+            band = _part(band, axis, 1, -1)  # at the places of e
+        for sign, axis in ((operator.sub, along), (operator.add, across)):
+            for _ in range(2):
+                band = sign(_part(band, axis, 1, None), _part(band, axis, 0, -1))
+        energy = energy + _square(band)
+    return _in_blocks(energy, rows, columns, stride) / (2 * 36 * BLOCK * BLOCK)
+
+
+def block_means(y: Any, rows: int, columns: int, stride: int) -> Any:
+    """The mean over the 8 x 8 pixels of each block, as `block_energies` has them."""
+    for axis in (rows, columns):
+        y = _part(y, axis, 2, -2)
+    return _in_blocks(y, rows, columns, stride) / (BLOCK * BLOCK)
+
+
 def footprints(bad: Any, rows: int, columns: int, stride: int) -> Any:
     """Whether any pixel of a block's footprint is bad, one entry a block as in `block_energies`."""
     for axis in (rows, columns):

@@ -34,8 +34,8 @@ class MeanStd:
         """The moments of the blocks, merged at the precision at which they are found: one pass."""
         parts = [_moments(block) for block in blocks]
         with jax.enable_x64(True):
-            mean, std = functools.reduce(merge, parts).statistics
-            return float(mean), float(std)
+            found = functools.reduce(merge, parts).statistics
+            return float(found.location), float(found.scale)
 
 
 mean_std = MeanStd()
@@ -48,7 +48,7 @@ def floored(mean_and_std: Statistics, raw: Array) -> Statistics:
         mean_and_std: What `mean_std` gives.
         raw: A scale, of the shape of the standard deviation or a scalar.
     """
-    mean, std = mean_and_std
+    mean, std, _ = mean_and_std
     return Statistics(mean, jnp.where(std > 0, jnp.maximum(raw, FLOOR * std), 0))
 
 
@@ -56,7 +56,7 @@ def floored_over_blocks(blocks: Blocks, raw: float) -> tuple[float, float]:
     """`floored` by the mean and standard deviation of all blocks."""
     with jax.enable_x64(True):
         mean_and_std = Statistics(*map(jnp.float64, mean_std.over_blocks(blocks)))
-        mean, scale = floored(mean_and_std, jnp.float64(raw))
+        mean, scale, _ = floored(mean_and_std, jnp.float64(raw))
         return float(mean), float(scale)
 
 

@@ -16,7 +16,14 @@ from jax.typing import ArrayLike, DTypeLike
 from wne_jax import protocol
 from wne_jax.outputs import Output, hashable
 from wne_jax.protocol import Symmetry, TakesSigma
-from wne_jax.statistics import Statistic, mean_std, root_mean_square, symmetry_of, takes_noise
+from wne_jax.statistics import (
+    Statistic,
+    has_gain,
+    mean_std,
+    root_mean_square,
+    symmetry_of,
+    takes_noise,
+)
 from wne_jax.transforms import Anchor, Prediction, require_anchor, require_statistic, wrap
 from wne_jax.wrappers.base import Inside, Wrapper, refuse_nesting, require_module
 
@@ -38,6 +45,7 @@ class WNE(Wrapper):
         multiple: Spatial sizes are padded to a multiple of this; by default what the backbone declares.
         dtype: Precision of the backbone's input.
         with_y: Names of further inputs in the units of the first; see `wne_jax.process`.
+        unbiased: Behind a gain, for a backbone that was trained on Gaussian noise; see `wne_jax.denormalize`.
         noise_argument: Keyword by which the backbone takes the noise level; by default what it declares, see
             `wne_jax.protocol`.
         mask_argument: Keyword by which the backbone takes `where`; by default what it declares.
@@ -71,6 +79,7 @@ class WNE(Wrapper):
     multiple: int | None = None
     dtype: DTypeLike | None = None
     with_y: Sequence[str] = ()
+    unbiased: bool = False
     noise_argument: str | None = None
     mask_argument: str | None = None
     method: str = "__call__"
@@ -96,6 +105,8 @@ class WNE(Wrapper):
     @property
     def takes_sigma(self) -> TakesSigma | None:
         """How the model can be told the noise level: as its backbone, or in place of its scale."""
+        if has_gain(self.statistics):
+            return None
         if self.noise_argument is not None:
             return "required"
         return super().takes_sigma or ("statistic" if takes_noise(self.statistics) else None)
@@ -124,6 +135,7 @@ class WNE(Wrapper):
             noise_argument=protocol.noise_argument(self) or "sigma",
             mask_argument=protocol.mask_argument(self),
             with_y=self.with_y,
+            unbiased=self.unbiased,
         )
         return f(y, *args, sigma=sigma, where=where, **kwargs)
 

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from wne_jax import protocol
 from wne_jax.protocol import Symmetry, TakesSigma
-from wne_jax.statistics import mean_std, symmetry_of, takes_noise
+from wne_jax.statistics import has_gain, mean_std, symmetry_of, takes_noise
 from wne_jax.transforms import require_statistic, wrap
 from wne_jax.wrappers.base import Forwards, refuse_nesting, require_module
 
@@ -84,4 +84,6 @@ class NNXWNE(Forwards, nnx.Module):
         if self.noise_argument is not None:
             return "required"
         statistic = self.options.get("statistics", mean_std)
+        if has_gain(statistic):
+            return None
         return super().takes_sigma or ("statistic" if takes_noise(statistic) else None)

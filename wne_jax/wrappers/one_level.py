@@ -29,7 +29,7 @@ from jax.typing import ArrayLike
 from wne_jax import protocol
 from wne_jax.layers.gaussian_blur import blur_radius, gaussian_blur
 from wne_jax.protocol import TakesSigma
-from wne_jax.statistics import Statistic, haar_sigma, has_unit_noise
+from wne_jax.statistics import Statistic, haar_sigma, has_gain, has_unit_noise
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
 
@@ -155,7 +155,7 @@ class OneLevel(Inside):
         """Reject images that are not as in training; see `Inside.check_wrapper`."""
         if statistic is None:
             return
-        if has_unit_noise(statistic):
+        if has_unit_noise(statistic) or has_gain(statistic):
             raise ValueError(
                 "a network of one level needs images of its usual contrast, so a statistic such as mean_std, "
                 "not one whose scale is the noise level"

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from wne_jax import protocol
-from wne_jax.statistics import FLOOR, Statistic, haar_mad, has_unit_noise, high_pass, symmetry_of
+from wne_jax.statistics import (
+    FLOOR,
+    Statistic,
+    haar_mad,
+    has_gain,
+    has_unit_noise,
+    high_pass,
+    symmetry_of,
+)
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
 
@@ -124,7 +132,7 @@ class Rescaled(Inside):
     @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject images that are not of contrast 1; see `Inside.check_wrapper`."""
-        by_noise = statistic is not None and has_unit_noise(statistic)
+        by_noise = statistic is not None and (has_unit_noise(statistic) or has_gain(statistic))
         if statistic is None or by_noise or symmetry_of(statistic) != "normalization":
             raise ValueError(
                 "a rescaled backbone starts from images of contrast 1: it needs a wrapper with a statistic "
