@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tqdm import tqdm
 from tyro import conf
@@ -29,6 +29,15 @@ class Denoise(Model):
     sigma_255: float | None = None
     """Noise level where 255 is full scale (which is 1 for floats): for models that need it, and to override
     an estimated one."""
+    noise: Literal["auto", "white", "photon"] | None = None
+    """What is assumed of the noise: white, growing with intensity (photon), or whichever of these and of
+    correlation between neighbours an image shows (default: auto for the packaged weights; for others what
+    they were trained with)."""
+    noise_curve: Annotated[tuple[float, float] | None, conf.arg(metavar="ALPHA BETA")] = None
+    """A calibrated camera: variance ALPHA x + BETA of the noise at intensity x, in the units of the file."""
+    mask_nan: bool = False
+    """Leave NaN pixels as they are, and out of account, in place of refusing them. What a GeoTIFF says to be
+    no data always is."""
     strength: float = 1.0
     """How much of the estimated noise to remove: 1 is all of it."""
     self_ensemble: bool = False
@@ -58,8 +67,9 @@ class Denoise(Model):
             few_shapes=len(jobs) > 1,
             axes=None if self.axes is None else self.axes.upper(),
             white=self.white,
+            mask_nan=self.mask_nan,
         )
-        denoiser = self._over_devices(self.load())
+        denoiser = self._over_devices(self._assuming(self.load()))
         check_settings(denoiser, settings)
         prepare_folder(jobs)
         for path in skipped:
@@ -77,6 +87,19 @@ class Denoise(Model):
         if failed and len(jobs) > 1:
             print(f"failed: {', '.join(map(str, failed))}")
         return 2 if failed else 0
+
+    def _assuming(self, denoiser: "Denoiser") -> "Denoiser":
+        """Apply the assumption on the noise that is asked for."""
+        if self.noise is not None and self.noise_curve is not None:
+            raise ValueError("--noise and --noise-curve: give one of them")
+        if self.sigma_255 is not None:
+            if self.noise is not None or self.noise_curve is not None:
+                raise ValueError(
+                    "--sigma-255 is a known level: leave out --noise and --noise-curve"
+                )
+            return denoiser
+        noise = self.noise or self.noise_curve
+        return denoiser if noise is None else denoiser.with_noise(noise)
 
     def _over_devices(self, denoiser: "Denoiser") -> "Denoiser":
         """Divide the work among as many devices as asked for."""
@@ -100,12 +123,14 @@ class Denoise(Model):
                 bar.update(done - bar.n)
 
             try:
-                notes = denoise_file(
+                done = denoise_file(
                     denoiser, job, settings, overwrite=self.overwrite, progress=progress
                 )
             except MISTAKES as err:
                 say("error", err)
                 return False
-        for note in notes:
+        if done.noise:
+            print(f"{job.source}: {done.noise}")
+        for note in done.notes:
             say("note", f"{job.source}: {note}")
         return True

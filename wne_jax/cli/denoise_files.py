@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +11,13 @@ import numpy as np
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
+from wne_jax.cli.nodata import Masks
 from wne_jax.images.files import SUFFIXES, ImageError, ImageFile, creating, fitted, open_image
 from wne_jax.images.reading import image_error
 from wne_jax.images.units import check_white, doubt, full_scale
 from wne_jax.inference import tiling
+from wne_jax.statistics import NoiseReport, noise_report
+from wne_jax.statistics.flat_blocks import FOOTPRINT
 
 if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
@@ -28,6 +31,18 @@ class Job(NamedTuple):
 
     source: Path
     target: Path
+
+
+class Done(NamedTuple):
+    """What is to be said of a file that was denoised.
+
+    Attributes:
+        noise: What was measured of the noise, "" where nothing was.
+        notes: What is not kept, or is in doubt, a line each.
+    """
+
+    noise: str
+    notes: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +62,7 @@ class Settings:
         axes: Axes of NPY and TIFF files, where they do not say (ZYX, YXC, ...).
         white: Value of white, where it is not full scale of the type; sigma_255 is relative to it, and so is
             what a model works in that is not equivariant.
+        mask_nan: Whether NaN pixels are left as they are, in place of being refused.
     """
 
     sigma_255: float | None = None
@@ -56,6 +72,7 @@ class Settings:
     few_shapes: bool = False
     axes: str | None = None
     white: float | None = None
+    mask_nan: bool = False
 
     def __post_init__(self):
         """Refuse values out of range."""
@@ -163,7 +180,7 @@ def denoise_file(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> tuple[str, ...]:
+) -> Done:
     """Denoise the images of one file, one by one, into a file of the same dtype, shape and metadata.
 
     Args:
@@ -174,7 +191,7 @@ def denoise_file(
         progress: Called with the parts that are done, and with all parts (planes, or their tiles).
 
     Returns:
-        Notes on what is not kept, a line each.
+        What is to be said.
 
     Raises:
         ImageError: Whatever cannot be read, denoised or written, in one line that starts with the path.
@@ -195,23 +212,46 @@ def denoise_file(
         if settings.few_shapes and _shares_shapes(denoiser, settings):
             options["few_shapes"] = True
             tile = tile or _whole(denoiser, image.plane_shape)
+        masks, found = Masks(image, settings.mask_nan), []
         with creating(job.target, image) as out:
             planes = zip(image.planes(), image.planes(out))
             for done, (plane, result) in enumerate(planes):
-                report = part_of(progress, done, image.number)
+                options["progress"] = part_of(progress, done, image.number)
+                valid = masks.of(plane, done)
                 if tile is None:
                     native = np.asarray(plane, plane.dtype.newbyteorder("="))
-                    result[...] = denoiser(native, sigma, **options)
-                    report(1, 1)
+                    result[...] = denoiser(native, sigma, where=valid, **options)
+                    options["progress"](1, 1)
                 else:
-                    denoiser(plane, sigma, tile=tile, out=result, progress=report, **options)
+                    denoiser(plane, sigma, where=valid, tile=tile, out=result, **options)
+                masks.keep_apart(plane, result, valid)
+                if sigma is None:
+                    found.append(_report(plane, valid))
             image.copy_alpha(out)
     except ImageError:
         raise
     except Exception as err:  # encoders of odd metadata raise anything
         raise image_error(job.source, str(err) or type(err).__name__) from err
     doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
-    return (*image.notes, doubts) if doubts else image.notes
+    return Done(_of_planes(found), (*image.notes, *masks.notes, *([doubts] if doubts else [])))
+
+
+def _report(plane: np.ndarray, valid: np.ndarray | None) -> NoiseReport | None:
+    """What is measured of the noise of one plane; None where it is too small."""
+    if valid is not None:
+        plane = np.where(valid, plane.astype(np.float64), np.nan)
+    return None if min(plane.shape[:2]) < FOOTPRINT else noise_report(plane)
+
+
+def _of_planes(found: Sequence[NoiseReport | None]) -> str:
+    """One line on the noise of all planes of a file: that of the median level, and the range of levels."""
+    known = sorted((report for report in found if report is not None), key=lambda r: r.sigma)
+    if not known:
+        return ""
+    line = str(known[len(known) // 2])
+    if len(known) == 1:
+        return line
+    return f"{line} (median of {len(known)} planes, {known[0].sigma:.3g} to {known[-1].sigma:.3g})"
 
 
 def _doubt(image: ImageFile) -> str:

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
+from jax.typing import ArrayLike
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
@@ -22,15 +23,35 @@ from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
 from wne_jax.inference.few_shapes import at_shared_size
+from wne_jax.inference.masks import as_mask, fill_from_nearest
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
 from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
-from wne_jax.statistics import Statistics
+from wne_jax.statistics import (
+    Statistic,
+    Statistics,
+    adaptive_noise,
+    fixed_noise,
+    haar_sigma,
+    has_gain,
+    has_unit_noise,
+    noise_level,
+    photon,
+)
 from wne_jax.weights import DENOISER_FILE, WeightsNote, load_model, save
 from wne_jax.weights.conversion import possible_channels
 from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
+
+NoiseModel = Literal["auto", "white", "photon"]
+
+NOISE_MODELS: dict[NoiseModel, Statistic] = {
+    "auto": adaptive_noise,
+    "white": noise_level,
+    "photon": photon,
+}
+"""Assumptions on noise, by the names that `Denoiser.with_noise` takes."""
 
 
 class Denoiser:
@@ -59,6 +80,8 @@ class Denoiser:
             (statistics such as `haar_mad`, or `wne_jax.wrappers.one_level`), and a given one then stands for
             the estimate.
         symmetry: "normalization", "scale" or "none".
+        curve: Slope and intercept of the noise's variance over intensity, where they are known; see
+            `with_noise`.
         receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
         function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis. It is compiled
             once for every shape, under the name `denoise`.
@@ -91,6 +114,7 @@ class Denoiser:
         self.takes_sigma = protocol.takes_sigma(model) is not None
         self.receptive_radius = protocol.receptive_radius(model)
         self.channels = self._find_channels() if channels is None else channels
+        self.curve: tuple[float, float] | None = None
         self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
     @classmethod
@@ -168,8 +192,11 @@ class Denoiser:
 
     @classmethod
     def default(cls) -> "Denoiser":
-        """The gray denoiser that comes with the package, `pretrained("gray")`."""
-        return cls.pretrained("gray")
+        """The gray denoiser that comes with the package, for noise of all kinds.
+
+        It is `pretrained("gray").with_noise("auto")`.
+        """
+        return cls.pretrained("gray").with_noise("auto")
 
     def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.
@@ -206,6 +233,46 @@ class Denoiser:
         )
         return divided
 
+    def with_noise(self, noise: NoiseModel | tuple[float, float]) -> "Denoiser":
+        """The same denoiser, with another assumption on the noise of its images.
+
+        For networks that work behind a noise level, as those of the package do.
+
+        Args:
+            noise: "white": one level, `noise_level`. "photon": a variance that grows with intensity, measured
+                on each image, `photon`. "auto": as far as an image shows it, that, and noise that is
+                correlated between neighbours, `adaptive_noise`. Or a calibrated camera's slope alpha and
+                intercept beta, in the units of the images: variance alpha x + beta at intensity x.
+
+        Raises:
+            ValueError: No such name or line, or a model whose scale is not the noise level.
+
+        Example:
+            >>> from wne_jax.config import WrapperConfig
+            >>> wrapper = WrapperConfig("wne", "noise_level")
+            >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper)
+            >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+            >>> denoise = Denoiser(config.build(), variables).with_noise((0.5, 4.0))
+            >>> denoise(np.full((5, 7), 200, np.uint8)).dtype.name
+            'uint8'
+        """
+        if not isinstance(self.model, WNE) or not has_unit_noise(self.model.statistics):
+            raise ValueError(
+                "an assumption on the noise is for models behind a noise level, such as those with the "
+                "statistic noise_level or haar_mad"
+            )
+        if isinstance(noise, str):
+            if noise not in NOISE_MODELS:
+                raise ValueError(f"noise must be one of {', '.join(NOISE_MODELS)}, not {noise!r}")
+            statistic, curve = NOISE_MODELS[noise], None
+        else:
+            alpha, beta = curve = float(noise[0]), float(noise[1])
+            statistic = fixed_noise(alpha=alpha, beta=beta)
+        model = self.model.clone(statistics=statistic, unbiased=has_gain(statistic))
+        found = Denoiser(model, self.variables, channels=self.channels)
+        found.curve = curve
+        return found
+
     def save(self, path: str | Path) -> None:
         """Write model and variables to one safetensors file, which `load` reads.
 
@@ -234,6 +301,7 @@ class Denoiser:
         *,
         strength: float = 1.0,
         self_ensemble: bool = False,
+        where: ArrayLike | None = None,
         white: float | None = None,
         tile: int | None = None,
         few_shapes: bool = False,
@@ -251,6 +319,10 @@ class Denoiser:
             strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
             self_ensemble: Average over the eight flips and rotations (of height and width), for eight times
                 the cost.
+            where: Mask that broadcasts to `image`, with or without its channels: True where a pixel is valid.
+                The others, NaN or whatever they hold, influence nothing, and come back as they are. The
+                network is given the nearest valid value in their place. A channel without a valid pixel
+                comes back as it is. Masked images are held in memory as a whole.
             white: Value of white, for a model that is not normalization-equivariant (default: full scale of
                 the dtype, 1 for floats); any other works in all units.
             tile: Side of the square tiles of an image, in pixels, that the backbone works on; statistics are
@@ -268,10 +340,10 @@ class Denoiser:
             The estimate, of the same shape and dtype: integers rounded and saturated, floats not clipped.
 
         Raises:
-            TypeError: Boolean or complex pixels, or an integer type without a full scale for a model
-                that is not normalization-equivariant.
-            ValueError: A shape, a number of channels, a sigma, a strength, a white, a tile, an `out` or NaN
-                that the model cannot serve.
+            TypeError: Boolean or complex pixels, a mask that is not boolean, or an integer type without a
+                full scale for a model that is not normalization-equivariant.
+            ValueError: A shape, a number of channels, a sigma, a strength, a mask, a white, a tile, an `out`
+                or NaN that the model cannot serve.
         """
         image = image if isinstance(image, np.ndarray) else np.asarray(image)
         self._check(image, sigma, strength, out)
@@ -287,6 +359,10 @@ class Denoiser:
         if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
             result[...] = image
             return result
+        if where is not None and not (valid := as_mask(where, image)).all():
+            for source, target, mask in self._planes(image, result, valid):
+                self._denoise_masked(function, source, target, mask, sigma, white, tile, options)
+            return result
         if tile is not None:
             planes = self._planes(image, result)
             for k, (source, target) in enumerate(planes):
@@ -298,6 +374,19 @@ class Denoiser:
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
         batch = self._as_batch(image)
+        estimate = self._denoise_batch(batch, None, sigma, white, options)
+        result[...] = self._restore_shape(estimate, image.shape)
+        return result
+
+    def _denoise_batch(
+        self,
+        batch: np.ndarray,
+        valid: np.ndarray | None,
+        sigma: float | None,
+        white: float | None,
+        options: dict[str, Any],
+    ) -> np.ndarray:
+        """Denoise `[B, ..., C]`; the statistics are of what is valid."""
         peak: Any = 0.0
         first = batch[:, *(slice(1),) * (batch.ndim - 1)]
         if self.symmetry == "normalization":
@@ -305,9 +394,56 @@ class Denoiser:
             peak = distance.max(axis=tuple(range(1, batch.ndim)), keepdims=True)
         coordinates = self.coordinates(first, peak, white)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
-        estimate = self.function(coordinates.enter(batch), level, **options)
-        result[...] = self._restore_shape(coordinates.leave(estimate), image.shape)
-        return result
+        y = coordinates.enter(batch)
+        stats = None
+        if valid is not None or self.curve is not None:
+            stats = self._statistics_in_memory(y, valid, level, coordinates)
+            if level is None and protocol.takes_sigma(self.model) == "optional":
+                level = np.asarray(haar_sigma(y, where=valid))
+        return coordinates.leave(self.function(y, level, stats=stats, **options))
+
+    def _statistics_in_memory(
+        self,
+        y: np.ndarray,
+        valid: np.ndarray | None,
+        level: np.ndarray | None,
+        coordinates: Coordinates,
+    ) -> Statistics | None:
+        """What a wrapper removes from a batch, of its valid pixels; None without a wrapper."""
+        if not isinstance(self.model, WNE):
+            return None
+        statistic, axes = self._statistic(level, coordinates), self.model.axes
+        return jax.jit(lambda y, where: statistic(y, axes=axes, where=where))(y, valid)
+
+    def _denoise_masked(
+        self,
+        function: Callable[..., Any],
+        image: np.ndarray,
+        out: np.ndarray,
+        valid: np.ndarray,
+        sigma: float | None,
+        white: float | None,
+        tile: int | None,
+        options: dict[str, Any],
+    ) -> None:
+        """Denoise one image `[..., C]` of which only a part is valid."""
+        if not valid.any(axis=tuple(range(image.ndim - 1))).all():
+            if valid.any():
+                raise ValueError(
+                    "where leaves a channel without a valid pixel: denoise the others by themselves"
+                )
+            out[...] = image
+            return
+        whole = np.stack(
+            [fill_from_nearest(image[..., c], valid[..., c]) for c in range(image.shape[-1])], -1
+        )
+        if tile is None:
+            estimate = self._denoise_batch(whole[None], valid[None], sigma, white, options)[0]
+        else:
+            estimate = np.empty_like(whole)
+            function = partial(function, **options)
+            self._denoise_tiled(function, whole, estimate, sigma, white, tile, None, valid)
+        out[...] = np.where(valid, estimate, image)
 
     def coordinates(
         self, first: np.ndarray, peak: np.ndarray | float, white: float | None = None
@@ -332,6 +468,7 @@ class Denoiser:
         white: float | None,
         tile: int,
         progress: Progress | None,
+        valid: np.ndarray | None = None,
     ) -> None:
         """Denoise one image `[H, W, C]` by tiles and a function of tiles, under the statistics of the whole.
 
@@ -341,9 +478,9 @@ class Denoiser:
         """
         coordinates = self.coordinates(image[:1, :1, :1], find_peak(image), white)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
-        stats = self._whole_statistics(image, coordinates, level)
+        stats = self._whole_statistics(image, coordinates, level, valid)
         if level is None and protocol.takes_sigma(self.model) == "optional":
-            level = np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
+            level = self._whole_noise(image, coordinates, valid)
         radius = self.receptive_radius
         run_tiled(
             lambda y, *stats: function(y, level, stats=Statistics(*stats) if stats else None),
@@ -361,8 +498,20 @@ class Denoiser:
             progress=progress,
         )
 
+    def _whole_noise(
+        self, image: np.ndarray, coordinates: Coordinates, valid: np.ndarray | None
+    ) -> np.ndarray:
+        """The noise level of the whole image, as a model of one level estimates it."""
+        if valid is not None:
+            return np.asarray(haar_sigma(coordinates.enter(image)[None], where=valid[None]))
+        return np.array([stream_noise(image, prepare=coordinates.enter)], np.float32)
+
     def _whole_statistics(
-        self, image: np.ndarray, coordinates: Coordinates, level: np.ndarray | None
+        self,
+        image: np.ndarray,
+        coordinates: Coordinates,
+        level: np.ndarray | None,
+        valid: np.ndarray | None,
     ) -> Statistics | None:
         """What a wrapper removes from the whole image, for the model; None without a wrapper."""
         model = self.model
@@ -372,10 +521,26 @@ class Denoiser:
             raise ValueError(
                 f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
             )
-        statistic: Any = model.statistics
-        if level is not None and protocol.takes_sigma(model) == "statistic":
-            statistic = statistic.with_noise(level.item())
-        return stream_statistics(statistic, image, prepare=coordinates.enter)
+        if valid is not None:
+            return self._statistics_in_memory(
+                coordinates.enter(image)[None], valid[None], level, coordinates
+            )
+        return stream_statistics(
+            self._statistic(level, coordinates), image, prepare=coordinates.enter
+        )
+
+    def _statistic(self, level: np.ndarray | None, coordinates: Coordinates) -> Any:
+        """The statistic of the wrapper, in the coordinates of the model."""
+        if self.curve is not None:
+            alpha, beta = self.curve
+            scale, pivot = (np.asarray(part) for part in (coordinates.scale, coordinates.pivot))
+            moved = (alpha * pivot + beta) / scale**2
+            line = (np.ravel(part).astype(np.float32) for part in (alpha / scale, moved))
+            return fixed_noise(**dict(zip(("alpha", "beta"), line)))
+        statistic: Any = self.model.statistics
+        if level is not None and protocol.takes_sigma(self.model) == "statistic":
+            return statistic.with_noise(level if level.size > 1 else level.item())
+        return statistic
 
     def _check_few_shapes(self, tile: int | None, self_ensemble: bool) -> None:
         """Refuse `few_shapes` where it does not apply."""
@@ -435,14 +600,14 @@ class Denoiser:
             return np.moveaxis(planes, 1, -1).reshape(shape)
         return estimate.reshape(shape)
 
-    def _planes(self, image: np.ndarray, result: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Views `[H, W, channels of the model]` of what is denoised by itself, in and out."""
-        pairs = [(image, result)] if image.ndim < 4 else list(zip(image, result))
-        if image.ndim == 2:
-            pairs = [(image[..., None], result[..., None])]
-        if pairs[0][0].shape[-1] == self.channels:
-            return pairs
-        return [(y[..., c : c + 1], x[..., c : c + 1]) for y, x in pairs for c in range(3)]
+    def _planes(self, *arrays: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        """Views `[..., channels of the model]` of what is denoised by itself, of images and what is alike."""
+        if arrays[0].ndim == self.ndim:
+            arrays = tuple(array[..., None] for array in arrays)
+        images = list(zip(*arrays)) if arrays[0].ndim == self.ndim + 2 else [arrays]
+        if arrays[0].shape[-1] == self.channels:
+            return images
+        return [tuple(a[..., c : c + 1] for a in image) for image in images for c in range(3)]
 
     def _find_channels(self) -> int:
         """Try gray, colour and other numbers of channels against the shapes of the variables."""

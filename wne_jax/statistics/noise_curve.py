@@ -31,7 +31,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import prepare, sqrt_from_zero
+from wne_jax.statistics.base import NORMAL_MAD, prepare, sqrt_from_zero
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.flat_blocks import (
     GROWTH,
@@ -195,12 +195,12 @@ def fit(
     """
     bins = _bins(corner, chosen_by, middle, intensity, usable)
     at_mean, slope, significance = _line(bins.mean - mean[..., None], bins.variance, bins.blocks)
-    over_bins = lambda part: median(part, axes=(part.ndim - 1,), where=bins.blocks > 0)[..., 0]  # noqa: E731
-    alike = _ramp(over_bins(bins.lowest), SCATTERED, ALIKE)
-    many = _ramp(over_bins(bins.share), FEW, MANY)
+    parts = jnp.stack([bins.variance, bins.ratio, bins.lowest, bins.share])
+    typical, ratio, lowest, share = _median_of_bins(parts, jnp.stack([bins.blocks] * 4) > 0)
+    evidence = jnp.maximum(_ramp(lowest, SCATTERED, ALIKE), _ramp(share, FEW, MANY))
     return NoiseCurve(
         bins.mean, bins.variance, bins.blocks, mean, at_mean, slope, significance,
-        over_bins(bins.variance), over_bins(bins.ratio), jnp.maximum(alike, many),
+        typical, ratio, evidence,
     )  # fmt: skip
 
 
@@ -231,6 +231,16 @@ class _Bins(NamedTuple):
     ratio: Array
     lowest: Array  # decile of the middle band, over its median
     share: Array  # of the blocks of the bin
+
+
+def _median_of_bins(x: Array, where: Array) -> Array:
+    """The median over the last axis, short enough to be sorted; 0 where nothing counts."""
+    ordered = jnp.sort(jnp.where(where, x, jnp.inf), axis=-1)
+    number = jnp.sum(where, axis=-1, keepdims=True, dtype=jnp.int32)
+    ranks = jnp.concatenate([jnp.maximum(number - 1, 0) // 2, number // 2], axis=-1)
+    ranks = jnp.minimum(ranks, x.shape[-1] - 1)
+    entries = jnp.take_along_axis(jnp.where(jnp.isfinite(ordered), ordered, 0), ranks, axis=-1)
+    return jnp.mean(entries, axis=-1)
 
 
 def _ramp(x: Array, start: float, stop: float) -> Array:
@@ -270,22 +280,29 @@ def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usab
     in_bin = jnp.sum(there, axis=-1, keepdims=True, dtype=v.dtype)
     wanted = jnp.minimum(jnp.maximum(jnp.ceil(FLATTEST * in_bin), FEWEST), in_bin)
     (first,) = entries_of_rank(e, [jnp.maximum(wanted, 1).astype(jnp.int32) - 1], last, there)
-    limit = first
-    for _ in range(1 + TIMES):
-        flat = there & (e <= limit)
-        variance = median(v, axes=last, where=flat)
-        centre = median(mid, axes=last, where=flat)
+
+    def middle(x: Array, limit: Array) -> Array:
+        return median(x, axes=last, where=there & (e <= limit))
+
+    def ratio_of(variance: Array, centre: Array) -> Array:
         positive = variance > 0
-        ratio = jnp.where(positive, centre / jnp.where(positive, variance, 1), 1)
-        variance = variance / MEDIAN_OF_BLOCK
-        more = jnp.interp(lax.stop_gradient(ratio), RATIOS.astype(v.dtype), MORE.astype(v.dtype))
-        limit = jnp.maximum(first, GROWTH * lax.stop_gradient(variance) * more)
+        return jnp.where(positive, centre / jnp.where(positive, variance, 1), 1)
+
+    def grown(_: int, limit: Array) -> Array:
+        variance, centre = (middle(lax.stop_gradient(part), limit) for part in (v, mid))
+        more = jnp.interp(ratio_of(variance, centre), RATIOS.astype(v.dtype), MORE.astype(v.dtype))
+        return jnp.maximum(first, GROWTH / MEDIAN_OF_BLOCK * variance * more)
+
+    limit = lax.fori_loop(0, TIMES, grown, first)
+    flat = there & (e <= limit)
+    variance, centre = middle(v, limit), middle(mid, limit)
+    ratio = ratio_of(variance, centre)
     blocks = jnp.sum(flat, axis=-1, keepdims=True, dtype=v.dtype)
     (lowest,) = entries_of_rank(mid, [(blocks / 10).astype(jnp.int32)], last, flat)
     some = centre > 0
     found = (
         jnp.sum(x, axis=-1, keepdims=True, where=flat) / jnp.maximum(blocks, 1),
-        variance,
+        variance / MEDIAN_OF_BLOCK,
         blocks,
         sqrt_from_zero(ratio),
         jnp.where(some, lax.stop_gradient(lowest) / jnp.where(some, centre, 1), 0),
@@ -317,7 +334,7 @@ def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array
         level = (v_0 - slope * s_1) / jnp.maximum(s_0, 1e-6)
         line = jnp.maximum(level + slope * t, SMALLEST)
         off = lax.stop_gradient((v - line) / line * jnp.sqrt(blocks))
-        deviation = median(jnp.abs(off), axes=(off.ndim - 1,), where=blocks > 0) / 0.6745
+        deviation = _median_of_bins(jnp.abs(off), blocks > 0)[..., None] / NORMAL_MAD
         trusted = jnp.minimum(1, deviation / jnp.maximum(jnp.abs(off), 1e-6))
     error = jnp.maximum(deviation, 1e-6) * jnp.sqrt(s_0 / jnp.where(solvable, determinant, 1))
     significance = jnp.where(solvable, slope / jnp.maximum(error, 1e-6), 0)

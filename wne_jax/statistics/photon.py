@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistics, prepare
+from wne_jax.statistics.base import Statistic, Statistics, prepare
 from wne_jax.statistics.blocks import Blocks
+from wne_jax.statistics.fixed import fixed_noise
 from wne_jax.statistics.flat_blocks import FOOTPRINT
 from wne_jax.statistics.flat_grid import grid_of
 from wne_jax.statistics.gain import of_line
@@ -56,6 +57,10 @@ class Photon:
         line = self.line(curve, jnp.float32(sigma))
         stats = _from_line(jnp.float32(mean), jnp.float32(std), *line)
         return tuple(float(part) for part in jax.tree.leaves(stats))
+
+    def with_noise(self, sigma: ArrayLike) -> Statistic:
+        """The known level, at all intensities, in place of the estimate."""
+        return fixed_noise(sigma)
 
     def line(self, curve: NoiseCurve, sigma: Array) -> tuple[Array, Array]:
         """Variance at the mean, and slope: those of the curve as far as it is trusted."""

@@ -81,7 +81,7 @@ def noise_report(image: ArrayLike) -> NoiseReport:
         return NoiseReport(0.0, 0.0, 1.0, True, 0.0, 0.0, 0.0)
     peak = float(max(high[0] - pivot, pivot - low[0]))
     factor = 2.0 ** int(np.frexp(peak)[1])  # so that float32 holds the squares
-    near = lambda block: np.float32((np.asarray(block, np.float64) - pivot) / factor)  # noqa: E731
+    near = lambda block: ((np.asarray(block, np.float64) - pivot) / factor).astype(np.float32)  # noqa: E731
     curve, sigma = curve_over_blocks(Blocks(image, near), 0.0)
     trust, evidence = float(curve.trust), float(curve.evidence)
     typical = (1 - evidence) * sigma**2 + evidence * float(curve.typical)

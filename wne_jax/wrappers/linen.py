@@ -105,8 +105,9 @@ class WNE(Wrapper):
     @property
     def takes_sigma(self) -> TakesSigma | None:
         """How the model can be told the noise level: as its backbone, or in place of its scale."""
-        if has_gain(self.statistics):
-            return None
+        if has_gain(self.statistics):  # behind which noise has one level for the backbone
+            told = super().takes_sigma or not takes_noise(self.statistics)
+            return None if told else "statistic"
         if self.noise_argument is not None:
             return "required"
         return super().takes_sigma or ("statistic" if takes_noise(self.statistics) else None)

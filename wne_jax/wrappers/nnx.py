@@ -84,6 +84,6 @@ class NNXWNE(Forwards, nnx.Module):
         if self.noise_argument is not None:
             return "required"
         statistic = self.options.get("statistics", mean_std)
-        if has_gain(statistic):
-            return None
+        if has_gain(statistic):  # behind which noise has one level for the backbone
+            return None if super().takes_sigma or not takes_noise(statistic) else "statistic"
         return super().takes_sigma or ("statistic" if takes_noise(statistic) else None)
