@@ -12,6 +12,7 @@ from wne_jax._internal.files import write_atomically
 from wne_jax.evaluation.origin import footer
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
 from wne_jax.evaluation.tables import METRICS, heading
+from wne_jax.statistics import NoiseCurve
 
 with extra("plot", "figures"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -322,6 +323,29 @@ def save(figure: Figure, path: Path, source: Mapping[str, Any], *, dpi: int = 15
     png = io.BytesIO()
     figure.savefig(png, dpi=dpi, format="png", metadata={"Description": footer(source)})
     write_atomically(path, png.getvalue())
+
+
+def noise_curve(curve: NoiseCurve, *, title: str = "") -> Figure:
+    """The variance of the noise of one image over its intensity: the bins, and the line as far as it counts.
+
+    Args:
+        curve: What `wne_jax.statistics.noise_curve` returns; its first image is drawn.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(5.2, 4.0)
+    x, variance, blocks = (np.asarray(part)[0] for part in curve[:3])
+    some = blocks > 0
+    axes.plot(x[some], variance[some], "o", color=COLOURS[1], ms=5, label="flat blocks of a bin")
+    slope, mean, at_mean = (float(part[0]) for part in (curve.slope, curve.mean, curve.at_mean))
+    if some.any():
+        ends = np.array([x[some].min(), x[some].max()])
+        style = "-" if float(curve.trust[0]) > 0.5 else ":"
+        label = f"line, {float(curve.significance[0]):.1f} standard errors"
+        axes.plot(ends, at_mean + slope * (ends - mean), style, color=COLOURS[2], label=label)
+    axes.set(xlabel="intensity", ylabel="variance of the noise", title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

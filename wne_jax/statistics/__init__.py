@@ -36,6 +36,7 @@ from wne_jax.statistics.contract import check_contract
 from wne_jax.statistics.fixed import fixed, fixed_noise
 from wne_jax.statistics.haar_mad import haar_mad, haar_sigma
 from wne_jax.statistics.high_pass import high_pass
+from wne_jax.statistics.local_noise import local_noise
 from wne_jax.statistics.mean_std import FLOOR, floored, mean_std
 from wne_jax.statistics.median_mad import median_mad
 from wne_jax.statistics.min_max import min_max
@@ -54,6 +55,7 @@ STATISTICS: dict[str, Statistic] = {
     "min_max": min_max,
     "photon": photon,
     "adaptive_noise": adaptive_noise,
+    "local_noise": local_noise,
 }
 """The statistics that generate normalization equivariance, by the names that configurations use."""
 
@@ -100,6 +102,7 @@ __all__ = [
     "has_gain",
     "has_unit_noise",
     "high_pass",
+    "local_noise",
     "mean_std",
     "median_mad",
     "merge",

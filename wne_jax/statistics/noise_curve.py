@@ -281,7 +281,7 @@ def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usab
     wanted = jnp.minimum(jnp.maximum(jnp.ceil(FLATTEST * in_bin), FEWEST), in_bin)
     (first,) = entries_of_rank(e, [jnp.maximum(wanted, 1).astype(jnp.int32) - 1], last, there)
 
-    def middle(x: Array, limit: Array) -> Array:
+    def typical(x: Array, limit: Array) -> Array:
         return median(x, axes=last, where=there & (e <= limit))
 
     def ratio_of(variance: Array, centre: Array) -> Array:
@@ -289,13 +289,13 @@ def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usab
         return jnp.where(positive, centre / jnp.where(positive, variance, 1), 1)
 
     def grown(_: int, limit: Array) -> Array:
-        variance, centre = (middle(lax.stop_gradient(part), limit) for part in (v, mid))
+        variance, centre = (typical(lax.stop_gradient(part), limit) for part in (v, mid))
         more = jnp.interp(ratio_of(variance, centre), RATIOS.astype(v.dtype), MORE.astype(v.dtype))
         return jnp.maximum(first, GROWTH / MEDIAN_OF_BLOCK * variance * more)
 
     limit = lax.fori_loop(0, TIMES, grown, first)
     flat = there & (e <= limit)
-    variance, centre = middle(v, limit), middle(mid, limit)
+    variance, centre = typical(v, limit), typical(mid, limit)
     ratio = ratio_of(variance, centre)
     blocks = jnp.sum(flat, axis=-1, keepdims=True, dtype=v.dtype)
     (lowest,) = entries_of_rank(mid, [(blocks / 10).astype(jnp.int32)], last, flat)
