@@ -6,7 +6,7 @@ that level: the median of Haar details (with which it was trained), flat blocks,
 
     python -m experiments.noise_types --preset small --networks experiments/results/networks --stage eval
 
-A quarter of an hour on 2 cores, on 12 crops of each test set.
+Ten minutes on 2 cores, on crops of 6 images of each test set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,16 +60,16 @@ class Options(Compared):
 
     arms: tuple[Arm, ...] = ("baseline", "ne-arch", "wne", "wne-noise")
     test_sigmas_255: tuple[float, ...] | None = (10.0, 25.0, 50.0)
-    noises: tuple[Noise, ...] = (
+    types: tuple[Noise, ...] = (
         "gaussian", "laplace", "poisson", "speckle", "varying", "correlated", "camera", "camera_jpeg",
     )  # fmt: skip
-    """Kinds of noise, as `wne_jax.images.degradations` has them."""
-    statistics: tuple[Statistic, ...] = ("noise_level", "photon", "adaptive_noise", "local_noise")
+    """Types of noise, by their names in `wne_jax.images.degradations`."""
+    estimates: tuple[Statistic, ...] = ("noise_level", "photon", "adaptive_noise", "local_noise")
     """Estimates of the noise level that the arm wne-noise is tested with, beside its own."""
-    size: int = 192
-    """Side of the central square of each image, in pixels."""
-    images: int = 12
-    """Images of each set at most, evenly spaced."""
+    size: int = 160
+    """Side of the square images, in pixels."""
+    images: int = 6
+    """How many of the images, at most."""
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Options(Compared):
     @property
     def compared(self) -> list[str]:
         """The rows of the tables: the arms, and the estimates."""
-        behind = self.statistics if BEHIND in self.arms else ()
+        behind = self.estimates if BEHIND in self.arms else ()
         return [*self.arms, *behind]
 
 
@@ -104,7 +104,7 @@ def functions_of(options: Options, denoisers: Mapping[Arm, Denoiser]) -> dict[st
     if BEHIND not in denoisers:
         return functions
     behind = denoisers[BEHIND]
-    for name in options.statistics:
+    for name in options.estimates:
         statistic = named(name)
         model = behind.model.clone(statistics=statistic, unbiased=has_gain(statistic))
         functions[name] = Denoiser(model, behind.variables, channels=behind.channels).function
@@ -119,7 +119,7 @@ def measure(
     if not denoisers:
         return records
     functions, key = functions_of(options, denoisers), jax.random.key(options.seed + 1)
-    for noise in options.noises:
+    for noise in options.types:
         for name, images in sets.items():
             records += sweep(
                 functions, images, options.shown(options.trained), key, degradation=noise,
@@ -136,7 +136,7 @@ def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
                degradation=noise, model=options.backbone, trained=options.trained, level=level)
         for metric, unit in (("psnr", "dB"), ("ssim", None))
         for dataset in datasets
-        for noise in options.noises
+        for noise in options.types
         for arm in (INPUT, *options.compared)
         for level in options.shown(options.trained)
     ]  # fmt: skip
@@ -177,7 +177,7 @@ def summary(options: Options, records: Sequence[Record]) -> str:
     psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
     means = mean_over(psnr, by=["degradation", "arm"])
     lines = ["Mean PSNR over sets and levels (the first in dB, the others against it):"]
-    for noise in options.noises:
+    for noise in options.types:
         values = {arm: means.get((noise, arm)) for arm in options.compared}
         lines.append(f"  {noise}: {against_first(values)}")
     lines.append(f"Tables, figures and records are in {options.folder}/")

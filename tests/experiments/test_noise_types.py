@@ -12,7 +12,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("noise_types")
     options = noise_types.Options(
         workdir=root / "results", networks=root / "networks", test=("embedded",), data="embedded", steps=2,
-        arms=("baseline", "wne-noise"), noises=("gaussian", "poisson"), statistics=("noise_level", "photon"),
+        arms=("baseline", "wne-noise"), types=("gaussian", "poisson"), estimates=("noise_level", "photon"),
         test_sigmas_255=(25.0,), size=48, images=2,
     )  # fmt: skip
     noise_types.main(options)

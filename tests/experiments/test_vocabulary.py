@@ -27,6 +27,7 @@ COMMANDS = {"check": Check, "data": Data, "denoise": Denoise, "package": Package
 OWN = {
     "--out": "what a command writes is a file, a folder, or a run",
     "--networks": "for the report a further folder of networks, which it reads",
+    "--noise": "what training adds, or what is assumed of the images to denoise",
     "--statistics": "one, or none, of a network that is trained",
 }
 """Options of commands whose meaning differs, and why."""

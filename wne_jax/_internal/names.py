@@ -11,7 +11,7 @@ BACKBONES = ("dncnn", "fdncnn", "ffdnet", "drunet", "swinir", "restormer")
 
 STATISTICS = (
     *("mean_std", "noise_level", "haar_mad", "high_pass", "median_mad", "min_max"),
-    *("photon", "adaptive_noise", "local_noise"),
+    *("percentiles", "photon", "adaptive_noise", "local_noise"),
 )
 """The names in `wne_jax.statistics.STATISTICS`."""
 

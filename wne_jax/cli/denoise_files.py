@@ -218,12 +218,13 @@ def denoise_file(
             for done, (plane, result) in enumerate(planes):
                 options["progress"] = part_of(progress, done, image.number)
                 valid = masks.of(plane, done)
+                masked = {} if valid is None else {"where": valid}
                 if tile is None:
                     native = np.asarray(plane, plane.dtype.newbyteorder("="))
-                    result[...] = denoiser(native, sigma, where=valid, **options)
+                    result[...] = denoiser(native, sigma, **masked, **options)
                     options["progress"](1, 1)
                 else:
-                    denoiser(plane, sigma, where=valid, tile=tile, out=result, **options)
+                    denoiser(plane, sigma, tile=tile, out=result, **masked, **options)
                 masks.keep_apart(plane, result, valid)
                 if sigma is None:
                     found.append(_report(plane, valid))

@@ -42,6 +42,7 @@ from wne_jax.statistics.median_mad import median_mad
 from wne_jax.statistics.min_max import min_max
 from wne_jax.statistics.noise import estimate_sigma, noise_level
 from wne_jax.statistics.noise_curve import NoiseCurve, noise_curve
+from wne_jax.statistics.percentiles import percentiles
 from wne_jax.statistics.photon import adaptive_noise, photon
 from wne_jax.statistics.report import NoiseReport, noise_report
 from wne_jax.statistics.root_mean_square import root_mean_square
@@ -53,6 +54,7 @@ STATISTICS: dict[str, Statistic] = {
     "high_pass": high_pass,
     "median_mad": median_mad,
     "min_max": min_max,
+    "percentiles": percentiles(),
     "photon": photon,
     "adaptive_noise": adaptive_noise,
     "local_noise": local_noise,
@@ -112,6 +114,7 @@ __all__ = [
     "noise_curve",
     "noise_level",
     "noise_report",
+    "percentiles",
     "photon",
     "prepare",
     "root_mean_square",

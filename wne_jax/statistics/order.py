@@ -10,8 +10,9 @@ consumer and round it differently there, so that an entry would not find itself.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,22 +58,41 @@ def entries_of_rank(
     return [_floats(entry, x.dtype) for entry in lax.fori_loop(0, highest + 1, set_next_bit, start)]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _middle(x: Array, axes: tuple[int, ...], where: Array | None) -> list[Array]:
-    """The middle entries over `axes`: one where their number is known to be odd, else two."""
-    number = math.prod(x.shape[axis] for axis in axes)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _entries(
+    x: Array, axes: tuple[int, ...], shares: tuple[float, ...] | None, where: Array | None
+) -> list[Array]:
+    """The entries around quantiles, two for each share, in pairs; without shares the middle ones.
+
+    The middle is one entry where the number is known to be odd.
+    """
+    number: Any = math.prod(x.shape[axis] for axis in axes)
     if where is None and isinstance(number, int):
-        return entries_of_rank(x, sorted({(number - 1) // 2, number // 2}), axes, where)
+        middle = sorted({(number - 1) // 2, number // 2})
+        ranks = middle if shares is None else [r for q in shares for r in _around(q, number)[0]]
+        return entries_of_rank(x, ranks, axes, where)
     # A mask, or symbolic sizes.
     valid = jnp.ones(x.shape, bool) if where is None else where
     count = jnp.sum(valid, axis=axes, keepdims=True, dtype=jnp.int32)
-    return entries_of_rank(x, [jnp.maximum(count - 1, 0) // 2, count // 2], axes, where)
+    last = jnp.maximum(count - 1, 0)
+    if shares is None:
+        return entries_of_rank(x, [last // 2, count // 2], axes, where)
+    lower = [jnp.floor(q * last.astype(jnp.float32)).astype(jnp.int32) for q in shares]
+    pairs = [(jnp.minimum(r, last), jnp.minimum(r + 1, last)) for r in lower]
+    return entries_of_rank(x, [r for pair in pairs for r in pair], axes, where)
 
 
-@_middle.defjvp
-def _middle_jvp(axes, primals, tangents):
+def _around(share: float, number: int) -> tuple[tuple[int, int], float]:
+    """The ranks on either side of a quantile, and how far it lies between them."""
+    place = share * (number - 1)
+    lower = min(int(place), number - 1)
+    return (lower, min(lower + 1, number - 1)), place - lower
+
+
+@_entries.defjvp
+def _entries_jvp(axes, shares, primals, tangents):
     (x, where), (dx, _) = primals, tangents
-    middle = _middle(x, axes, where)
+    entries = _entries(x, axes, shares, where)
 
     def flat(x):
         moved = jnp.moveaxis(x, axes, range(-len(axes), 0))
@@ -84,7 +104,7 @@ def _middle_jvp(axes, primals, tangents):
         nearest = jnp.argmin(flat(jnp.where(known, distance, jnp.inf)), axis=-1, keepdims=True)
         return jnp.take_along_axis(flat(dx), nearest, axis=-1).reshape(entry.shape)
 
-    return middle, [tangent(entry) for entry in middle]
+    return entries, [tangent(entry) for entry in entries]
 
 
 def median(x: Array, *, axes: tuple[int, ...], where: Array | None = None) -> Array:
@@ -105,8 +125,70 @@ def median(x: Array, *, axes: tuple[int, ...], where: Array | None = None) -> Ar
         >>> median(jnp.array([[5.0, 1.0, 2.0, 9.0]]), axes=(1,))
         Array([[3.5]], dtype=float32)
     """
-    mean = jnp.stack(_middle(x, axes, where)).mean(axis=0)
+    mean = jnp.stack(_entries(x, axes, None, where)).mean(axis=0)
     return mean if where is None else jnp.where(where.any(axes, keepdims=True), mean, 0)
+
+
+def quantiles(
+    x: Array, shares: tuple[float, ...], *, axes: tuple[int, ...], where: Array | None = None
+) -> list[Array]:
+    """Quantiles over `axes`, linear between entries as NumPy's are.
+
+    Differentiable almost everywhere, as `median` is.
+
+    Args:
+        x: f32 or f64, any shape; fewer than 2^24 entries count under a mask.
+        shares: From 0 to 1.
+        axes: Axes to pool, non-negative; they remain as axes of size one.
+        where: Boolean mask of `x.shape`, True where an entry counts.
+
+    Returns:
+        An array for each share, 0 where no entry counts.
+
+    Example:
+        >>> quantiles(jnp.array([[5.0, 1.0, 2.0, 9.0]]), (0.0, 0.9), axes=(1,))[1].item()
+        7.800000190734863
+    """
+    entries = _entries(x, axes, shares, where)
+    number = math.prod(x.shape[axis] for axis in axes)
+    found = []
+    for k, share in enumerate(shares):
+        lower, upper = entries[2 * k : 2 * k + 2]
+        if where is None and isinstance(number, int):
+            between = jnp.asarray(_around(share, number)[1], x.dtype)
+        else:
+            valid = jnp.ones(x.shape, bool) if where is None else where
+            last = jnp.sum(valid, axis=axes, keepdims=True, dtype=jnp.float32) - 1
+            place = share * jnp.maximum(last, 0)
+            between = (place - jnp.floor(place)).astype(x.dtype)
+        found.append((1 - between) * lower + between * upper)
+    if where is None:
+        return found
+    some = where.any(axes, keepdims=True)
+    return [jnp.where(some, part, 0) for part in found]
+
+
+def quantiles_of_parts(
+    make_pass: Callable[[], Iterator[np.ndarray]], shares: Sequence[float]
+) -> list[float]:
+    """`quantiles` of all float32 entries of some arrays, which are read twice and never held together.
+
+    Example:
+        >>> quantiles_of_parts(lambda: iter([np.float32([5, 1]), np.float32([2, 9])]), [0.0, 1.0])
+        [1.0, 9.0]
+    """
+    places: list[float] = []
+
+    def ranks(number: int) -> list[int]:
+        around = [_around(share, number) for share in shares]
+        places.extend(between for _, between in around)
+        return [rank for pair, _ in around for rank in pair]
+
+    entries = _entries_of_parts(make_pass, ranks).reshape(-1, 2)
+    return [
+        float((np.float32(1) - np.float32(f)) * low + np.float32(f) * high)
+        for (low, high), f in zip(entries, places)
+    ]
 
 
 def median_of_parts(make_pass: Callable[[], Iterator[np.ndarray]]) -> float:
@@ -125,11 +207,20 @@ def median_of_parts(make_pass: Callable[[], Iterator[np.ndarray]]) -> float:
     References:
         Munro & Paterson, "Selection and sorting with limited storage", 1980.
     """
+    middle = lambda number: [(number - 1) // 2, number // 2]  # noqa: E731
+    lower, upper = _entries_of_parts(make_pass, middle)
+    return float((lower + upper) / np.float32(2))
+
+
+def _entries_of_parts(
+    make_pass: Callable[[], Iterator[np.ndarray]], ranks_of: Callable[[int], list[int]]
+) -> np.ndarray:
+    """The entries of some ranks, which may depend on the number of all entries."""
     high = np.zeros(1 << 16, np.int64)
     for values in make_pass():
         high += _histogram(_ordered_bits_on_host(values) >> 16)
     upto = np.cumsum(high)
-    ranks = np.array([(upto[-1] - 1) // 2, upto[-1] // 2])
+    ranks = np.array(ranks_of(int(upto[-1])))
     bins = np.searchsorted(upto, ranks, side="right")
 
     low = {int(b): np.zeros(1 << 16, np.int64) for b in bins}
@@ -142,8 +233,7 @@ def median_of_parts(make_pass: Callable[[], Iterator[np.ndarray]]) -> float:
         b << 16 | int(np.searchsorted(np.cumsum(low[b]), rank, side="right"))
         for b, rank in zip(map(int, bins), within)
     ]
-    lower, upper = _floats_on_host(np.array(found, np.uint32))
-    return float((lower + upper) / np.float32(2))
+    return _floats_on_host(np.array(found, np.uint32))
 
 
 def _histogram(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,10 @@ other words of the normalized clean image, the SNR and $n$.
 $(a v + b - \mu(a y + b)) / s(a y + b) = (v - \mu(y)) / s(y)$ for any $v$; take $v = x$ for the target and
 $v = f(y)$ for the estimate. For the last claim take $a = 1 / \sigma$ and $b = -\mu(x) / \sigma$.
 
+With a gain beside location and scale (`wne_jax.statistics.gain`), T(y) and the target are in the curved
+coordinates. The proposition and `normalized_error` hold as they stand; the loss identity and
+`psnr_from_error`, by which errors in both coordinates are proportional, hold where the gain is 0 only.
+
 Here networks are plain functions of arrays `[B, ..., C]`, and an instance is one entry of the batch.
 
 References:
