@@ -218,7 +218,7 @@ def denoise_file(
             for done, (plane, result) in enumerate(planes):
                 options["progress"] = part_of(progress, done, image.number)
                 valid = masks.of(plane, done)
-                masked = {} if valid is None else {"where": valid}
+                masked: dict[str, Any] = {} if valid is None else {"where": valid}
                 if tile is None:
                     native = np.asarray(plane, plane.dtype.newbyteorder("="))
                     result[...] = denoiser(native, sigma, **masked, **options)

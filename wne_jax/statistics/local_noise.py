@@ -66,7 +66,7 @@ class LocalNoise:
 local_noise = LocalNoise()
 
 
-def _around(grid: Grid, axes: tuple[int, ...], sigma: Array, shape: tuple[int, int]) -> Array:
+def _around(grid: Grid, axes: tuple[int, ...], sigma: Array, shape: tuple[int, ...]) -> Array:
     """The level around every pixel; sigma where no block is near."""
     measured, chosen_by = grid.measure(block_energies)
     variance = lax.stop_gradient(jnp.square(sigma))

@@ -68,8 +68,9 @@ def _entries(
     """
     number: Any = math.prod(x.shape[axis] for axis in axes)
     if where is None and isinstance(number, int):
-        middle = sorted({(number - 1) // 2, number // 2})
-        ranks = middle if shares is None else [r for q in shares for r in _around(q, number)[0]]
+        ranks: list[Array | int] = [*sorted({(number - 1) // 2, number // 2})]
+        if shares is not None:
+            ranks = [rank for share in shares for rank in _around(share, number)[0]]
         return entries_of_rank(x, ranks, axes, where)
     # A mask, or symbolic sizes.
     valid = jnp.ones(x.shape, bool) if where is None else where
