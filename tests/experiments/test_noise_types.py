@@ -1,21 +1,42 @@
 """Statistics on other noise than networks were trained on, at the smallest size."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments import noise_types
+from experiments.harness import networks, sizes
 from wne_jax.evaluation import mean_over, read_records
+from wne_jax.inference.denoiser import Denoiser
+from wne_jax.testing import random_variables
+from wne_jax.training.config import save_config
+
+
+def write_network(options, arm, config):
+    """A finished run, but for the training: all parameters are random."""
+    folder, model = networks.folder_of(options, arm, config), config.model.build()
+    folder.mkdir(parents=True)
+    save_config(config, folder / "config.json")
+    variables = random_variables(model, np.ones((1, 8, 8, 1), np.float32), spread=0.1)
+    Denoiser(model, variables, config.model).save(folder / networks.WEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("noise_types")
+    tiny = sizes.PRESETS["tiny"]
+    backbones = tiny.networks | {"dncnn": {"depth": 3, "features": 4}}
     options = noise_types.Options(
-        workdir=root / "results", networks=root / "networks", test=("embedded",), data="embedded", steps=2,
+        workdir=root / "results", networks=root / "networks", test=("embedded",), data="embedded",
         arms=("baseline", "wne-noise"), types=("gaussian", "poisson"), estimates=("noise_level", "photon"),
-        test_sigmas_255=(25.0,), size=48, images=2,
+        test_sigmas_255=(25.0,), size=48, images=2, stage="eval",
     )  # fmt: skip
-    noise_types.main(options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sizes.PRESETS, "tiny", dataclasses.replace(tiny, networks=backbones))
+        for arm, config in noise_types.wanted(options).values():
+            write_network(options, arm, config)
+        noise_types.main(options)
     return root / "results"
 
 

@@ -55,7 +55,7 @@ def test_units_of_the_file_do_not_matter():
     first, second = S.noise_report(y), S.noise_report(2.0**40 * y)
     assert second.sigma == 2.0**40 * first.sigma and second.ratio == first.ratio
     whole = S.noise_report(np.uint16(y.clip(0, 255).round() * 64))
-    assert abs(whole.sigma / 64 / first.sigma - 1) < 0.1
+    assert abs(whole.sigma / 64 / first.sigma - 1) < 0.15
 
 
 def test_clipped_and_missing_pixels_are_left_out():
