@@ -48,7 +48,7 @@ def read_metadata(
     dpi = None
     if unit not in (1, *_PER_INCH):
         lost.append(f"its resolution is not kept: there is no unit {unit}")
-    elif all(isinstance(r, tuple) and min(r) > 0 for r in resolution):
+    elif all(isinstance(r, tuple) and len(r) == 2 and min(r) > 0 for r in resolution):
         options |= {"resolution": tuple(resolution), "resolutionunit": unit}
         if unit in _PER_INCH:
             dpi = tuple(_PER_INCH[unit] * over / under for over, under in resolution)
@@ -56,8 +56,10 @@ def read_metadata(
         options["compression"] = "zlib"  # lossless, and every reader knows it
     if page.photometric == _CMYK:
         lost.append(CMYK_LOST)
-    if told is None and page.photometric == _RGB and has_bands(page):
-        options |= {"photometric": "rgb", "extrasamples": tuple(map(int, page.extrasamples))}
+    if told is None and page.photometric == _RGB and has_bands(page) and page.samplesperpixel > 3:
+        known = (ASSOCIATED, UNASSOCIATED)
+        kinds = [int(kind) if kind in known else 0 for kind in page.extrasamples]
+        options |= {"photometric": "rgb", "extrasamples": kinds[: page.samplesperpixel - 3]}
     if _EXIF in page.tags:
         lost.append(EXIF_LOST)
     private = {tag.code for p in pages for tag in p.tags if tag.code >= _PRIVATE}
