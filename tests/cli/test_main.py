@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +102,24 @@ def test_values_far_from_white_are_noted_where_it_matters(
         assert unchanged.asked[-1]["sigma"] == pytest.approx(4095 / 5)
     assert commands.main([*command, "--white", "-1"]) == 2
     assert "white must be positive" in capsys.readouterr().err
+
+
+def test_a_signal_ends_the_process_with_its_code_while_it_computes(tmp_path):
+    """And does not let Python end under the threads of XLA, which is a crash."""
+    np.save(tmp_path / "x.npy", RNG.integers(0, 4096, (1500, 1500), dtype=np.uint16))
+    (tmp_path / "y.npy").write_bytes(b"before")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "wne_jax", "denoise", "x.npy", "-o", "y.npy", "--tile", "256", "--overwrite"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline and not list(tmp_path.glob(".*")):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 143
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.npy", "y.npy"]
+    assert (tmp_path / "y.npy").read_bytes() == b"before"
 
 
 @pytest.fixture(scope="module")
