@@ -1,12 +1,12 @@
 """Where denoisers lose translation equivariance, layer by layer, and which statistics of the wrapper keep it.
 
-(a) Every step of the library's backbones, by itself (`wne_jax.symmetry.layerwise`): with the borders that
-they were published with and on a torus (padding="circular"), under a shift by whole pixels and a translation
-by a fraction. The backbones are small and their weights random, none of them zero: which steps commute
-depends on the layers, by how much the others fail on the weights. `--weights FILE` measures a trained
-network instead.
+(a) Each step of the library's backbones is measured separately (`wne_jax.symmetry.layerwise`), with the
+published padding and on a torus (padding="circular"), under a shift by whole pixels and a translation by a
+fraction. The backbones are small and their weights random and nonzero: the layers determine which steps
+commute, the weights determine the size of the other errors. `--weights FILE` measures a trained network
+instead.
 
-(b) A backbone that commutes with translations, wrapped: by statistics of the whole image and of its tiles.
+(b) A translation-equivariant backbone is wrapped, with statistics of the whole image and of its tiles.
 
     python -m experiments.aliasing
 """
@@ -53,7 +53,7 @@ from wne_jax.symmetry.equivariance import defect
 from wne_jax.symmetry.layerwise import LayerDefect, layer_defects
 
 THRESHOLD = 1e-5
-"""A step that loses less, in relative L2, commutes: float32 rounds at 1e-7, and normalizations amplify it."""
+"""A step with a smaller relative L2 error commutes: float32 rounds at 1e-7, and normalizations amplify it."""
 
 PLAIN = {"depth": 4, "features": 8}
 MODELS = {
@@ -91,10 +91,10 @@ NAMES = {
         "Normalization": "LayerNorm",
     },
 }  # fmt: skip
-"""What the functions between layers are, by where they lead; the first pattern that fits."""
+"""Names of the functions between layers, by the layer that follows; the first matching pattern is used."""
 
 LAYERS, WRAPPER = "layer_defect", "wrapper_defect"
-"""The metrics of (a) and (b): the relative L2 of T before and after."""
+"""The metrics of (a) and (b): the relative L2 difference between applying T before and after."""
 
 VIEWS = (
     View(
@@ -107,7 +107,7 @@ VIEWS = (
 )  # fmt: skip
 
 TILES = 3
-"""Tiles along either side, for statistics tile by tile."""
+"""Tiles along each side, for statistics per tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Options(Photographs, Levels, Seed, Measured):
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: random ones)."""
     test: tuple[str, ...] | None = ("embedded",)
     images: int = 2
-    """How many of the images, at most."""
+    """Maximum number of images."""
     size: int = 64
     """Side of the square images, in pixels."""
     shift: tuple[int, int] = (1, 1)
@@ -133,17 +133,17 @@ class Options(Photographs, Levels, Seed, Measured):
 
     @property
     def source(self) -> str:
-        """The photographs: one set."""
+        """The source of the photographs: one set."""
         return one_of(self.test, "--test")
 
     @property
     def sigma_255(self) -> float:
-        """The noise of the noisy photographs of (b)."""
+        """The noise level of the noisy photographs of (b)."""
         return one_of(self.test_sigmas_255, "--test-sigmas-255")
 
 
 def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
-    """Random variables, none of them zero: kernels of variance one over the fan-in."""
+    """Random nonzero variables: kernels have the variance 1 / fan-in."""
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> Array:
@@ -163,7 +163,7 @@ def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Any:
 def layer_records(
     name: str, config: ModelConfig, variables: Any, y: Array, options: Options
 ) -> list[Record]:
-    """Each step's largest defect over the images, for both paddings and both transformations."""
+    """The largest defect of each step over the images, for both paddings and both transformations."""
     moves = {
         f"{word} ({dy:g}, {dx:g})": (dy, dx)
         for word, (dy, dx) in (("shift", options.shift), ("translation", options.translation))
@@ -190,7 +190,7 @@ def layer_records(
 
 
 def describe(step: LayerDefect, config: ModelConfig, variables: Any, height: int) -> str:
-    """What a step is, with the size of its kernel, and where the map is smaller than the image."""
+    """The kind of a step, with its kernel size and the scale of its map if that is smaller than the image."""
     names = {r"into [A-Z]\w*": "normalization"} | NAMES.get(config.backbone, {})
     kind = next(
         (name for pattern, name in names.items() if re.fullmatch(pattern, step.kind)), step.kind
@@ -213,18 +213,18 @@ def describe(step: LayerDefect, config: ModelConfig, variables: Any, height: int
 
 
 class Gated(nn.Module):
-    """A residual around circular convolutions, and a gate for each channel: it commutes with translations."""
+    """A translation-equivariant network: circular convolutions with channel gates and a residual."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Map `[B, H, W, C]` to the same; gates depend on a channel's mean square."""
+        """Map `[B, H, W, C]` to the same shape; gates depend on a channel's mean square."""
         h = wne.layers.Conv(8, padding="circular")(x)
         h = h * nn.sigmoid(jnp.mean(jnp.square(h), axis=(1, 2), keepdims=True))
         return x - wne.layers.Conv(x.shape[-1], padding="circular")(h)
 
 
 def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list[Record]:
-    """The defect of a wrapped backbone that commutes with translations, by the wrapper's statistics."""
+    """The defect of a wrapped translation-equivariant backbone, by the wrapper's statistic."""
     model = Gated()
     variables = drawn(model, (1, 9, 9, 1), options.seed)
 
@@ -260,7 +260,7 @@ def wrapper_records(photographs: Sequence[NamedImage], options: Options) -> list
 
 
 def by_tiles(backbone: Callable[[Array], Array], tiles: int) -> Callable[[Array], Array]:
-    """The wrapper with the mean and the standard deviation of each tile, in place of the image's."""
+    """The wrapper with mean and standard deviation of each tile instead of the whole image."""
 
     def f(y: Array) -> Array:
         batch, height, width, channels = y.shape
@@ -279,12 +279,12 @@ def middle(pixels: np.ndarray, side: int) -> Array:
 
 
 def verdict(value: float) -> str:
-    """How a table says whether a step commutes."""
+    """The table cell that says whether a step commutes."""
     return f"{'yes' if value < THRESHOLD else '**no**'} {value:.0e}"
 
 
 def layer_table(records: Sequence[Record]) -> str:
-    """A row a step, a column for each transformation and padding."""
+    """A table with a row for each step and a column for each transformation and padding."""
     columns = split_by(records, ["transformation", "padding"])
     header = ["layer", "step", *map(", ".join, columns)]
     body = [
@@ -295,7 +295,7 @@ def layer_table(records: Sequence[Record]) -> str:
 
 
 def kind_table(records: Sequence[Record]) -> str:
-    """For each kind of step, in how many places it commutes, and in which models it is found."""
+    """A table with, for each kind of step, the number of places where it commutes, and the models."""
     columns = list(split_by(records, ["transformation", "padding"]))
     found = split_by(records, ["kind", "transformation", "padding"])
 
@@ -314,7 +314,7 @@ def kind_table(records: Sequence[Record]) -> str:
 
 
 def main(options: Options) -> None:
-    """Measure, or read what was measured; report."""
+    """Measure, or read earlier records; report."""
     if options.stage == "report":
         with results_folder(options) as folder:
             report(read_records(folder.path / "records.csv"), folder)
@@ -331,7 +331,7 @@ def main(options: Options) -> None:
     if options.weights is not None:
         denoiser = Denoiser.load(options.weights)
         if denoiser.conditioned or denoiser.config is None:
-            raise ValueError(f"{options.weights} needs the noise level: give a blind network")
+            raise ValueError(f"{options.weights} takes the noise level: use a blind network")
         networks = {options.weights.stem: (denoiser.config, denoiser.variables)}
         channels = denoiser.channels
     multiple = math.lcm(*(protocol.multiple(config.build()) for config, _ in networks.values()))

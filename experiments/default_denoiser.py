@@ -22,8 +22,8 @@ from experiments.harness import (
     Images,
     Levels,
     Training,
+    check_workdir,
     load_sets,
-    refuse_results,
     results_folder,
     run,
     tables_of,
@@ -85,7 +85,7 @@ class Options(Images, Levels, Training):
 
 def main(options: Options) -> None:
     """Train, sweep, and lay the package's files together."""
-    refuse_results(options)
+    check_workdir(options)
     if options.stage == "report":
         raise ValueError("--stage report: the package is laid together by --stage eval")
     if not options.test or not options.test_sigmas_255:

@@ -1,9 +1,9 @@
-"""By how much a network misses f(a y + b) = a f(y) + b, over noise levels, and what augmentation buys.
+"""The error of f(a y + b) = a f(y) + b over noise levels, and the effect of augmentation.
 
-Saied & Fleuret (2026), Figures 8 and 9. Two controls have to learn what the wrapper has: `multi-noise` sees
-sigma from 0 to 55, `soft-ne` sees random contrasts and brightnesses. The defect is relative L2, the mean over
-images and eight draws of a in (0.5, 1.5), b in (-0.25, 0.25); for an equivariant network it is rounding. PSNR
-of the same networks, on whole images, stands beside it.
+Saied & Fleuret (2026), Figures 8 and 9. Two controls must learn the equivariance that the wrapper guarantees:
+`multi-noise` is trained on sigma from 0 to 55, `soft-ne` on random contrast and brightness. The defect is the
+relative L2 error, averaged over images and eight draws of a in (0.5, 1.5) and b in (-0.25, 0.25); for an
+equivariant network it is rounding error. PSNR of the same networks on whole images is also shown.
 
     python -m experiments.defects
     WNE_DATA=... python -m experiments.defects --preset small --networks experiments/results/networks
@@ -45,7 +45,7 @@ VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset", "trained"))
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Compared):
-    """Options of the command line; `multi-noise` has training levels of its own."""
+    """Options of the command line; `multi-noise` has its own training levels."""
 
     NAME = "defects"
 
@@ -65,18 +65,18 @@ def wanted(options: Options) -> Wanted[Arm]:
 
 
 def place(options: Options, dataset: str) -> dict[str, Any]:
-    """The columns that all records of a test set share."""
+    """The columns shared by all records of a test set."""
     return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
             "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
 
 
 def curve(options: Options, dataset: str) -> list[Record]:
-    """The published PSNR."""
+    """The published PSNR curve."""
     return published.curve(f"{options.backbone}_sigma{options.at}", dataset)
 
 
 def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
-    """The places of the tables, with what is published there."""
+    """The cells of the tables, with the published figures."""
     return [
         cell
         for metric, unit in (("defect", None), ("psnr", "dB"))
@@ -105,7 +105,7 @@ def measure(
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """The defect and PSNR of each test set."""
+    """Draw the defect and PSNR for each test set."""
     for (name,), rows in split_by(records, ["dataset"]).items():
         title = f"{name}, trained at {options.at}"
         figure = plotting.level_curves(
@@ -119,7 +119,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def main(options: Options) -> None:
-    """Train what is missing, sweep, compare, draw."""
+    """Train missing networks, sweep, compare, draw."""
     earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
     denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))
     with results_folder(options) as out:
@@ -138,7 +138,7 @@ def main(options: Options) -> None:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words."""
+    """A summary of the results."""
     means = mean_over(records, by=["arm", "metric"])
     lines = ["Mean over all images and levels:"]
     lines += [

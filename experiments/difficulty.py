@@ -1,10 +1,10 @@
-"""Why a network trained at one noise level serves others: how difficult images are in normalized coordinates.
+"""Why a network trained at one noise level works at others: the difficulty of images after normalization.
 
-A normalization-equivariant network meets T(y) alone, in which a noise level is nothing but a difficulty,
-Delta = ||T(y) - (x - mu(y)) / s(y)||. Saied & Fleuret (2026), Table 3 and Figure 7: the share of Delta at a
-test level inside the central 95 % interval of Delta at the training level. That takes no trained network.
-Their corpus has more flat patches than BSD400; what a share of them changes is shown beside. With
-`--errors` also Figures 6 and 11: the error in normalized coordinates over Delta.
+The backbone of a normalization-equivariant network only sees T(y), in which the noise level appears as a
+difficulty, Delta = ||T(y) - (x - mu(y)) / s(y)||. Saied & Fleuret (2026), Table 3 and Figure 7: the share of
+Delta at a test level that lies inside the central 95 % interval of Delta at the training level. This needs no
+trained network. Their corpus has more flat patches than BSD400; the effect of a share of flat patches is also
+shown. `--errors` adds Figures 6 and 11: the error in normalized coordinates over Delta.
 
     python -m experiments.difficulty                                  # embedded photographs
     WNE_DATA=... python -m experiments.difficulty --preset small      # BSD400
@@ -57,7 +57,7 @@ VIEWS = (
 )  # fmt: skip
 
 FLAT_SHARES = tuple(percent / 100 for percent in range(13))
-"""Shares of flat patches that are tried."""
+"""Shares of flat patches to try."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +73,30 @@ class Options(Compared):
     patch: int = 70
     """Side of the square patches, in pixels."""
     samples: int | None = None
-    """Patches a level under mean and standard deviation, whose law is known; by default the paper's 384,000,
-    in tiny 50,000."""
+    """Patches per level for mean and standard deviation, whose distribution is known; by default the paper's
+    384,000, in tiny 50,000."""
     further_statistics: tuple[Literal["haar_mad", "high_pass", "median_mad", "min_max"], ...] = (
         "haar_mad",
         "high_pass",
     )
-    """Further statistics, for which noisy patches are drawn."""
+    """Further statistics, measured on noisy patches."""
     batches: int = 20
-    """Noisy patches a level for those, in batches of 200."""
+    """Batches of 200 noisy patches per level for these statistics."""
     flat_std_255: float = 6.0
-    """Flat patches have standard deviations from 0 to this, in 8-bit units."""
+    """Maximum standard deviation of flat patches, in 8-bit units."""
     errors: bool = False
-    """Whether to measure the error of trained networks, too."""
+    """Also measure the error of trained networks."""
     test_patches: int = 96
-    """Patches of the test images that they are tested on."""
+    """Number of patches of the test images for the networks."""
 
     @property
     def number(self) -> int:
-        """Patches a level, of known law."""
+        """Patches per level for mean and standard deviation."""
         return self.samples or (50_000 if self.preset == "tiny" else 384_000)
 
     @property
     def images(self) -> str:
-        """Where the patches come from."""
+        """The source of the patches."""
         return self.data or self.sizes.data
 
 
@@ -104,7 +104,7 @@ Key = tuple[Arm, Level]
 
 
 def wanted(options: Options) -> Wanted[Key]:
-    """The networks that are measured."""
+    """The networks to measure."""
     if not options.errors:
         return {}
     return {
@@ -117,7 +117,7 @@ def wanted(options: Options) -> Wanted[Key]:
 def main(options: Options) -> None:
     """Draw difficulties, compare, measure networks, report."""
     if min(options.test_patches, options.number, options.batches) < 1:
-        raise ValueError("samples, batches and test_patches must be 1 or more")
+        raise ValueError("--samples, --batches and --test-patches must be 1 or more")
     earlier, runs = earlier_records(options), wanted(options)
     corpus = load_images(options.images, min_size=options.patch, data_dir=options.data_dir)
     sets = options.sets() if runs else {}
@@ -150,7 +150,7 @@ def main(options: Options) -> None:
 def cover(
     options: Options, corpus: Sequence[NamedImage], key: jax.Array, out: Folder
 ) -> list[Record]:
-    """Table 3 and Figure 7, under every statistic, and what flat patches change."""
+    """Table 3 and Figure 7 for every statistic, and the effect of flat patches."""
     key_law, key_patches, key_flat = jax.random.split(key, 3)
     rng = np.random.default_rng(options.seed)
     stds = coverage.contrasts(corpus, options.number, options.patch, rng)
@@ -169,7 +169,7 @@ def cover(
         theirs = known if name == "mean_std" else {}
         records += coverage.coverages(of_levels, dataset=dataset, arm=name, published=theirs)
         records += coverage.intervals(of_levels, dataset=dataset, arm=name)
-    # Mean and standard deviation by both ways, which should agree.
+    # Mean and standard deviation computed in both ways, which should agree.
     records += coverage.coverages(
         patches["mean_std"], dataset=dataset, arm="mean_std", metric="coverage_of_drawn_patches"
     )
@@ -188,10 +188,10 @@ def add_flat(
     key: jax.Array,
     out: Folder,
 ) -> list[Record]:
-    """The coverage where flat patches take the place of a share of the corpus.
+    """The coverage if flat patches replace a share of the corpus.
 
-    Their standard deviations are uniform from 0 to `flat_std_255`. The share that comes nearest to the
-    published table is compared with it.
+    Their standard deviations are uniform from 0 to `flat_std_255`. The share whose table is nearest to the
+    published one is compared with it.
     """
     key_std, key_draw = jax.random.split(key)
     flat_stds = np.asarray(jax.random.uniform(key_std, stds.shape)) * options.flat_std_255 / 255
@@ -236,7 +236,7 @@ def add_flat(
 
 
 def _corners(options: Options) -> list[tuple[float, float]]:
-    """The highest level as training and the lowest as test level, and the converse."""
+    """The pairs (training level, test level) of the highest and the lowest level, in both orders."""
     high, low = max(options.coverage_sigmas_255), min(options.coverage_sigmas_255)
     return [(high, low), (low, high)]
 
@@ -257,7 +257,7 @@ def measure_networks(
     rows = normalized_error.measure(functions, clean, levels, key)
     if not (
         out.path / "error.png"
-    ).exists():  # an earlier one has networks that are not measured here
+    ).exists():  # an earlier figure includes networks that are missing here
         trained = sorted({level for _, level in functions})
         figure = difficulty_figures.errors(
             rows, options.patch**2, at=trained[len(trained) // 2],
@@ -270,11 +270,11 @@ def measure_networks(
 def error_records(
     rows: Sequence[normalized_error.Row], keys: Iterable[Key], d: int, **columns: str
 ) -> list[Record]:
-    """What the noise level adds for each network, and its median error by difficulty.
+    """For each network, the excess error due to the noise level, and the median error by difficulty.
 
     Args:
         rows: Those of `normalized_error.measure`.
-        keys: The networks: those without rows have a record without a value.
+        keys: The networks; those without rows get a record without a value.
         d: Entries of a patch.
         **columns: `dataset` and `model` of the records.
     """
@@ -293,7 +293,7 @@ def error_records(
 
 
 def summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words."""
+    """A summary of the results."""
     (high, low), _ = corners = _corners(options)
     covered = [r for r in records if r.metric == COVERAGE]
     means = mean_over(

@@ -1,10 +1,10 @@
-"""What a denoiser does to a pixel: the rows of its Jacobian, as images.
+"""The adaptive filters of a denoiser: the rows of its Jacobian, as images.
 
-Saied & Fleuret (2026), Figure 5: a normalization-equivariant f is its adaptive filters and nothing else,
-f(y) = J(y) y, and each of them sums to one: at every noise level an average of pixels, chosen by the image.
-An unwrapped network has neither, and away from its training level its sums leave one. Drawn are the filters
-of a flat pixel, one of an edge and one of a texture; measured is the residual of the first identity, rho, and
-the sums of all rows.
+Saied & Fleuret (2026), Figure 5: a normalization-equivariant f satisfies f(y) = J(y) y, and each row of J
+sums to one. So every output pixel is a weighted average of input pixels, with weights that depend on the
+image. An unwrapped network has neither property; away from its training level, its sums move away from one.
+The figure shows the filters of a flat pixel, an edge and a texture; the table has the residual of the first
+identity, rho, and the sums of all rows.
 
     python -m experiments.filters                                     # a DnCNN, minutes on 2 cores
     WNE_DATA=... python -m experiments.filters --preset small --backbones dncnn swinir
@@ -54,7 +54,7 @@ ARMS: dict[str, tuple[Arm, ...]] = {
     "dncnn": ("baseline", "wne", "wne-noise", "ne-arch"),
     "fdncnn": ("baseline", "wne", "ne-arch"),
 }
-"""What is compared, by backbone; "ne-arch" is an FDnCNN. Any other is compared with itself, wrapped."""
+"""The arms by backbone; "ne-arch" is an FDnCNN. Other backbones are compared bare and wrapped."""
 
 
 VIEW = View(rows=("model", "arm"), tables=("metric",), only={"metric": ("rho", "row_sum_error")})
@@ -62,12 +62,12 @@ VIEW = View(rows=("model", "arm"), tables=("metric",), only={"metric": ("rho", "
 
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainLevels, Sweep):
-    """Options of the command line; the first of the test images is taken."""
+    """Options of the command line; only the first test image is used."""
 
     NAME = "filters"
 
     backbones: tuple[str, ...] = ("dncnn",)
-    """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
+    """Backbones: names such as dncnn and swinir, or package.module:Name."""
     backbone: str | None = None
     """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
@@ -75,30 +75,30 @@ class Options(TrainLevels, Sweep):
     size: int = 128
     """Side of the square images, in pixels."""
     window: int = 25
-    """Side of the window of a filter that is shown, odd, in pixels."""
+    """Side of the window in which a filter is shown, odd, in pixels."""
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The one backbone that was asked for, or several."""
+        """The backbone of `--backbone`, else those of `--backbones`."""
         return self.backbones if self.backbone is None else (self.backbone,)
 
     @property
     def levels_shown(self) -> tuple[float, ...]:
-        """The levels of the test: those asked for."""
+        """The given test levels."""
         return self.test_sigmas_255 or (10.0, 50.0)
 
     def image(self) -> NamedImage:
-        """The image, whole.
+        """The whole image.
 
         Raises:
-            ValueError: It is smaller than the square.
+            ValueError: The image is smaller than the square.
         """
         ((name, images), *_) = load_sets(self.specs[:1], data_dir=self.data_dir).items()
         image = images[0]._replace(name=f"{name}/{images[0].name}")
         height, width, _ = image.pixels.shape
         if min(height, width) < self.size:
             raise ValueError(
-                f"size is {self.size}, but {image.name} is {height}x{width}: take a smaller square"
+                f"size is {self.size}, but {image.name} is {height}x{width}: reduce --size"
             )
         return image
 
@@ -114,13 +114,13 @@ def wanted(options: Options) -> Wanted[Key]:
 
 
 def choose_pixels(clean: np.ndarray, margin: int) -> dict[str, tuple[int, int]]:
-    """The flattest pixel of a gray image, that of the clearest edge, and that of the strongest texture.
+    """Choose the flattest pixel of a gray image, the clearest edge and the strongest texture.
 
-    By the eigenvalues of the structure tensor: both small, one large, both large.
+    The criterion is the eigenvalues of the structure tensor: both small, one large, both large.
 
     Args:
         clean: Image f32[H, W].
-        margin: Distance that is kept from the border, in pixels.
+        margin: Minimum distance from the border, in pixels.
     """
     smooth = ndimage.gaussian_filter(np.asarray(clean, np.float64), 1.0)
     dy, dx = np.gradient(smooth)
@@ -139,7 +139,7 @@ def choose_pixels(clean: np.ndarray, margin: int) -> dict[str, tuple[int, int]]:
 def measure(
     denoisers: Mapping[Key, Denoiser], noisy: Mapping[float, jax.Array]
 ) -> dict[tuple[str, Arm, float, str], float]:
-    """The ratio rho and the sums of all rows, of every network and level, by metric."""
+    """The ratio rho and the row sums of every network and level, by metric."""
     found = {}
     for (backbone, arm), denoiser in denoisers.items():
         identities = jax.jit(
@@ -166,10 +166,11 @@ def draw(
     window: int,
     title: str,
 ) -> Figure:
-    """Filters below the noisy pixels that they weigh; a column for each level and pixel, a row a network.
+    """Draw filters below the noisy input; a column for each level and pixel, a row for each network.
 
-    Red weighs positively, blue negatively; every filter has a scale of its own, and its sum above it. A
-    median depends on a few pixels only: they show in filters of `wne-noise`, as a block of two by two.
+    Positive weights are red, negative ones blue. Every filter has its own colour scale; its sum is shown
+    above it. A median depends on a few pixels only: they are visible in filters of `wne-noise` as a 2 x 2
+    block.
     """
     columns = [(level, name) for level in noisy for name in pixels]
     size = (1.35 * len(columns) + 0.9, 1.6 * (1 + len(denoisers)) + 0.5)
@@ -211,7 +212,7 @@ def as_records(
     image: NamedImage,
     found: Mapping[tuple[str, Arm, float, str], float],
 ) -> list[Record]:
-    """A record for each network, level and metric, trained or not."""
+    """A record for each network, level and metric, including networks that are missing."""
     dataset, _, name = image.name.partition("/")
     return [
         Record(
@@ -226,10 +227,10 @@ def as_records(
 
 
 def main(options: Options) -> None:
-    """Take an image, measure, draw."""
+    """Load an image, measure, draw."""
     if options.window % 2 == 0 or not 3 <= options.window < options.size:
         raise ValueError(
-            f"window must be odd, at least 3 and below size ({options.size}), not {options.window}"
+            f"--window must be odd, at least 3 and below --size ({options.size}), not {options.window}"
         )
     image, runs, earlier = options.image(), wanted(options), earlier_records(options)
     crop = central(image, options.size)

@@ -1,9 +1,9 @@
-"""Make a network that others have trained for one noise level serve all of them, without training.
+"""Use a published network of one noise level at all levels, without training.
 
-The same weights four times: as they are (`unwrapped`); normalized by mean and standard deviation, in the
-network's own range (`mean_std`); normalized by the noise level, at the strength that the network knows
-(`haar_mad`); and, below that strength, stretching only the detail (`one_level`, see
-`wne_jax.wrappers.one_level`). The last three are exactly normalization-equivariant, and blind.
+The same weights are used in four ways: unwrapped; normalized by mean and standard deviation to the network's
+range (`mean_std`); normalized by the noise level to its training level (`haar_mad`); and, below that level,
+with only the detail rescaled (`one_level`, see `wne_jax.wrappers.one_level`). The last three are exactly
+normalization-equivariant and blind.
 
     WNE_DATA=... python -m experiments.frozen --weights dncnn_25.mat --test folder:Set12
 """
@@ -48,16 +48,17 @@ class Options(Images, Levels, Seed, Results):
     weights: Path
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
+    level and in any units."""
     allow_namespace: bool = False
-    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    """Accept PyTorch checkpoints that contain an argparse.Namespace."""
     test: tuple[str, ...] | None = ("embedded",)
     test_sigmas_255: tuple[float, ...] | None = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
     repeats: int | None = 1
 
 
 def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
-    """The models, by what each changes in the configuration that the weights came with."""
+    """The changes of each arm to the configuration of the weights."""
     level = trained_sigma_255 / 255
     anchored = {"wrapper": WrapperConfig(anchor=tuple(ANCHOR))}
     return {
@@ -71,7 +72,7 @@ def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
 def measure(
     options: Options, denoisers: Mapping[str, Denoiser], sets: Mapping[str, list[NamedImage]]
 ) -> list[Record]:
-    """PSNR at all levels, and the defect at the first and the last on crops of two images."""
+    """PSNR at all levels, and the defect at the first and last level on crops of two images."""
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
     levels, key = options.test_sigmas_255 or (), jax.random.key(options.seed)
     records = []
@@ -88,7 +89,7 @@ def measure(
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """Output over input PSNR, a figure a test set."""
+    """Draw output over input PSNR, a figure for each test set."""
     for number, ((name,), rows) in enumerate(split_by(records, ["dataset"]).items()):
         trained = options.trained_sigma_255
         figure = plotting.quality_curves(
@@ -101,7 +102,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 def main(options: Options) -> None:
     """Load, sweep, report."""
     if not options.test_sigmas_255 or not options.test:
-        raise ValueError("--test and --test-sigmas-255 must name a set and a level at least")
+        raise ValueError("--test needs at least one set, and --test-sigmas-255 one level")
     sets = load_sets(options.test, data_dir=options.data_dir)
     denoisers = {
         arm: Denoiser.load(options.weights, allow_namespace=options.allow_namespace, **wrapping)

@@ -1,15 +1,16 @@
-r"""What the way back is for: a network whose input alone is normalized, $g(T(y))$.
+r"""Why denormalization is needed: a network with normalized input and no denormalization, $g(T(y))$.
 
-Saied & Fleuret (2026), Figures 18 and 19. Its output cannot follow contrast and brightness: it is the same
-for y and a y + b, so that the network has to guess mean and standard deviation of the clean image from the
-texture of T(y). What that costs is read off the mean squared error of an estimate f of x, which is, exactly,
+Saied & Fleuret (2026), Figures 18 and 19. Its output is the same for y and a y + b, so the network must guess
+mean and standard deviation of the clean image from the texture of T(y). The cost is visible in the mean
+squared error of an estimate f of x, which is exactly
 
     (mean f - mean x)^2 + (std f - std x)^2 + 2 std f std x (1 - r),
 
-brightness, contrast, and structure, with r their correlation. Each is given as the PSNR that an estimate with
-that error alone would have. Were it one wrong brightness and contrast for an image, structure would stay that
-of the wrapped network. But a convolutional network guesses place by place, from what its receptive field
-sees: where structure falls, too, the guess is uneven over the image.
+the errors of brightness, contrast and structure, where r is the correlation of f and x. Each is given as the
+PSNR of an estimate with that error only. If the network guessed one wrong brightness and contrast for the
+whole image, the structure error would equal that of the wrapped network. But a convolutional network guesses
+separately at every place, from its receptive field; a larger structure error shows that the guess varies over
+the image.
 
     python -m experiments.input_only
     WNE_DATA=... python -m experiments.input_only --preset small --networks experiments/results/networks
@@ -66,13 +67,13 @@ class Options(Compared):
 
 
 def _moments(x: Array) -> tuple[Array, Array, Array]:
-    """Mean and standard deviation `[B]`, and what is left of the mean, `[B, H, W, C]`."""
+    """Mean and standard deviation `[B]`, and the image minus its mean `[B, H, W, C]`."""
     mean = jnp.mean(x, axis=(1, 2, 3), keepdims=True)
     return mean.ravel(), jnp.std(x, axis=(1, 2, 3)), x - mean
 
 
 def brightness_error(estimate: Array, clean: Array) -> Array:
-    """(mean f - mean x)^2, the part of the mean squared error that an offset would mend, `[B]`."""
+    """(mean f - mean x)^2, the part of the mean squared error that an offset would remove, `[B]`."""
     return jnp.square(_moments(estimate)[0] - _moments(clean)[0])
 
 
@@ -82,13 +83,13 @@ def contrast_error(estimate: Array, clean: Array) -> Array:
 
 
 def structure_error(estimate: Array, clean: Array) -> Array:
-    """2 std f std x (1 - r): what is left at the right brightness and contrast, `[B]`."""
+    """2 std f std x (1 - r), the error that remains at correct brightness and contrast, `[B]`."""
     (_, std_f, f), (_, std_x, x) = _moments(estimate), _moments(clean)
     return 2 * (std_f * std_x - jnp.mean(f * x, axis=(1, 2, 3)))
 
 
 def gain(estimate: Array, clean: Array) -> Array:
-    """Contrast of the output over that of the clean image, std f / std x, `[B]`."""
+    """Contrast of the output relative to the clean image, std f / std x, `[B]`."""
     return _moments(estimate)[1] / _moments(clean)[1]
 
 
@@ -100,7 +101,7 @@ ERRORS = {
 
 
 EXACT = {("wne", "brightness"), ("wne", "contrast")}
-"""Parts that are in the table alone."""
+"""Parts shown only in the table."""
 
 MEASURES = (
     "psnr",
@@ -115,8 +116,8 @@ ALONE = {f"{part}_error": f"psnr_of_{part}_alone" for part in ERRORS}
 def in_decibels(records: Sequence[Record]) -> list[Record]:
     """The parts of the error as PSNR, a record for each arm, level and part.
 
-    Squared errors are averaged over the images first: a part may be 0 in one of them. The baseline, whose
-    parts say nothing, is left out.
+    Squared errors are first averaged over the images, because a part may be 0 in one of them. The baseline is
+    left out, because its parts are not informative.
     """
     columns = ("experiment", "metric", "dataset", "degradation", "model", "trained", "arm", "level")
     parts = [r for r in records if r.metric in ALONE and r.arm not in (INPUT, "baseline")]
@@ -138,18 +139,18 @@ def wanted(options: Options) -> Wanted[Arm]:
 
 
 def place(options: Options, dataset: str) -> dict[str, Any]:
-    """The columns that all records of a test set share."""
+    """The columns shared by all records of a test set."""
     return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
             "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
 
 
 def curve(options: Options, dataset: str) -> list[Record]:
-    """The published PSNR."""
+    """The published PSNR curve."""
     return published.curve(f"{options.backbone}_sigma{options.at}_in", dataset)
 
 
 def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
-    """The places of the tables, with what is published there."""
+    """The cells of the tables, with the published figures."""
     levels, arms = options.shown(options.trained), options.arms
     wrapped = [arm for arm in arms if arm != "baseline"]
     metrics_of = {"psnr": ("dB", arms), **dict.fromkeys(ALONE.values(), ("dB", wrapped))}
@@ -181,7 +182,7 @@ def measure(
 
 
 def main(options: Options) -> None:
-    """Train what is missing, sweep, compare, draw."""
+    """Train missing networks, sweep, compare, draw."""
     earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
     denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))
     with results_folder(options) as out:
@@ -190,7 +191,7 @@ def main(options: Options) -> None:
         out.write(records)
         draw(options, [r for r in records if r.value is not None], out)
         for name, images in sets.items():
-            if denoisers.keys() == runs.keys():  # else there is no panel, or an earlier one
+            if denoisers.keys() == runs.keys():  # else keep an earlier panel
                 panel = _panel(options, denoisers, images[0])
                 plotting.save(panel, out.path / f"panel-{name}.png", out.source)
         named = {"psnr", *ALONE.values(), "contrast_gain"}
@@ -202,7 +203,7 @@ def main(options: Options) -> None:
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """PSNR over the published curves, the parts of the error, and the gain of contrast."""
+    """Draw PSNR with the published curves, the parts of the error, and the gain of contrast."""
     for (name,), rows in split_by(records, ["dataset"]).items():
         trained, title = options.trained, f"{name}, trained at {options.at}"
         both = [*rows, *curve(options, name)]
@@ -222,7 +223,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def _parts_as_arms(records: Sequence[Record]) -> list[Record]:
-    """The parts of the error, a curve each, without two of `wne` that are far above the others."""
+    """The parts of the error as curves, without two parts of `wne` that are far above the others."""
     parts = {metric: error.removesuffix("_error") for error, metric in ALONE.items()}
     return [
         dataclasses.replace(r, metric="psnr", arm=f"{r.arm}: {parts[r.metric]}")
@@ -234,7 +235,7 @@ def _parts_as_arms(records: Sequence[Record]) -> list[Record]:
 def _panel(
     options: Options, denoisers: Mapping[Arm, Denoiser], image: NamedImage, size: int = 128
 ) -> Figure:
-    """One image at the ends of the sweep, and at the training level as it is and halved, noise and all."""
+    """One image at both ends of the sweep, and at the training level unchanged and multiplied by 0.5."""
     key = jax.random.key(options.seed + 1)
     levels, trained = options.levels(options.trained), options.trained[-1]
     rows, labels = [], []
@@ -260,7 +261,7 @@ def _window(x: Array, size: int) -> np.ndarray:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words: PSNR at three levels, and what the error is made of at the training level."""
+    """A summary: PSNR at three levels, and the parts of the error at the training level."""
     lines = [
         f"Trained at {options.at}, mean PSNR ({options.arms[0]} in dB, the others against it):"
     ]

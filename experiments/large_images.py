@@ -1,11 +1,11 @@
-"""What an image larger than memory costs: seconds a megapixel and peak memory, from file to file.
+"""Time per megapixel and peak memory for images larger than memory, from file to file.
 
-Synthetic noisy images, 16 bit, are written to NPY files block by block and denoised through memory maps, each
-in a process of its own, which has compiled before the clock starts. Small ones are also compared with the
+Synthetic noisy 16-bit images are written to NPY files block by block and denoised through memory maps. Each
+runs in a process of its own, and timing starts after compilation. Small images are also compared with the
 result of the whole image at once, in float32.
 
     python -m experiments.large_images --megapixels 1 16 64
-    python -m experiments.large_images --megapixels 4 --tiles 128 256 512 1024     # which tiles are fastest
+    python -m experiments.large_images --megapixels 4 --tiles 128 256 512 1024     # compare tile sizes
 """
 
 import multiprocessing
@@ -30,7 +30,7 @@ from wne_jax.inference.denoiser import Denoiser
 from wne_jax.statistics.blocks import release_pages
 
 COMPARED = 2.0
-"""Megapixels up to which the whole image is denoised at once, too."""
+"""Megapixels up to which the image is also denoised as a whole."""
 
 
 VIEWS = (View(rows=("megapixels", "tile"), columns=("metric", "unit"), tables=("experiment",)),)
@@ -44,9 +44,9 @@ class Options(Levels, Seed, Results):
     NAME = "large_images"
 
     megapixels: tuple[float, ...] = (1, 16, 64)
-    """Sizes of the square images."""
+    """Sizes of the square images, in megapixels."""
     tiles: tuple[int, ...] = (512,)
-    """Sides of the tiles."""
+    """Sides of the tiles, in pixels."""
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     test_sigmas_255: tuple[float, ...] | None = (25.0,)
@@ -58,7 +58,7 @@ def load(weights: Path | None) -> Denoiser:
 
 
 def write_image(path: Path, megapixels: float, *, sigma_255: float, seed: int) -> None:
-    """Waves and noise, uint16 `[side, side]`, with never more than some rows in memory."""
+    """Write waves and noise, uint16 `[side, side]`, with only a few rows in memory at a time."""
     side = round(1000 * megapixels**0.5)
     image = np.lib.format.open_memmap(path, "w+", np.uint16, (side, side))
     columns = np.arange(side)
@@ -75,7 +75,7 @@ def write_image(path: Path, megapixels: float, *, sigma_255: float, seed: int) -
 
 
 def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) -> list[Record]:
-    """Denoise `folder/in.npy` to `folder/out.npy`; the peak is that of this process."""
+    """Denoise `folder/in.npy` to `folder/out.npy`; the peak memory is that of this process."""
     denoise = load(weights)
     image = np.load(folder / "in.npy", mmap_mode="r")
     out = np.lib.format.open_memmap(folder / "out.npy", "w+", image.dtype, image.shape)
@@ -109,15 +109,15 @@ def measure(folder: Path, megapixels: float, tile: int, weights: Path | None) ->
 
 
 def difference(denoise: Denoiser, image: np.ndarray, tile: int) -> float:
-    """The largest distance between tiled and whole, as a share of the image's range."""
+    """The maximum difference between the tiled and the whole result, relative to the image's range."""
     y = image.astype(np.float32)
     return float(np.max(np.abs(denoise(y, tile=tile) - denoise(y))) / np.ptp(y))
 
 
 def peak_megabytes() -> float:
-    """The largest resident memory that this process has had, mapped files included.
+    """The peak resident memory of this process, including mapped files.
 
-    Linux also counts, in `ru_maxrss`, what the parent had when it forked; the program's own peak is in /proc.
+    On Linux, `ru_maxrss` also counts the parent's memory at the fork; the process's own peak is in /proc.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -128,10 +128,10 @@ def peak_megabytes() -> float:
 
 
 def main(options: Options) -> None:
-    """Measure every size under every tile, then write the records and table.md."""
+    """Measure every size with every tile, then write the records and table.md."""
     if min(options.megapixels, default=0) <= 0 or not options.tiles:
-        raise ValueError("megapixels and tiles must each be one positive number at least")
-    load(options.weights)  # a mistake is refused before anything is written
+        raise ValueError("--megapixels and --tiles each need at least one value, all positive")
+    load(options.weights)  # raises before anything is written
     sigma_255 = one_of(options.test_sigmas_255, "--test-sigmas-255")
     records = []
     with results_folder(options) as results:

@@ -1,8 +1,8 @@
-"""PSNR at the noise level that a network was trained for: what equivariance costs where nothing is gained.
+"""PSNR at the training noise level: the cost of equivariance where it brings no gain.
 
-Saied & Fleuret (2026), Tables 1, 7, 8 and 9: wrapped networks and equivariant architectures beside ordinary
-ones. `wne-wiener-cap`, whose statistic is the noise level, is ours and has no published figure. Rows of
-networks that were not run are empty and say so.
+Saied & Fleuret (2026), Tables 1, 7, 8 and 9: wrapped networks and equivariant architectures compared with
+ordinary ones. `wne-wiener-cap`, whose statistic is the noise level, is ours and has no published figure.
+Missing networks are shown as "not run".
 
     python -m experiments.matched                                  # Table 1 without SwinIR, 2 cores
     WNE_DATA=... python -m experiments.matched --preset small --tables 1 7
@@ -60,16 +60,16 @@ class Options(TrainLevels, Tested):
 
     train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
     tables: tuple[Table, ...] | None = None
-    """Which tables; by default the first, with the preset paper all."""
+    """Numbers of the tables; by default 1, with the preset paper all."""
     backbone: str | None = None
     """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     train_backbones: tuple[str, ...] | None = None
-    """Backbones that may be trained; others are shown if they are there. By default the given backbone, else
-    all of the tables but SwinIR, which is expensive, with the preset paper all."""
+    """Backbones that may be trained; others are shown if their networks exist. By default the given backbone,
+    else all but SwinIR, which is expensive; with the preset paper all."""
     colour_test: tuple[str, ...] | None = None
-    """Colour test images, of Table 9; by default the preset's in tiny, else folder:CBSD68."""
+    """Colour test images for Table 9; by default the preset's in tiny, else folder:CBSD68."""
     colour_data: str | None = None
-    """Colour training images, of Table 9; by default the preset's in tiny, else tfds:div2k (BSD400: gray)."""
+    """Colour training images for Table 9; by default the preset's in tiny, else tfds:div2k."""
 
     def names(self, colour: bool) -> list[str]:
         """The names of the gray or the colour test sets."""
@@ -98,7 +98,7 @@ class Options(TrainLevels, Tested):
 
 
 class Row(NamedTuple):
-    """A row of a published table, or ours."""
+    """A row of a published table, or one of ours."""
 
     table: str
     backbone: str
@@ -111,12 +111,12 @@ class Row(NamedTuple):
 
     @property
     def colour(self) -> bool:
-        """Whether it is about colour images."""
+        """Whether its images are in colour."""
         return self.number == 9
 
 
 class Key(NamedTuple):
-    """A network: several rows may be about one."""
+    """The key of a network, which may appear in several rows."""
 
     backbone: str
     arm: Arm
@@ -125,7 +125,7 @@ class Key(NamedTuple):
 
 
 def rows(options: Options) -> list[Row]:
-    """The rows of all tables, ours after its sibling; those of the given backbone come first, in Table 1."""
+    """The rows of all tables; ours follows `wne`, and rows of the given backbone come first, in Table 1."""
     found = []
     if options.backbone is not None:
         found = [Row("Table 1", options.backbone, arm) for arm in ("baseline", "wne")]
@@ -162,7 +162,7 @@ def config_of(options: Options, key: Key) -> TrainConfig:
 
 
 def networks(options: Options, runs: Wanted[Key]) -> dict[Key, Denoiser]:
-    """The networks that there are."""
+    """The networks that exist."""
     expensive = () if options.preset == "paper" else ("swinir",)
     every = {key.backbone for key in runs}.difference(expensive)
     trainable = options.train_backbones or ({options.backbone} if options.backbone else every)
@@ -175,7 +175,7 @@ def measure(
     denoisers: Mapping[Key, Denoiser],
     sets: Mapping[bool, Mapping[str, list[NamedImage]]],
 ) -> list[Record]:
-    """PSNR of every network at its own level, a record for each table that it stands in."""
+    """PSNR of every network at its training level, a record for each table that contains it."""
     records, noise = [], jax.random.key(options.seed + 1)
     for (backbone, colour, level), keys in _together(denoisers).items():
         functions = {key.arm: denoisers[key].function for key in keys}
@@ -194,7 +194,7 @@ def measure(
 
 
 def _together(keys: Sequence[Key]) -> dict[tuple[str, bool, Level], list[Key]]:
-    """The networks that see the same pixels."""
+    """Group networks that are tested on the same pixels."""
     groups: dict[tuple[str, bool, Level], list[Key]] = {}
     for key in keys:
         groups.setdefault((key.backbone, key.colour, key.level), []).append(key)
@@ -202,10 +202,10 @@ def _together(keys: Sequence[Key]) -> dict[tuple[str, bool, Level], list[Key]]:
 
 
 def cells(options: Options, names: Mapping[bool, Sequence[str]]) -> list[Record]:
-    """Every row of every table, with what is published there.
+    """Every row of every table, with the published figures.
 
     Args:
-        options: Those of the command line.
+        options: Options of the command line.
         names: Names of the gray (False) and the colour sets (True).
     """
     found = []
@@ -226,9 +226,9 @@ def cells(options: Options, names: Mapping[bool, Sequence[str]]) -> list[Record]
 
 
 def main(options: Options) -> None:
-    """Train what is missing, test at the training levels, compare."""
+    """Train missing networks, test at the training levels, compare."""
     if wide := [level for level in options.train_sigmas_255 if len(level) > 1]:
-        raise ValueError(f"--train-sigmas-255: single levels are matched, not the range {wide[0]}")
+        raise ValueError(f"--train-sigmas-255 must be single levels, not the range {wide[0]}")
     earlier, runs, sets = earlier_records(options), wanted(options), options.images()
     done = {(r.model, r.arm, r["table"] == 9, r.trained) for r in earlier}
     denoisers = networks(options, without(runs, done))
@@ -245,7 +245,7 @@ def main(options: Options) -> None:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words: what each arm loses against the ordinary network of its table."""
+    """A summary: the difference of each arm to the ordinary network of its table."""
     lines = ["Each network at its own level (baseline in dB, the others against it):"]
     for (table, dataset, level), rows_of in split_by(
         records, ["table", "dataset", "level"]

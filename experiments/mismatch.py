@@ -1,9 +1,9 @@
-"""Train denoisers at one noise level and test them at all the others.
+"""Train denoisers at one noise level and test them at all others.
 
-The arms differ in the wrapper and in nothing else: same backbone, loss, schedule, steps, seed, crops and
-noise. Saied & Fleuret (2026), Figures 3 and 4: the unwrapped network collapses above its training level and
-stalls below it; the wrapped one does neither. One arm differs in more: `alias-free` is `wne` around a network
-of other activations and padding, which commutes with sub-pixel translations, too.
+The arms differ only in the wrapper; backbone, loss, schedule, steps, seed, crops and noise are the same.
+Saied & Fleuret (2026), Figures 3 and 4: the unwrapped network collapses above its training level and stalls
+below it; the wrapped one does neither. One arm differs in more: `alias-free` is `wne` around a network with
+other activations and padding, which also commutes with sub-pixel translations.
 
     python -m experiments.mismatch                                     # minutes on 2 cores
     WNE_DATA=... python -m experiments.mismatch --preset small         # BSD400; Set12 and BSD68
@@ -48,26 +48,26 @@ from wne_jax.training.config import Precision
 VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
 CROP = 128
-"""Side of what the defect is measured on, and of the crops of the panel, in pixels."""
+"""Side of the crops for the defect and for the panel, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Compared):
-    """Options of the command line; what is not given comes from the preset."""
+    """Options of the command line; defaults come from the preset."""
 
     NAME = "mismatch"
 
     arms: tuple[Arm, ...] = ("baseline", "wne", "wne-noise")
     precision: Precision = "float32"
-    """What convolutions are computed in; parameters stay float32."""
+    """Precision of convolutions; parameters stay float32."""
 
     @property
     def specs(self) -> tuple[str, ...]:
-        """All test sets of the preset, or those asked for."""
+        """The given test sets, else all of the preset."""
         return self.test or self.sizes.test
 
     def sets(self) -> dict[str, list[NamedImage]]:
-        """The test images, by the names of their sets; of several sets, each image's name says its own."""
+        """The test images, by the name of their set; with several sets, image names include it."""
         sets = super().sets()
         if len(sets) == 1:
             return sets
@@ -77,7 +77,7 @@ class Options(Compared):
         }
 
     def levels(self, trained: Sequence[float]) -> list[float]:
-        """The levels of the sweep, a positive training level among them."""
+        """The levels of the sweep, including the positive training levels."""
         levels = self.test_sigmas_255 or self.sizes.test_sigmas_255
         return sorted({*levels, *trained} - {0.0})
 
@@ -89,10 +89,10 @@ def wanted(options: Options) -> Wanted[Arm]:
 
 
 def check_identities(denoisers: Mapping[Arm, Denoiser], image: NamedImage, key: jax.Array) -> None:
-    """Assert f(a y + b) = a f(y) + b for every arm that promises it, on a noisy crop.
+    """Assert f(a y + b) = a f(y) + b on a noisy crop, for every arm that claims it.
 
     Raises:
-        AssertionError: A promise is broken; nothing has been written by then.
+        AssertionError: A claim does not hold; nothing has been written yet.
     """
     crop = image._replace(pixels=image.pixels[:64, :64])
     noisy, _ = noisy_and_clean(crop, 25.0, key)
@@ -111,7 +111,7 @@ def check_identities(denoisers: Mapping[Arm, Denoiser], image: NamedImage, key: 
 def measure(
     options: Options, denoisers: Mapping[Arm, Denoiser], sets: Mapping[str, list[NamedImage]]
 ) -> list[Record]:
-    """PSNR at all levels, and the defect at the lowest and the highest on crops of four images."""
+    """PSNR at all levels, and the defect at the lowest and highest level on crops of four images."""
     if not denoisers:
         return []
     key, levels = jax.random.key(options.seed + 1), options.levels(options.trained)
@@ -132,7 +132,7 @@ def measure(
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """Output over input PSNR, a figure a test set."""
+    """Draw output over input PSNR, a figure for each test set."""
     psnr = [r for r in records if r.metric == "psnr"]
     for number, ((name,), rows) in enumerate(split_by(psnr, ["dataset"]).items()):
         figure = plotting.quality_curves(
@@ -144,7 +144,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def _panel(options: Options, denoisers: Mapping[Arm, Denoiser], image: NamedImage) -> Figure:
-    """Crops of one image, far below and far above the training level, as every arm sees them."""
+    """Crops of one image, far below and far above the training level, denoised by every arm."""
     key = jax.random.key(options.seed + 1)
     height, width, _ = image.pixels.shape
     top, left = (height - CROP) // 6, (width - CROP) // 2
@@ -172,7 +172,7 @@ def main(options: Options) -> None:
     missing = without(runs, {r.arm for r in earlier})
     with counted() as compilations:
         denoisers = find_or_train(options, missing)
-    if options.stage == "all" and options.parallel != "pmap":  # which has a name of its own
+    if options.stage == "all" and options.parallel != "pmap":  # pmap's function has another name
         print(f"training step: {compilations['train_step']} compilations, {len(missing)} arms")
     for denoiser in denoisers.values():
         denoiser.function = Watched(denoiser.function)
@@ -187,7 +187,7 @@ def main(options: Options) -> None:
         records = together(places, earlier, measure(options, denoisers, sets))
         out.write(records)
         draw(options, [r for r in records if r.value is not None], out)
-        if denoisers.keys() == runs.keys():  # else there is no panel, or an earlier one
+        if denoisers.keys() == runs.keys():  # else keep an earlier panel
             panel = _panel(options, denoisers, next(iter(sets.values()))[0])
             plotting.save(panel, out.path / "panel.png", out.source)
         title = f"Trained at sigma {options.at}, tested at all levels (8-bit units)"
@@ -199,7 +199,7 @@ def main(options: Options) -> None:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words."""
+    """A summary of the results."""
     means = mean_over(records, by=["metric", "arm", "level"])
     defects = mean_over([r for r in records if r.metric == "defect"], by=["arm"])
     levels = options.levels(options.trained)

@@ -1,10 +1,10 @@
-"""Networks that were trained from noisy pairs alone, used again and again while the noise falls.
+"""Networks trained only on noisy pairs, applied once and in iterations.
 
-All arms see two noisy copies of each crop, at sigma 10, and never a clean one. (a) One pass at other levels,
-beside networks trained from clean images, where --networks has them. (b) Residual-stopped denoising: many
-small steps from sigma 10 until the residual is at 1/255 (Saied & Fleuret 2026, Table 11). (c) Inpainting from
-10 % of the pixels (Table 12), and problems without a published counterpart. Both iterations are
-`wne_jax.inference.solvers.iterate`, with the published constants; the published network is a SwinIR.
+All arms are trained on two noisy copies of each crop at sigma 10, never on a clean one. (a) One pass at other
+levels, compared with networks trained on clean images if --networks contains them. (b) Residual-stopped
+denoising: many small steps from sigma 10 until the residual is at 1/255 (Saied & Fleuret 2026, Table 11). (c)
+Inpainting from 10 % of the pixels (Table 12), and problems without a published counterpart. Both iterations
+use `wne_jax.inference.solvers.iterate` with the published constants; the published network is a SwinIR.
 
     python -m experiments.noise2noise
     WNE_DATA=... python -m experiments.noise2noise --preset small --networks experiments/results/networks
@@ -56,10 +56,10 @@ from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 
 TASK = "denoising"
-"""The task of (b); those of (c) are problems."""
+"""The task of (b); the tasks of (c) are problems."""
 
 PUBLISHED: dict[str, str] = {"n2n": "baseline", "n2n-wne": "wne"}
-"""Rows of the published tables, by our arms."""
+"""Rows of the published tables, keyed by our arms."""
 
 VIEWS = (
     View(
@@ -73,7 +73,7 @@ VIEWS = (
 
 
 class Extent(NamedTuple):
-    """What of a test set the iterations go through: so many images, and the middle of each."""
+    """The part of a test set that is iterated: the first images, and the central crop of each."""
 
     images: int | None
     crop: int | None
@@ -100,24 +100,24 @@ class Options(Compared):
     arms: tuple[Arm, ...] = ("n2n", "n2n-wne", "n2n-wne-wiener-cap")
     train_sigmas_255: tuple[Level, ...] = ((10.0,),)
     supervised: tuple[Arm, ...] = ("baseline", "wne")
-    """Arms that were trained from clean images; they are shown if --networks has them, never trained here."""
+    """Arms trained on clean images; they are shown if --networks contains them, and never trained here."""
     problems: tuple[Problem, ...] = ("inpainting", "lowpass")
-    """What is known of the images to restore: pixels, all but a square, low frequencies, block means."""
+    """Inverse problems: known are random pixels, all but a square, low frequencies, or block means."""
     max_steps: int = 1000
-    """Steps after which a restoration ends anyway."""
+    """Maximum steps of a restoration."""
     denoising_steps: int = 200
-    """Steps after which residual-stopped denoising ends anyway."""
+    """Maximum steps of residual-stopped denoising."""
 
     @property
     def name(self) -> str:
-        """The name of the default folder."""
+        """Name of the default folder."""
         return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{file_name(self.backbone)}"
 
     @property
     def level(self) -> float:
-        """The level of training, and of the noisy images of (b)."""
+        """The training level, which is also that of the noisy images of (b)."""
         if len(self.trained) > 1:
-            raise ValueError(f"--train-sigmas-255: this experiment has one level, not {self.at}")
+            raise ValueError(f"--train-sigmas-255: this experiment takes one level, not {self.at}")
         return self.trained[0]
 
     @property
@@ -126,12 +126,12 @@ class Options(Compared):
         return (TASK, *self.problems)
 
     def extent(self, task: str) -> Extent:
-        """What of a test set an iteration goes through; "denoising" or a problem."""
+        """The part of a test set that is iterated for a task, "denoising" or a problem."""
         extents = EXTENTS[self.preset]
         return extents.get(task, extents["restoration"])
 
     def steps_of(self, task: str) -> int:
-        """After how many steps an iteration ends."""
+        """Maximum steps of an iteration."""
         return self.denoising_steps if task == TASK else self.max_steps
 
 
@@ -142,20 +142,20 @@ Functions = Mapping[str, Callable[[Array], Array]]
 
 
 def wanted(options: Options, arms: Sequence[Arm]) -> Wanted[Arm]:
-    """The networks of some arms."""
+    """The networks of the given arms."""
     return {
         arm: (arm, options.config(arm, options.trained, backbone=options.backbone)) for arm in arms
     }
 
 
 def place(options: Options, dataset: str) -> dict[str, Any]:
-    """The columns that all records of a test set share."""
+    """The columns shared by all records of a test set."""
     return {"experiment": options.NAME, "dataset": dataset, "model": options.backbone,
             "trained": options.trained, "degradation": "gaussian"}  # fmt: skip
 
 
 def iterate_all(options: Options, functions: Functions, images: Sequence[NamedImage]) -> Outcomes:
-    """Every task with every network."""
+    """Run every task with every network."""
     key, found = jax.random.key(options.seed + 1), {}
     for task in options.tasks:
         views, steps = options.extent(task).of(images), options.steps_of(task)
@@ -194,14 +194,14 @@ def results_of(task: str) -> tuple[Result, ...]:
 
 
 def settings(options: Options, task: str) -> dict[str, Any]:
-    """What of a test set a task goes through."""
+    """The part of a test set that a task uses, as settings of records."""
     number, crop = options.extent(task)
     size = "whole" if crop is None else f"at most {crop}x{crop}"
     return {"task": task, "images": "all" if number is None else str(number), "size": size}
 
 
 def cells(options: Options, dataset: str) -> list[Record]:
-    """The places of the tables of one test set, with what is published there."""
+    """The cells of the tables of one test set, with the published figures."""
     level = options.shown(options.trained)
     curve = published.curve(f"{options.backbone}_sigma{options.at}", dataset)
     arms = (*options.arms, *options.supervised)
@@ -223,7 +223,7 @@ def cells(options: Options, dataset: str) -> list[Record]:
 
 
 def records_of(options: Options, found: Outcomes, dataset: str) -> Iterator[Record]:
-    """What became of every image, and its history at the kept steps and the last."""
+    """Records of the result of every image, and of its history at the kept steps and the last."""
     for task, by_arm in found.items():
         kept = kept_steps(options.steps_of(task))
         for arm, outcomes in by_arm.items():
@@ -257,7 +257,7 @@ def in_words(options: Options, task: str, dataset: str) -> str:
 
 
 def draw_images(options: Options, found: Outcomes, dataset: str, out: Folder) -> None:
-    """The trajectories of the first image, as a panel and as an animation."""
+    """Draw the trajectories of the first image, as a panel and as an animation."""
     for task, by_arm in found.items():
         of_image = {arm: outcomes[0] for arm, outcomes in by_arm.items()}
         image = next(iter(of_image.values())).record["image"]
@@ -269,7 +269,7 @@ def draw_images(options: Options, found: Outcomes, dataset: str, out: Folder) ->
 
 
 def draw(options: Options, records: Sequence[Record], dataset: str, out: Folder) -> None:
-    """Quality over the levels after one pass, and the iterations over their steps."""
+    """Draw quality over the levels after one pass, and the iterations over their steps."""
     draw_sweep(options, records, dataset, out)
     for task in options.tasks:
         steps = [
@@ -285,7 +285,7 @@ def draw(options: Options, records: Sequence[Record], dataset: str, out: Folder)
 
 
 def draw_sweep(options: Options, records: Sequence[Record], dataset: str, out: Folder) -> None:
-    """Quality over the levels after one pass."""
+    """Draw quality over the levels after one pass."""
     swept = [
         r for r in records if r.dataset == dataset and r["task"] is None and r.value is not None
     ]
@@ -296,9 +296,9 @@ def draw_sweep(options: Options, records: Sequence[Record], dataset: str, out: F
 
 
 def main(options: Options) -> None:
-    """Train what is missing, sweep, iterate, compare, draw."""
+    """Train missing networks, sweep, iterate, compare, draw."""
     if min(options.max_steps, options.denoising_steps) < 1:
-        raise ValueError("max_steps and denoising_steps must be 1 or more")
+        raise ValueError("--max-steps and --denoising-steps must be 1 or more")
     earlier, sets = earlier_records(options), options.sets()
     runs, others = wanted(options, options.arms), wanted(options, options.supervised)
     done = {r.arm for r in earlier}
@@ -315,7 +315,7 @@ def main(options: Options) -> None:
                     **place(options, dataset),
                 )  # fmt: skip
             found = iterate_all(options, iterating, images) if iterating else {}
-            if iterating.keys() == runs.keys() or not earlier:  # else there is an earlier figure
+            if iterating.keys() == runs.keys() or not earlier:  # else keep the earlier figure
                 draw_images(options, found, dataset, out)
             measured += records_of(options, found, dataset)
         records = together(places, earlier, measured)
@@ -332,7 +332,7 @@ def main(options: Options) -> None:
 
 
 def sections(options: Options, records: Sequence[Record]) -> dict[str, str]:
-    """The tables by their titles, those of problems with what is known."""
+    """The tables by title; those of problems say what is known."""
     levels = options.shown(options.trained)
     one_pass, iterations = VIEWS
     swept = [r for r in records if r.arm != INPUT and r.level in levels]
@@ -348,7 +348,7 @@ def sections(options: Options, records: Sequence[Record]) -> dict[str, str]:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words."""
+    """A summary of the results."""
     lines = []
     means = mean_over(records, by=["task", "arm", "metric", "result"])
     for task in options.tasks:

@@ -1,15 +1,15 @@
-"""Noise that is not Gaussian, and the blocks of JPEG.
+"""Noise that is not Gaussian, and JPEG compression.
 
-Networks are trained on uniform, Laplace or Rayleigh noise of one level, and tested on it at the others; those
-of uniform noise also on clean images that were compressed as JPEG, over its quality. Saied & Fleuret (2026),
-Figures 20 and 21.
+Networks are trained on uniform, Laplace or Rayleigh noise of one level and tested on the same noise at other
+levels. Those of uniform noise are also tested on clean JPEG-compressed images, over the quality. Saied &
+Fleuret (2026), Figures 20 and 21.
 
-Rayleigh noise keeps its positive mean, sigma sqrt(pi / (4 - pi)) = 1.91 sigma. Of an offset as such an
-equivariant map knows nothing: f(y + b) = f(y) + b, so a brighter image gives a brighter estimate. But this
-mean rises with the noise, and a noise level s that is read off y obeys s(a y + b) = a s(y): y - 1.91 s(y) is
-equivariant, too. So such a map may subtract the mean at every level, as well as it reads that level off the
-texture of the noise. A network that is not equivariant may subtract the mean of its training level wherever
-it is, and leave 1.91 (sigma - sigma_train). The table of offsets shows what each does.
+Rayleigh noise has a positive mean, sigma sqrt(pi / (4 - pi)) = 1.91 sigma, which is not subtracted here. An
+equivariant map cannot see a constant offset: f(y + b) = f(y) + b. But this mean is proportional to the noise
+level, and an estimate s of the level satisfies s(a y + b) = a s(y), so y - 1.91 s(y) is equivariant. Hence an
+equivariant map can subtract the mean at every level, as accurately as it estimates the level. A network that
+is not equivariant may always subtract the mean of its training level, which leaves 1.91 (sigma -
+sigma_train). The table of offsets shows what each network does.
 
     python -m experiments.non_gaussian --noises uniform jpeg           # minutes on 2 cores
     WNE_DATA=... python -m experiments.non_gaussian --preset small     # BSD400, Set12
@@ -58,7 +58,7 @@ TRAINED: dict[Noise, tuple[str, float]] = {
     "rayleigh": ("rayleigh", 17.0),
     "jpeg": ("uniform", 14.0),
 }
-"""What the networks that are tested on a degradation were trained on: noise, and level in 8-bit units."""
+"""For each test degradation, the training noise of its networks and the level in 8-bit units."""
 
 SWEEPS: dict[Noise, published.Sweep] = {
     "uniform": "uniform_sigma14",
@@ -69,7 +69,7 @@ SWEEPS: dict[Noise, published.Sweep] = {
 
 
 Key = tuple[str, Arm]
-"""A network of the experiment: what it was trained on, and its arm."""
+"""The key of a network: its training noise and its arm."""
 
 VIEW = View(
     rows=("arm",), tables=("metric", "unit", "degradation", "trained_on", "trained", "dataset")
@@ -84,16 +84,16 @@ class Options(Arms, Sweep):
 
     arms: tuple[Arm, ...] = ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap")
     noises: tuple[Noise, ...] = ("uniform", "laplace", "rayleigh", "jpeg")
-    """What to test on; jpeg takes the networks of uniform noise."""
+    """Test degradations; jpeg uses the networks of uniform noise."""
     qualities: tuple[int, ...] = tuple(range(5, 90, 10))
-    """Qualities of JPEG, 1 (worst) to 100; the published ones are 5, 10, ..., 85."""
+    """JPEG qualities, 1 (worst) to 100; the published ones are 5, 10, ..., 85."""
 
     def levels_of(self, noise: Noise) -> list[float]:
-        """Test levels, or qualities."""
+        """Test levels or qualities."""
         return [*map(float, self.qualities)] if noise == "jpeg" else self.levels(TRAINED[noise][1:])
 
     def shown_of(self, noise: Noise) -> list[float]:
-        """Those of the tables."""
+        """Test levels or qualities shown in tables."""
         return self.levels_of(noise) if noise == "jpeg" else self.shown(TRAINED[noise][1:])
 
 
@@ -108,7 +108,7 @@ def wanted(options: Options) -> Wanted[Key]:
 
 
 def offset_255(estimate: jax.Array, clean: jax.Array) -> jax.Array:
-    """How much brighter an estimate is than the clean image, in 8-bit units, f32[B].
+    """Mean of an estimate minus mean of the clean image, in 8-bit units, f32[B].
 
     Example:
         >>> offset_255(jnp.full((1, 2, 2, 1), 0.75), jnp.full((1, 2, 2, 1), 0.25)).tolist()
@@ -118,7 +118,7 @@ def offset_255(estimate: jax.Array, clean: jax.Array) -> jax.Array:
 
 
 def place(options: Options, noise: Noise, dataset: str) -> dict[str, Any]:
-    """The columns that all records of a degradation and a test set share."""
+    """The columns shared by all records of a degradation and a test set."""
     trained_on, sigma = TRAINED[noise]
     return {"experiment": options.NAME, "degradation": noise, "dataset": dataset, "trained": sigma,
             "model": "dncnn", "settings": {"trained_on": trained_on}}  # fmt: skip
@@ -127,7 +127,7 @@ def place(options: Options, noise: Noise, dataset: str) -> dict[str, Any]:
 def measure(
     options: Options, denoisers: Mapping[Key, Denoiser], sets: Mapping[str, Sequence[NamedImage]]
 ) -> list[Record]:
-    """PSNR (dB) and offset (8-bit units) of every arm that is there, over the levels of each degradation."""
+    """PSNR (dB) and offset (8-bit units) of every existing network, over the levels of each degradation."""
     records = []
     for noise in options.noises:
         trained_on = TRAINED[noise][0]
@@ -146,7 +146,7 @@ def measure(
 
 
 def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
-    """The places of the tables, the input's among them, with what is published there."""
+    """The cells of the tables, including the input's, with the published figures."""
     return [
         cell
         for noise in options.noises
@@ -159,7 +159,7 @@ def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """A figure for each degradation and test set, the published curves behind ours."""
+    """Draw a figure for each degradation and test set, with the published curves behind ours."""
     psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
     for (noise, name), rows in split_by(psnr, ["degradation", "dataset"]).items():
         levels = {record.level for record in rows}
@@ -179,7 +179,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def quality_curves(records: Sequence[Record], theirs: Sequence[Record], *, title: str) -> Figure:
-    """PSNR over the quality of JPEG: a curve an arm, and that of the compressed image."""
+    """Draw PSNR over the JPEG quality: a curve for each arm and one for the compressed image."""
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -203,7 +203,7 @@ def _points(records: Sequence[Record], arm: str, column: str) -> list[tuple[floa
 
 
 def in_words(noise: Noise) -> str:
-    """A degradation, and the training of the networks that are tested on it."""
+    """A degradation and the training noise of its networks, as text."""
     trained, sigma = TRAINED[noise]
     if noise == "jpeg":
         return f"JPEG, trained on {trained} noise at {sigma:g}"
@@ -212,7 +212,7 @@ def in_words(noise: Noise) -> str:
 
 
 def summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words: the first arm in dB, the others against it, at both ends of every sweep."""
+    """A summary: the first arm in dB, the others relative to it, at both ends of every sweep."""
     psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
     there = {r.degradation for r in psnr}
     lines = [f"{noise}: not run" for noise in options.noises if noise not in there]
@@ -228,10 +228,10 @@ def summary(options: Options, records: Sequence[Record]) -> str:
 
 
 def main(options: Options) -> None:
-    """Train what is missing, sweep, report."""
+    """Train missing networks, sweep, report."""
     if not options.qualities or not all(1 <= quality <= 100 for quality in options.qualities):
         given = ", ".join(map(str, options.qualities)) or "nothing"
-        raise ValueError(f"qualities must be from 1 to 100, not {given}")
+        raise ValueError(f"--qualities must be from 1 to 100, not {given}")
     earlier, runs, sets = earlier_records(options), wanted(options), options.sets()
     done = {(r["trained_on"], r.arm) for r in earlier}
     denoisers = find_or_train(options, without(runs, done))

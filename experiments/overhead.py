@@ -1,11 +1,12 @@
-"""What equivariance costs: wrapped over unwrapped, and NE-arch over its ordinary backbone.
+"""The cost of equivariance: wrapped over unwrapped, and NE-arch over its ordinary backbone.
 
-Training steps and inference, timed in turns in one run; ratios with their quartiles. Saied & Fleuret (2026),
-Tables 2, 5 and 6: the wrapper costs nothing, the equivariant architecture 1.5 to 1.9 times.
+Training steps and inference are timed in turns in one run; ratios are given with quartiles. Saied & Fleuret
+(2026), Tables 2, 5 and 6: the wrapper adds no time, the equivariant architecture takes 1.5 to 1.9 times as
+long.
 
     python -m experiments.overhead
     python -m experiments.overhead --preset paper       # the paper's sizes: an accelerator
-    python -m experiments.overhead --stage report       # tables and figure anew, from the records
+    python -m experiments.overhead --stage report       # redraw tables and figure from the records
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from wne_jax.training import (
 )
 
 ORDINARY = "ordinary"
-"""The contender that the others are compared with."""
+"""The variant that the others are compared with."""
 
 RATIO = "time_ratio"
 
@@ -55,20 +56,20 @@ CONTENDERS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "swinir": {ORDINARY: {}, "WNE (mean_std)": {"wrapper": "wne"}},
 }
-"""What is timed, by its changes in `ModelConfig`; every contender is compared with its ordinary backbone."""
+"""The variants by their changes to `ModelConfig`; each is compared with its ordinary backbone."""
 
 WRAPPED = {name: change for name, change in CONTENDERS["fdncnn"].items() if name != "NE-arch"}
-"""What is timed of any other backbone."""
+"""The variants of any other backbone."""
 
 ARMS = {"WNE (mean_std)": "wne", "NE-arch": "ne-arch"}
-"""The contenders of the paper, by the names of our arms."""
+"""Our arms by the variants of the paper."""
 
 NAMES: dict[str, str] = {"fdncnn": "FDnCNN", "swinir": "SwinIR"}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A network, and what it is timed on."""
+    """The sizes of a network and of the images that it is timed on."""
 
     options: dict[str, int]
     batch: int
@@ -76,9 +77,9 @@ class Sizes:
 
     @property
     def settings(self) -> dict[str, int]:
-        """The sizes as settings of records; the depth of SwinIR is its number of Swin blocks."""
+        """The sizes as settings of records; the depth of a SwinIR is its number of Swin blocks."""
         settings = {"batch": self.batch, "size": self.size}
-        if "features" not in self.options:  # a network of others, as it is
+        if "features" not in self.options:  # a network from elsewhere, with its own defaults
             return settings
         options = self.options
         depth = options["depth"] if "depth" in options else options["groups"] * options["blocks"]
@@ -106,28 +107,28 @@ class Options(Measured):
     preset: Literal["tiny", "paper"] = "tiny"
     """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
     backbones: tuple[str, ...] = ("fdncnn", "swinir")
-    """Backbones, one after another: names such as dncnn and swinir, or package.module:Name."""
+    """Backbones: names such as dncnn and swinir, or package.module:Name."""
     backbone: str | None = None
     """Backbone: dncnn, fdncnn, ffdnet, drunet, swinir or restormer; or package.module:Name."""
     depth: int | None = None
-    """Layers of FDnCNN, in place of the preset's."""
+    """Layers of FDnCNN (default: the preset's)."""
     features: int | None = None
-    """Features a layer of FDnCNN, in place of the preset's."""
+    """Features per layer of FDnCNN (default: the preset's)."""
     batch: int | None = None
     """Images or crops in a batch (default: the preset's)."""
     size: int | None = None
     """Side of the square images, in pixels (default: the preset's)."""
     rounds: int = 15
-    """How often each function is timed."""
+    """Number of timed calls of each function."""
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The one backbone that was asked for, or several."""
+        """The backbone of `--backbone`, else those of `--backbones`."""
         return self.backbones if self.backbone is None else (self.backbone,)
 
 
 def sizes_of(options: Options, backbone: str) -> Sizes:
-    """The preset, with what was given in place of it."""
+    """The preset's sizes, replaced by the given options."""
     presets = PRESETS[options.preset]
     preset = presets.get(backbone, dataclasses.replace(presets["fdncnn"], options={}))
     given = {"depth": options.depth, "features": options.features} if backbone == "fdncnn" else {}
@@ -140,7 +141,7 @@ def sizes_of(options: Options, backbone: str) -> Sizes:
 def make_functions(
     backbone: str, contender: dict[str, Any], sizes: Sizes
 ) -> dict[str, Callable[[], Any]]:
-    """A whole training step (crops, noise, gradient, Adam) and an inference of one contender, compiled."""
+    """A whole training step (crops, noise, gradient, Adam) and an inference of one variant, compiled."""
     changes = dict(contender)
     model = ModelConfig(backbone, sizes.options | changes.pop("options", {}), **changes)
     config = TrainConfig(model=model, batch=sizes.batch, patch=sizes.size)
@@ -154,7 +155,7 @@ def make_functions(
 
 
 def measure(options: Options) -> Iterator[Record]:
-    """Time the contenders of every backbone in turns."""
+    """Time the variants of every backbone in turns."""
     device = jax.default_backend().upper()
     for backbone in options.chosen:
         sizes = sizes_of(options, backbone)
@@ -194,7 +195,7 @@ def published_ratios() -> Iterator[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Our ratios and times, and the published ratios: a row for each contender and task."""
+    """Our ratios and times, and the published ratios: a row for each variant and task."""
     found = split_by(records, ["model", "arm", "task", "metric"])
     body = []
     for backbone in dict.fromkeys([*CONTENDERS, *(r.model for r in records)]):
@@ -245,7 +246,7 @@ def report(records: list[Record], folder: Folder) -> None:
 
 
 def _sizes_in_words(backbone: str, sizes: dict[str, int]) -> str:
-    """Network and batch."""
+    """Network and batch as text."""
     network = NAMES.get(backbone, backbone)
     if "depth" in sizes:
         network += f" {sizes['depth']} x {sizes['features']}"
@@ -253,7 +254,7 @@ def _sizes_in_words(backbone: str, sizes: dict[str, int]) -> str:
 
 
 def main(options: Options) -> None:
-    """Measure, or read what was measured; report."""
+    """Measure, or read earlier records; report."""
     with results_folder(options) as folder:
         path = folder.path / "records.csv"
         if options.stage != "report":

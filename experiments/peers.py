@@ -54,7 +54,8 @@ class Options(Levels, Photographs, Seed, Measured):
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
+    level and in any units."""
     before: Path | None = None
     """Weights of an earlier packaged denoiser."""
     size: int = 128

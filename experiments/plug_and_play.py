@@ -1,15 +1,15 @@
-"""Deblur, enlarge and fill in photographs with a denoiser as prior.
+"""Deblurring, super-resolution and inpainting with a denoiser as prior.
 
 Each photograph is degraded by a known linear operator and white noise, and restored by half-quadratic
 splitting (`wne_jax.inference.plug_and_play`) with three denoisers: the packaged one, total variation
-(Chambolle's, of scikit-image), and, where `--weights` names a file, the network of others behind `OneLevel`.
-Beside them stand the observation itself (enlarged by bicubic interpolation, gaps filled by the mean), and for
-blurs the filters of Wiener and of Richardson and Lucy of scikit-image.
+(Chambolle's, from scikit-image) and, if `--weights` is given, that network wrapped in `OneLevel`. They are
+compared with the observation itself (enlarged by bicubic interpolation, gaps filled by the mean) and, for
+blurs, with the Wiener and Richardson-Lucy filters of scikit-image.
 
 The protocol is that of Zhang et al. 2021 (DPIR): circular blurs, bicubic downsampling, noise of 2.55 and
-7.65, 8 steps for blurs and 24 else. Their kernels are not here: the blurs are a Gaussian of 1.6 pixels and a
-straight motion of 15 pixels at 30 degrees. Before anything is written, each restoration with the packaged
-denoiser is checked to be normalization-equivariant as a whole.
+7.65, 8 steps for blurs and 24 for the other tasks. Their kernels are not used: the blurs are a Gaussian of
+1.6 pixels and a straight motion of 15 pixels at 30 degrees. Before anything is written, each restoration with
+the packaged denoiser is checked to be normalization-equivariant as a whole.
 
     python -m experiments.plug_and_play
     WNE_DATA=... python -m experiments.plug_and_play --test folder:Set12 --weights dncnn_25.mat
@@ -65,7 +65,7 @@ BLURS = {"blur": gaussian_kernel(1.6), "motion": motion_kernel(15.0, 30.0)}
 FACTORS = {"enlarge 2": 2, "enlarge 3": 3}
 INPAINT = "fill in"
 SHARE = 0.5
-"""Share of the pixels that are kept."""
+"""Share of the known pixels."""
 
 TASKS = (*BLURS, *FACTORS, INPAINT)
 
@@ -81,7 +81,8 @@ class Options(Levels, Photographs, Seed, Measured):
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
+    level and in any units."""
     size: int = 120
     """Side of the square images, in pixels."""
 
@@ -96,7 +97,7 @@ def operator_of(task: str, key: Array, size: int) -> Operator:
 
 
 def total_variation(x: Array, sigma: Array) -> Array:
-    """Chambolle's denoiser of scikit-image, at a weight of the noise level."""
+    """Chambolle's denoiser of scikit-image, with the noise level as weight."""
     denoised = restoration.denoise_tv_chambolle(
         np.asarray(x[0, ..., 0], np.float64), weight=float(sigma[0]), max_num_iter=100
     )
@@ -104,7 +105,7 @@ def total_variation(x: Array, sigma: Array) -> Array:
 
 
 def denoisers(options: Options) -> dict[str, Denoise]:
-    """The priors by their names."""
+    """The priors by name."""
     found: dict[str, Denoise] = {"total variation": total_variation}
     found["packaged"] = Denoiser.default().function
     if options.weights is not None:
@@ -117,7 +118,7 @@ def denoisers(options: Options) -> dict[str, Denoise]:
 
 
 def classical(task: str, y: Array, size: int) -> dict[str, Array]:
-    """The observation in the size of the image, and what scikit-image makes of it."""
+    """The observation at the size of the image, and the restorations by scikit-image."""
     if task in FACTORS:
         shape = (*y.shape[:1], size, size, y.shape[-1])
         return {INPUT: jax.image.resize(y, shape, "cubic")}
@@ -133,7 +134,7 @@ def classical(task: str, y: Array, size: int) -> dict[str, Array]:
 
 
 def _richardson_lucy(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Richardson-Lucy on the periodic continuation: scikit-image puts zeros beyond the border."""
+    """Richardson-Lucy on the periodically extended image, since scikit-image pads with zeros."""
     margin = len(kernel)
     periodic = np.pad(image, margin, mode="wrap").clip(1e-3)
     found = restoration.richardson_lucy(periodic, kernel, clip=False)
@@ -143,10 +144,10 @@ def _richardson_lucy(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def require_equivariance(
     solve: Callable[..., Restoration], operator: Operator, y: Array, sigma: float
 ) -> None:
-    """Check the restoration of an image as a whole, bit for bit and to rounding.
+    """Check that the restoration of an image is equivariant, exactly for powers of two and else to rounding.
 
     Raises:
-        AssertionError: It is not normalization-equivariant.
+        AssertionError: The restoration is not normalization-equivariant.
     """
     one = operator(jnp.ones_like(operator.adjoint(y)))
     plain = solve(y, operator, sigma=sigma).estimate
@@ -154,13 +155,13 @@ def require_equivariance(
     moved = solve(3 * y - 0.7 * one, operator, sigma=3 * sigma).estimate
     difference = float(jnp.max(jnp.abs(moved - (3 * plain - 0.7))))
     if not bool((exact == 8 * plain).all()) or not difference < 1e-2:
-        raise AssertionError(f"the restoration is not equivariant: it misses by {difference:.2g}")
+        raise AssertionError(f"the restoration is not equivariant: the error is {difference:.2g}")
 
 
 def measure(
     options: Options, name: str, images: list[NamedImage], priors: dict[str, Denoise], panel: list
 ) -> Iterator[Record]:
-    """PSNR of all methods on all tasks, and how far the data are fitted."""
+    """PSNR of all methods on all tasks, and the residual of the data."""
     degraded = [(t, s) for t in TASKS for s in options.test_sigmas_255]
     for number, (task, level) in enumerate(tqdm(degraded, desc=name, unit="task")):
         sigma = level / 255
@@ -172,7 +173,7 @@ def measure(
                 jax.random.fold_in(key, 2 + number), x, sigma
             )
             if task == INPAINT:
-                y = operator(y)  # nothing is seen of the others, noise neither
+                y = operator(y)  # unknown pixels are zeroed, including their noise
             steps = 8 if task in BLURS else 24
             solvers = {
                 n: partial(half_quadratic_splitting, d, steps=steps) for n, d in priors.items()
@@ -200,9 +201,9 @@ def measure(
 
 
 def main(options: Options) -> None:
-    """Restore, measure, report; or read what was measured, and report."""
+    """Restore and measure, or read earlier records; report."""
     if options.size % 6 or options.size < 48:
-        raise ValueError(f"size must be a multiple of 6, 48 or more, not {options.size}")
+        raise ValueError(f"--size must be a multiple of 6, 48 or more, not {options.size}")
     with results_folder(options) as out:
         if options.stage == "report":
             records = read_records(out.path / "records.csv")
@@ -223,7 +224,7 @@ def main(options: Options) -> None:
 
 
 def draw(panel: list, name: str, level: float, out: Folder) -> None:
-    """One image, each task a row."""
+    """Draw one image, with a row for each task."""
     names = [arm for arm in panel[0] if all(arm in row for row in panel)]
     rows = [{arm: row[arm].clip(0, 1) for arm in names} for row in panel]
     title = f"{name}, noise {level:g}"

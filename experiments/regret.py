@@ -1,10 +1,11 @@
-"""Which statistics? The price of one network for all noise levels, against a specialist for each.
+"""Which statistic? The PSNR gap between one network for all noise levels and a specialist for each.
 
-Saied & Fleuret (2026) normalize by mean and standard deviation; their characterization leaves location and
-scale free. Here every choice is trained at one level and tested at all. Its *regret* at a test level is the
-PSNR of a specialist, trained at that level with the same backbone and steps, minus its own; the specialist is
-the better of the arms `--specialists`, each the mean over seeds. A range, `--train-sigmas-255 25 0:55`, is
-one more training level. (In the preset `paper` the unwrapped network has a loss and a schedule of its own.)
+Saied & Fleuret (2026) normalize by mean and standard deviation, but their characterization allows any
+location and scale. Here every choice is trained at one level and tested at all. Its *regret* at a test level
+is the PSNR of a specialist minus its own. The specialist is trained at the test level with the same backbone
+and steps; it is the best of the arms in `--specialists`, each averaged over seeds. A range, as in
+`--train-sigmas-255 25 0:55`, counts as a training level. (With the preset `paper`, the unwrapped network has
+its own loss and schedule.)
 
     python -m experiments.regret                          # 46 small networks: an hour on 2 cores
     WNE_DATA=... python -m experiments.regret --preset small --seeds 3 --arms wne wne-noise wne-smooth-base
@@ -75,38 +76,38 @@ VIEWS = (REGRET, OTHERS)
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Compared):
-    """Options of the command line; one set of test images is taken."""
+    """Options of the command line, with one set of test images."""
 
     NAME = "regret"
 
     arms: tuple[Arm, ...] = CANDIDATES
     train_sigmas_255: tuple[Level, ...] = ((10.0,), (25.0,), (50.0,))
     specialists: tuple[Arm, ...] = ("baseline", "wne-smooth-base")
-    """Arms that are trained at every test level; the better one is the specialist of that level."""
+    """Arms that are trained at every test level; the best one is the specialist of that level."""
     seeds: int = 1
-    """Networks of each candidate and specialist."""
+    """Number of networks (seeds) of each candidate and specialist."""
     crop: int = 256
     """Side of the central crops of the test images, in pixels."""
     windows: tuple[int, ...] = (32, 64, 128)
-    """Sides of windows that are denoised one by one, in pixels; divisors of `crop`."""
+    """Sides of windows that are denoised separately, in pixels; divisors of `crop`."""
 
     @property
     def compared(self) -> tuple[Arm, ...]:
-        """The candidates, with the unwrapped network beside them."""
+        """The candidates and the unwrapped network."""
         return tuple(dict.fromkeys(("baseline", *self.arms)))
 
     @property
     def singles(self) -> list[float]:
-        """The training levels that are no range."""
+        """The training levels that are not ranges."""
         return [level[0] for level in self.train_sigmas_255 if len(level) == 1]
 
     @property
     def middle(self) -> Level:
-        """The training level in the middle."""
+        """The middle training level."""
         return (self.singles[len(self.singles) // 2],)
 
     def test_levels(self) -> list[float]:
-        """The levels of the test, single training levels among them."""
+        """The test levels, including the single training levels."""
         levels = self.test_sigmas_255 or (5, 10, 15, 25, 35, 50, 75, 100)
         return sorted({*map(float, levels), *self.singles})
 
@@ -120,7 +121,7 @@ class Network(NamedTuple):
 
 
 def wanted_networks(options: Options) -> tuple[list[Network], list[Network]]:
-    """The candidates, with the unwrapped network beside them, and the specialists."""
+    """The candidates with the unwrapped network, and the specialists."""
     seeds = range(options.seed, options.seed + options.seeds)
     candidates = [
         Network(a, t, s) for t in options.train_sigmas_255 for a in options.compared for s in seeds
@@ -148,7 +149,7 @@ def measure(
     levels: Sequence[float],
     metric: str,
 ) -> list[Record]:
-    """PSNR of those networks that there are, a record a network and level: the mean over all images."""
+    """PSNR of the existing networks, averaged over the images: a record for each network and level."""
     named = {str(n): n for n in networks if n in denoisers}
     functions = {name: denoisers[n].function for name, n in named.items()}
     key = jax.random.key(options.seed + 1)
@@ -168,22 +169,22 @@ def measure(
 def functions_at(
     options: Options, denoisers: Mapping[Network, Denoiser], level: Level
 ) -> dict[Arm, Denoise]:
-    """The networks of the first seed that were trained at a level, by arm."""
+    """The networks of the first seed trained at a level, by arm."""
     networks = {arm: Network(arm, level, options.seed) for arm in options.compared}
     return {arm: denoisers[n].function for arm, n in networks.items() if n in denoisers}
 
 
 def with_all_seeds(records: Sequence[Record], seeds: int) -> list[Record]:
-    """Records of those arms and trainings of which no seed is missing."""
+    """Records of the arms and training levels for which all seeds exist."""
     found = {(r.arm, r.trained, r.seed) for r in records}
     number = Counter((arm, trained) for arm, trained, _ in found)
     return [r for r in records if number[r.arm, r.trained] == seeds]
 
 
 def specialists_at(records: Sequence[Record], arms: Sequence[str]) -> dict[float, float]:
-    """The PSNR of the best specialist of every level: of the arms, each the mean over its seeds.
+    """The PSNR of the best specialist of every level, each averaged over its seeds.
 
-    A level where one of the arms is missing has no specialist: the rest might not be the best.
+    A level at which one of the arms is missing has no specialist, since the missing one might be the best.
     """
     means = mean_over(records, by=["level", "arm"])
     levels = dict.fromkeys(level for level, _ in means)
@@ -192,7 +193,7 @@ def specialists_at(records: Sequence[Record], arms: Sequence[str]) -> dict[float
 
 
 def regrets(candidates: Sequence[Record], specialists: Mapping[float, float]) -> list[Record]:
-    """What the candidates lack to the specialist, where there is one."""
+    """The PSNR gap of the candidates to the specialist, at the levels that have one."""
     return [
         dataclasses.replace(r, metric="regret", value=specialists[r.level] - r.value)
         for r in candidates
@@ -201,7 +202,7 @@ def regrets(candidates: Sequence[Record], specialists: Mapping[float, float]) ->
 
 
 def published_regret(trained: float, test: float) -> float | None:
-    """The regret of the published DnCNN WNE, at pairs of its three training levels; else None."""
+    """The regret of the published DnCNN WNE at pairs of its three training levels, else None."""
     if trained not in published.LEVELS or test not in published.LEVELS:
         return None
     own, there = (published.sweep(f"dncnn_sigma{level:g}") for level in (trained, test))
@@ -211,7 +212,7 @@ def published_regret(trained: float, test: float) -> float | None:
 
 
 def verdicts(records: Sequence[Record], arm: str) -> dict[str, str]:
-    """How an arm stands to the aims: in words, from the regrets alone."""
+    """Columns of the ranking for an arm, computed from the regrets."""
     mean = mean_over(records, by=["arm", "trained", "level"])
     of = {
         name: {(trained, level): v for (a, trained, level), v in mean.items() if a == name}
@@ -232,27 +233,27 @@ def verdicts(records: Sequence[Record], arm: str) -> dict[str, str]:
 
 
 def check(options: Options) -> None:
-    """Refuse options that do not go together.
+    """Reject inconsistent options.
 
     Raises:
-        ValueError: They do not.
+        ValueError: The options are inconsistent.
     """
     if bad := [side for side in options.windows if side < 1 or options.crop % side]:
-        raise ValueError(f"windows must divide crop = {options.crop}; {bad} do not")
+        raise ValueError(f"--windows must divide --crop = {options.crop}; {bad} do not")
     if options.crop < PATCH:
-        raise ValueError(f"crop must be {PATCH} or more, not {options.crop}")
+        raise ValueError(f"--crop must be {PATCH} or more, not {options.crop}")
     if own := other_trainings((*options.arms, *options.specialists)):
-        raise ValueError(f"arms must be trained at the levels of this experiment: {own[0]}")
+        raise ValueError(f"--arms must be trained at the levels of this experiment; {own[0]}")
     if not options.singles:
-        raise ValueError("--train-sigmas-255: one of the levels must be single, and not a range")
+        raise ValueError("--train-sigmas-255 needs at least one single level, not only ranges")
 
 
 def main(options: Options) -> None:
-    """Train what is missing, measure, compare, explain."""
+    """Train missing networks, measure, compare, draw."""
     check(options)
     sets = options.sets()
     if len(sets) > 1:
-        raise ValueError(f"regret takes one test set, not {', '.join(sets)}")
+        raise ValueError(f"--test must be one test set, not {', '.join(sets)}")
     ((name, images),) = sets.items()
     images = [central(image, options.crop) for image in images]
     earlier, runs = earlier_records(options), wanted(options)
@@ -295,7 +296,7 @@ def measured(
     images: Sequence[NamedImage],
     dataset: str,
 ) -> list[Record]:
-    """Everything that needs networks, and where each choice puts the difficulty."""
+    """All measurements that need networks, and the coordinates of each choice."""
     if options.stage == "report":
         return []
     candidates, specialists = wanted_networks(options)
@@ -326,7 +327,7 @@ def measured(
 
 
 def compare(options: Options, records: Sequence[Record], dataset: str) -> list[Record]:
-    """The places of the tables with what is published there, and the regrets that could be computed."""
+    """The cells of the tables with the published figures, and the regrets that can be computed."""
     own, swept = (
         with_all_seeds([r for r in records if r.metric == metric], options.seeds)
         for metric in ("specialist", "psnr")
@@ -346,7 +347,7 @@ def compare(options: Options, records: Sequence[Record], dataset: str) -> list[R
 
 
 def sections(options: Options, records: Sequence[Record], where: str) -> dict[str, str]:
-    """The tables: the ranking, regret by training level, the specialists, windows, and changes."""
+    """The tables: ranking, regret by training level, specialists, windows, and changes of contrast."""
     found = [r for r in records if r.metric == "regret" and r.value is not None]
     ranking = rank(found)
     body = [
@@ -365,7 +366,7 @@ def sections(options: Options, records: Sequence[Record], where: str) -> dict[st
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """Regret over test levels, and where each choice puts the difficulty."""
+    """Draw regret over test levels, and the coordinates of each choice."""
     of_regret = [r for r in records if r.metric == "regret" and r.value is not None]
     plotting.save(regret_curves(of_regret, options.arms), out.path / "regret.png", out.source)
     points = [r for r in records if r.metric in ("contrast", "noise")]
@@ -374,7 +375,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def rank(records: Sequence[Record]) -> dict[str, tuple[int, float, float]]:
-    """Number of pairs, worst and mean regret of every arm: those with most pairs first, then by the worst."""
+    """Number of pairs, worst and mean regret of every arm, sorted by most pairs, then by worst regret."""
     means = mean_over(records, by=["arm", "trained", "level"])
     arms = dict.fromkeys(arm for arm, _, _ in means)
     found = {arm: [v for (a, _, _), v in means.items() if a == arm] for arm in arms}

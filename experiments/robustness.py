@@ -1,8 +1,8 @@
-"""Networks trained at one noise level, tested at all the others: PSNR and SSIM, over the published curves.
+"""Networks trained at one noise level and tested at all others: PSNR and SSIM, with the published curves.
 
-Saied & Fleuret (2026), Figures 3, 4, 10 and 12 to 16. On Set12 their PSNR is drawn behind ours, and stands
-beside it in the tables; where their sweep lacks a level it is interpolated (`published.between_levels`). SSIM
-is published as curves alone. `wne-wiener-cap` is ours.
+Saied & Fleuret (2026), Figures 3, 4, 10 and 12 to 16. On Set12, figures and tables show their PSNR with ours;
+levels missing from their sweep are interpolated (`published.between_levels`). SSIM is published only as
+curves. `wne-wiener-cap` is ours.
 
     python -m experiments.robustness
     WNE_DATA=... python -m experiments.robustness --preset small --networks experiments/results/networks
@@ -42,7 +42,7 @@ from wne_jax.evaluation.tables import View, label
 from wne_jax.inference.denoiser import Denoiser
 
 Key = tuple[Arm, Level]
-"""A network of the experiment: an arm at a training level."""
+"""The key of a network: an arm and a training level."""
 
 VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset", "model", "trained"))
 
@@ -58,12 +58,12 @@ class Options(Compared):
 
     @property
     def name(self) -> str:
-        """The name of the default folder: each backbone has its own."""
+        """Name of the default folder, one for each backbone."""
         return self.NAME if self.backbone == "dncnn" else f"{self.NAME}-{file_name(self.backbone)}"
 
 
 def wanted(options: Options) -> Wanted[Key]:
-    """The networks, by arm and training level; the equivariant architectures bring a FDnCNN."""
+    """The networks, by arm and training level; the equivariant architectures use an FDnCNN."""
     return {
         (arm, level): (arm, options.config(arm, level, backbone=options.backbone))
         for level in options.train_sigmas_255
@@ -77,7 +77,7 @@ def curve(options: Options, dataset: str, trained: Sequence[float]) -> list[Reco
 
 
 def cells(options: Options, datasets: Sequence[str]) -> list[Record]:
-    """The places of the tables, with what is published there."""
+    """The cells of the tables, with the published figures."""
     return [
         cell
         for metric, unit in (("psnr", "dB"), ("ssim", None))
@@ -110,7 +110,7 @@ def measure(
 
 
 def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
-    """A figure for each metric, test set and training level."""
+    """Draw a figure for each metric, test set and training level."""
     measured = [r for r in records if r.value is not None]
     for (metric, name, trained), rows in split_by(
         measured, ["metric", "dataset", "trained"]
@@ -125,7 +125,7 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
 
 
 def main(options: Options) -> None:
-    """Train what is missing, sweep, compare, draw."""
+    """Train missing networks, sweep, compare, draw."""
     earlier, runs = earlier_records(options), wanted(options)
     sets = options.sets()
     denoisers = find_or_train(options, without(runs, {(r.arm, r.trained) for r in earlier}))
@@ -142,7 +142,7 @@ def main(options: Options) -> None:
 
 
 def _summary(options: Options, records: Sequence[Record]) -> str:
-    """The result in words: the lowest and the highest level, against the first arm."""
+    """A summary of the results: the lowest and the highest level, compared with the first arm."""
     lines = [f"Mean PSNR ({options.arms[0]} in dB, the others against it):"]
     psnr = [r for r in records if r.metric == "psnr"]
     for (name, trained), rows in split_by(psnr, ["dataset", "trained"]).items():

@@ -1,12 +1,11 @@
-"""Noise of real cameras: networks trained on the pairs of SIDD, tested on its validation blocks.
+"""Noise of real cameras: networks trained on the pairs of SIDD and tested on its validation blocks.
 
 The noise is neither Gaussian nor of one level, and the clean image is an estimate from many shots. Saied &
 Fleuret (2026), Table 10: SwinIR without and with the wrapper, mean PSNR and SSIM of 1,280 blocks in sRGB.
 Estimates are clipped to [0, 1] and not rounded to 8 bits.
 
-The photographs have to be fetched by hand (Abdelhamed, Lin and Brown 2018): a training set, Small or Medium
-in sRGB, and ValidationNoisyBlocksSrgb.mat with ValidationGtBlocksSrgb.mat. Paths are looked up under
-WNE_DATA, too.
+The data must be downloaded by hand (Abdelhamed, Lin and Brown 2018): a training set, Small or Medium in sRGB,
+and ValidationNoisyBlocksSrgb.mat with ValidationGtBlocksSrgb.mat. Paths are also looked up under WNE_DATA.
 
     python -m experiments.sidd --data sidd:SIDD_Small_sRGB_Only --blocks SIDD --backbone dncnn
     python -m experiments.sidd --data sidd:SIDD_Medium_Srgb --blocks SIDD --preset paper    # an accelerator
@@ -59,25 +58,27 @@ class Options(OneBackbone, Arms, Networks):
 
     data: str | None = "sidd:SIDD_Medium_Srgb"
     blocks: str = "SIDD"
-    """Folder of the two files of validation blocks."""
+    """Folder with the two files of validation blocks."""
     backbone: str = "swinir"
     blocks_at_once: int = 8
-    """Blocks that go through a network together."""
+    """Number of blocks per batch."""
 
 
 def wanted(options: Options) -> Wanted[Arm]:
     """The networks, by arm.
 
     Raises:
-        ValueError: The training images are no pairs, or an arm is a way to train without them.
+        ValueError: The training images are not pairs, or an arm has a training objective without pairs.
     """
     if any(kind_of(part.spec) != "pairs" for part in parse_mixture(options.data)):
-        raise ValueError(f"data must be pairs, sidd:DIR or pairs:NOISY:CLEAN, not {options.data!r}")
+        raise ValueError(
+            f"--data must be pairs, sidd:DIR or pairs:NOISY:CLEAN, not {options.data!r}"
+        )
     if objectives := [arm for arm in options.arms if "train" in ARMS[arm]]:
         raise ValueError(
-            f"arms: {', '.join(objectives)} choose their noise or target, and pairs have both"
+            f"--arms: {', '.join(objectives)} draw their own noise or target, but pairs contain both"
         )
-    # At level 0, since no noise is added to that of the cameras.
+    # Level 0: no noise is added to that of the cameras.
     changes: dict[str, Any] = {"backbone": options.backbone, "channels": 3}
     return {arm: (arm, options.config(arm, 0.0, **changes)) for arm in options.arms}
 
@@ -85,16 +86,16 @@ def wanted(options: Options) -> Wanted[Arm]:
 def evaluate(
     functions: Mapping[str, Denoise], blocks: Blocks, *, at_once: int, model: str
 ) -> list[Record]:
-    """PSNR and SSIM of every block, of the noisy input as it is and of estimates clipped to [0, 1].
+    """PSNR and SSIM of every block, for the noisy input and for estimates clipped to [0, 1].
 
     Args:
         functions: Networks by arm, f32[B, H, W, 3] -> f32[B, H, W, 3].
         blocks: Noisy and clean blocks.
-        at_once: Blocks that go through a network together.
+        at_once: Number of blocks per batch.
         model: The backbone.
 
     Returns:
-        Records whose image is "SCENE-BLOCK", from 1.
+        Records whose image is "SCENE-BLOCK", both counted from 1.
     """
     measures = [(MEASURES[name], jax.jit(MEASURES[name].function)) for name in MEASURED]
     records = []
@@ -112,7 +113,7 @@ def evaluate(
 
 
 def place(model: str) -> dict[str, str]:
-    """The columns that all records share."""
+    """The columns shared by all records."""
     return {"experiment": Options.NAME, "dataset": "SIDD", "model": model}
 
 
@@ -128,7 +129,7 @@ def _batches(blocks: Blocks, batch: int) -> Iterator[tuple[list[str], jax.Array,
 
 
 def cells(options: Options) -> list[Record]:
-    """The places of the table, with what is published there."""
+    """The cells of the table, with the published figures."""
     theirs = published.SIDD if options.backbone == "swinir" else {}
     return [
         Record(metric=metric, unit=MEASURES[metric].unit, arm=arm, published=figure,
@@ -139,9 +140,9 @@ def cells(options: Options) -> list[Record]:
 
 
 def main(options: Options) -> None:
-    """Train what is missing, evaluate, report."""
+    """Train missing networks, evaluate, report."""
     if options.blocks_at_once < 1:
-        raise ValueError(f"blocks_at_once must be 1 or more, not {options.blocks_at_once}")
+        raise ValueError(f"--blocks-at-once must be 1 or more, not {options.blocks_at_once}")
     earlier, runs = earlier_records(options), wanted(options)
     blocks = load_blocks(options.blocks)
     denoisers = find_or_train(options, without(runs, {r.arm for r in earlier}))

@@ -1,9 +1,9 @@
-"""How fast it is: training and inference of every model, wrapped and not, beside PyTorch on the same device.
+"""Speed of training and inference of every model, wrapped and unwrapped, compared with PyTorch.
 
-Patches a second of the whole training step, as `fit` runs it (crops, noise, gradient, Adam), and megapixels a
-second of inference. PyTorch trains on one constant batch with noise drawn in the step, so it reads no data.
-Functions of one model are timed in turns in one run; ratios are of times, below 1 is faster. The shares of
-the device's peak count the operations of the network as written, for PyTorch those of ours.
+Training is measured in patches per second of the whole step, as `fit` runs it (crops, noise, gradient, Adam),
+inference in megapixels per second. PyTorch trains on one constant batch and draws noise in the step, so it
+reads no data. Functions of one model are timed in turns in one run. Ratios are of times: below 1 is faster.
+The share of the device's peak counts the operations of our network, also for PyTorch.
 
     python -m experiments.throughput
     python -m experiments.throughput --models dncnn swinir --no-torch
@@ -70,7 +70,7 @@ VIEWS = (
 GROUPS: tuple[tuple[Model, ...], ...] = (
     ("dncnn",), ("fdncnn", "ne-arch"), ("swinir",), ("restormer",),
 )  # fmt: skip
-"""Models that are compared with one another, and hence timed in turns."""
+"""Models that are compared with each other, and hence timed in turns."""
 
 REFERENCES = {
     "jax": "torch eager",
@@ -79,17 +79,17 @@ REFERENCES = {
     "device corpus": "constant batch",
     "host corpus": "constant batch",
 }
-"""What each variant is compared with, at the same precision."""
+"""The reference of each variant, at the same precision."""
 
 BUSY = 0.7
-"""Load above which times are not to be trusted: PyTorch's threads wait for one another."""
+"""Load above which times are unreliable, because PyTorch's threads wait for each other."""
 
 _NE = {"mode": "normalization-equivariant"}
 _STACK, _PAPER_STACK = {"depth": 8, "features": 48}, {"depth": 20, "features": 64}
 
 
 class Case(NamedTuple):
-    """A model, and the images that it is timed on."""
+    """A model, and the sizes of the images that it is timed on."""
 
     backbone: str
     options: dict[str, Any]
@@ -134,15 +134,15 @@ class Options(Measured):
     preset: Literal["tiny", "paper"] = "tiny"
     """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
     models: tuple[Model, ...] = ("dncnn", "fdncnn", "ne-arch", "swinir", "restormer")
-    """What is timed; NE-arch is FDnCNN made normalization-equivariant layer by layer."""
+    """Models; NE-arch is FDnCNN with normalization-equivariant layers."""
     precisions: tuple[Precision, ...] | None = None
-    """Of convolutions and products. On a CPU float32 unless asked, elsewhere all three."""
+    """Precisions of convolutions and matrix products (default: float32 on a CPU, else all three)."""
     rounds: int = 11
-    """How often each function is timed."""
+    """Number of timed calls of each function."""
     torch: bool = True
-    """Whether PyTorch is timed too, where it is installed and has JAX's device."""
+    """Whether PyTorch is also timed, if it is installed and supports JAX's device."""
     torch_compile: bool = False
-    """Whether torch.compile is timed on a CPU too, where to compile takes minutes; elsewhere it always is."""
+    """Whether torch.compile is also timed on a CPU, where it compiles for minutes; elsewhere it always is."""
 
 
 def make_config(case: Case, precision: Precision) -> TrainConfig:
@@ -155,14 +155,14 @@ def make_config(case: Case, precision: Precision) -> TrainConfig:
 
 
 def wrapped(config: TrainConfig) -> TrainConfig:
-    """The same run inside the wrapper of the paper, mean and standard deviation."""
+    """The same run with the wrapper of the paper, mean and standard deviation."""
     return replace(config, model=replace(config.model, wrapper="wne"))
 
 
 def training_call(
     config: TrainConfig, state: TrainState, corpus: Corpus, compute: Compute, *, calls: int
 ) -> Call:
-    """`calls` training steps, as `fit` runs them; the state that is given stays as it is."""
+    """`calls` training steps, as `fit` runs them; the given state is not modified."""
     runner = Runner(config, corpus, compute)
     state, source = runner.place(_copy(state)), runner.source(0)
 
@@ -180,7 +180,7 @@ def training_call(
 def inference_call(
     config: TrainConfig, variables: Any, noisy: Array, *, calls: int
 ) -> tuple[Call, float | None]:
-    """`calls` applications of the network, and the operations of one."""
+    """A function that applies the network `calls` times, and the operations of one call."""
     model = config.model.build(
         **({"dtype": jnp.bfloat16} if config.precision == "bfloat16" else {})
     )
@@ -193,7 +193,7 @@ def inference_call(
 def pipeline_functions(
     config: TrainConfig, state: TrainState, corpus: Corpus, *, calls: int
 ) -> dict[str, Call]:
-    """The update on one constant batch, and the step that draws its own, from the device or the host."""
+    """The update on one constant batch, and the step that draws its batch from the device or the host."""
     update = jit(make_update(config), donate_argnums=0)
     first, state = state, _copy(state)
     batch = jax.jit(partial(draw_batch, config))(corpus, state.step)
@@ -218,14 +218,14 @@ def pipeline_functions(
 
 
 def _copy(state: TrainState) -> TrainState:
-    """A state that a step may use up."""
+    """A copy of a state that a step may donate."""
     return jax.tree.map(jnp.copy, state)
 
 
 def count_flops(lowered: Any) -> float | None:
-    """Operations of one call by XLA's count, or None where it has none.
+    """Operations of one call as counted by XLA, or None if it has no count.
 
-    It is taken before compilation, after which convolutions may be library calls that XLA cannot look into.
+    They are counted before compilation, which may turn convolutions into library calls that XLA cannot count.
     """
     try:
         costs = lowered.cost_analysis() or lowered.compile().cost_analysis()
@@ -238,17 +238,17 @@ def count_flops(lowered: Any) -> float | None:
 
 
 def find_torch(options: Options) -> str | None:
-    """PyTorch's name of JAX's device, or None, with a note, where PyTorch is not there to be timed."""
+    """PyTorch's name of JAX's device; None, with a warning, if PyTorch cannot be timed."""
     if not options.torch:
         return None
     try:
         import torch
     except ImportError:
-        warnings.warn("PyTorch is not installed: its rows are left out", stacklevel=2)
+        warnings.warn("PyTorch is not installed; its rows are left out", stacklevel=2)
         return None
     if jax.default_backend() == "cpu":
         if not options.torch_compile:
-            warnings.warn("torch.compile is left out; --torch-compile times it", stacklevel=2)
+            warnings.warn("torch.compile is left out; add it with --torch-compile", stacklevel=2)
         return "cpu"
     if jax.default_backend() == "gpu" and torch.cuda.is_available():
         return "cuda"
@@ -289,7 +289,7 @@ def torch_functions(
         )  # fmt: skip
         try:
             step()
-        except Exception as error:  # of a compiler, of the system, of memory: whatever it raises
+        except Exception as error:  # errors of the compiler, the system or memory, of any type
             if variant == "torch eager":
                 raise
             reason = " ".join(str(error).split())[:200]
@@ -302,7 +302,7 @@ def torch_functions(
 def contenders(
     case: Case, state: TrainState, task: str, precision: Precision, *, calls: int
 ) -> dict[str, tuple[Call, float | None]]:
-    """Our variants of a model at a task and a precision, with the operations of one call."""
+    """Our variants of a model for a task and precision, with the operations of one call."""
     config = make_config(case, precision)
     corpus = _corpus(config.patch)
     if task == "input pipeline":
@@ -323,7 +323,7 @@ def contenders(
 def opponents(
     case: Case, task: str, precision: Precision, options: Options, *, device: str, calls: int
 ) -> dict[str, Call]:
-    """PyTorch's variants, on clean images that ours are trained on."""
+    """PyTorch's variants, on the clean images that ours are trained on."""
     config = make_config(case, precision)
     batch = jax.jit(partial(draw_batch, config))(_corpus(config.patch), jnp.int32(0))
     variants = ["torch eager", *(["torch compile"] if compiles(options, device) else [])]
@@ -333,7 +333,7 @@ def opponents(
 
 @cache
 def _corpus(patch: int) -> Corpus:
-    """The embedded images that a patch fits into, read once."""
+    """The embedded images that are at least as large as a patch, read once."""
     return load_corpus(TrainConfig(patch=patch))
 
 
@@ -345,14 +345,16 @@ def compiles(options: Options, device: str) -> bool:
 def measure(
     options: Options, precisions: Sequence[Precision], *, device: str | None
 ) -> list[dict[str, Any]]:
-    """Time everything; one row a model, variant, precision and task.
+    """Time everything: a row for each model, variant, precision and task.
 
     Args:
         options: The options.
         precisions: The precisions.
-        device: PyTorch's device, if it is timed.
+        device: PyTorch's device, or None if it is not timed.
     """
-    calls = 1 if jax.default_backend() == "cpu" else 10  # launches overlap there, as in a real run
+    calls = (
+        1 if jax.default_backend() == "cpu" else 10
+    )  # launches overlap on an accelerator, as in a real run
     peaks = {precision: peak_flops(precision) for precision in precisions}
     groups = [[m for m in group if m in options.models] for group in GROUPS]
     tasks = [(group, task) for group in groups if group for task in ("training", "inference")]
@@ -364,7 +366,7 @@ def measure(
     rows = []
     for group, task in tqdm(tasks, desc="throughput"):
         if task == "input pipeline" and calls > 1:
-            calls = 100  # many more than the batches that wait ready
+            calls = 100  # many more than the prefetched batches
         cases = {model: PRESETS[options.preset][model] for model in group}
         made = {}
         for model, precision in itertools.product(group, precisions):
@@ -390,7 +392,7 @@ def measure(
 def _row(
     case: Case, task: str, seconds: np.ndarray, flops: float | None, peak: tuple[float, str]
 ) -> dict[str, Any]:
-    """Seconds of a call, and what follows from them."""
+    """Seconds of a call, and the derived quantities."""
     low, middle, high = (float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
     inference = task == "inference"
     work = case.batch * case.size**2 / 1e6 if inference else case.batch
@@ -404,7 +406,7 @@ def _row(
 
 
 def _comparison(variant: str, seconds: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
-    """Time over the reference's, round by round; empty where there is none."""
+    """Time relative to the reference, round by round; empty without a reference."""
     if reference is None:
         return {"ratio_to": None, "ratio": None, "ratio_q1": None, "ratio_q3": None}
     low, middle, high = timing.ratio_quantiles(seconds, reference).values()
@@ -412,18 +414,18 @@ def _comparison(variant: str, seconds: np.ndarray, reference: np.ndarray | None)
 
 
 def main(options: Options) -> None:
-    """Measure, or read what was measured; report."""
+    """Measure, or read earlier records; report."""
     if options.stage == "report":
         with results_folder(options) as folder:
             report(to_rows(read_records(folder.path / "records.csv")), folder)
         return
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room as well
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory for PyTorch
     on_cpu, device = jax.default_backend() == "cpu", find_torch(options)
     precisions = options.precisions or (("float32",) if on_cpu else get_args(Precision))
     load = os.getloadavg()[0]
     if on_cpu and load > BUSY:
         warnings.warn(
-            f"the machine is busy (load {load:.1f}): times mean little, PyTorch's on a CPU least of all",
+            f"the machine is busy (load {load:.1f}): times are unreliable, PyTorch's on a CPU most of all",
             stacklevel=2,
         )
     found = {

@@ -1,7 +1,7 @@
 """Which normalization layers commute with shifts and translations, on the feature maps of a ResNet-18.
 
-The inputs of its 20 normalization layers go through five kinds of layers; the error of each is
-1 - cosine similarity over channels between f(T x) and T f(x), the mean over pixels (Scanvic, Barthelemy &
+The inputs of its 20 normalization layers pass through five kinds of layers. The error of each is
+1 - cosine similarity over channels between f(T x) and T f(x), averaged over pixels (Scanvic, Barthelemy &
 Tachella 2025, tables 1 to 3 and figure 1).
 
     python -m experiments.translation                                  # embedded photographs, random weights
@@ -60,10 +60,10 @@ VIEWS = (
 )  # fmt: skip
 
 CUTOFF = np.sqrt(2) / 4
-"""Of the band-limited maps of Figure 1, in cycles a pixel."""
+"""Cut-off of the band-limited maps of Figure 1, in cycles per pixel."""
 
 SPECTRUM_BINS = 20
-"""Of radial frequency; the cut-off lies between two of them."""
+"""Bins of radial frequency; the cut-off lies on a boundary between two of them."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -76,20 +76,20 @@ class Options(Photographs, Seed, Measured):
 
     test: tuple[str, ...] | None = ("embedded",)
     images: int = 8
-    """How many of the images, at most."""
+    """Maximum number of images."""
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: random ones)."""
     dtype: Literal["float32", "float64"] = "float32"
-    """What layers and errors are computed in; the feature maps are float32."""
+    """Precision of layers and errors; the feature maps are float32."""
 
     @property
     def source(self) -> str:
-        """The images: one set."""
+        """The source of the images: one set."""
         return one_of(self.test, "--test")
 
 
 class Maps(NamedTuple):
-    """The inputs of one normalization layer of the network, and its running averages."""
+    """The inputs of one normalization layer, and its running averages."""
 
     name: str
     x: Array
@@ -98,7 +98,7 @@ class Maps(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One layer as it is measured."""
+    """One layer to measure."""
 
     layer: str
     mode: str | None
@@ -108,9 +108,9 @@ class Case(NamedTuple):
 
 
 def network_images(options: Options) -> list[NamedImage]:
-    """Images as an ImageNet classifier sees them: sides to 256, the central 224 x 224, standardized."""
+    """Images preprocessed for an ImageNet classifier: short side 256, central 224 x 224, standardized."""
     if (kind := kind_of(options.source)) != "clean":
-        raise ValueError(f"test is {options.source!r}, which holds {kind}, not clean images")
+        raise ValueError(f"--test must be clean images; {options.source!r} holds {kind}")
     source = iterate_images(
         options.source, split="test", channels=3, min_size=64, data_dir=options.data_dir
     )
@@ -136,10 +136,10 @@ def _resize_and_crop(pixels: np.ndarray, shorter: int = 256, size: int = 224) ->
 
 
 def load_network(options: Options) -> tuple[ResNet, Any]:
-    """The network and its variables; without weights, at random, as torchvision initializes it.
+    """The network and its variables; without weights they are random, as initialized by torchvision.
 
     Raises:
-        ValueError: The weights are of no ResNet.
+        ValueError: The weights are not those of a ResNet.
     """
     if options.weights is None:
         model = ResNet(depth=18)
@@ -148,12 +148,12 @@ def load_network(options: Options) -> tuple[ResNet, Any]:
     config, variables = load_model(options.weights)
     model = config.build()
     if not isinstance(model, ResNet):
-        raise ValueError(f"{options.weights} must be of a ResNet; it is of {config.backbone}")
+        raise ValueError(f"{options.weights} must be a ResNet, not {config.backbone}")
     return model, variables
 
 
 def network(options: Options, model: ResNet) -> str:
-    """The network in words, which every output carries."""
+    """The description of the network that every output contains."""
     if options.weights is None:
         return (
             f"a ResNet-{model.depth} with RANDOM weights (He's initialization, seed {options.seed})"
@@ -170,8 +170,8 @@ def feature_maps(
         model: The network.
         variables: Its variables.
         images: What `network_images` returns.
-        random: Whether the network was not trained. Its layers then normalize by the statistics of these
-            images, and have them as running averages.
+        random: Whether the network is untrained. Its layers then normalize with the statistics of these
+            images and use them as running averages.
     """
     x = jnp.stack([jnp.asarray(image.pixels) for image in images])
     found = jax.jit(partial(norm_inputs, model, train=random))(variables, x)
@@ -188,7 +188,7 @@ def feature_maps(
 def cases(maps: Maps, key: Array, dtype: np.dtype) -> Iterator[Case]:
     """The five layers, BatchNorm in both modes, with default and with Gaussian affine parameters.
 
-    What is random is drawn in float32: one seed means one experiment, whatever the precision.
+    Random numbers are drawn in float32, so that a seed gives the same experiment at every precision.
     """
     running = {"batch_stats": {"mean": maps.mean, "var": maps.variance}}
     for number, (name, preset) in enumerate(PRESETS.items()):
@@ -225,7 +225,7 @@ def errors(
 
 
 def measure(options: Options, images: list[NamedImage], maps: Maps, key: Array) -> Iterator[Record]:
-    """Records of one feature map: as it is, and with its Nyquist bins zeroed first."""
+    """Records of one feature map, with and without its Nyquist bins."""
     dtype = jnp.dtype(options.dtype)
     x = jnp.asarray(maps.x, dtype)
     key_shift, key_translation, key_affine = jax.random.split(key, 3)
@@ -250,12 +250,12 @@ def measure(options: Options, images: list[NamedImage], maps: Maps, key: Array) 
 
 
 def spectra(options: Options, maps: Maps, key: Array) -> Iterator[Record]:
-    """Radial power spectral density of a band-limited map, and of what every layer makes of it.
+    """Radial power spectral density of a band-limited map and of the output of every layer.
 
-    Affine parameters are Gaussian. The input is divided by its own deviation, to be comparable.
+    Affine parameters are Gaussian. The input is divided by its standard deviation, for comparison.
     """
     dtype = jnp.dtype(options.dtype)
-    below = CUTOFF * (1 - 1e-6)  # the frequency itself counts as beyond in the spectrum
+    below = CUTOFF * (1 - 1e-6)  # the spectrum counts the cut-off itself as above it
     x = low_pass(jnp.asarray(maps.x, dtype), below)
     outputs = {INPUT: x / jnp.std(x)} | {
         case.layer: case.module.apply(case.variables, x)
@@ -272,12 +272,12 @@ def spectra(options: Options, maps: Maps, key: Array) -> Iterator[Record]:
 
 
 def _short(value: ArrayLike) -> float:
-    """Four digits, which is what an error has."""
+    """Round to four significant digits."""
     return float(f"{float(value):.3e}")
 
 
 def main(options: Options) -> None:
-    """Measure, map by map, or read what was measured; report."""
+    """Measure each map, or read earlier records; report."""
     if options.stage == "report":
         with results_folder(options) as folder:
             report(read_records(folder.path / "records.csv"), folder)
@@ -285,7 +285,7 @@ def main(options: Options) -> None:
     images = network_images(options)
     if len(images) < 2:
         raise ValueError(
-            f"there must be 2 images or more, for a standard error; {options.source} has {len(images)}"
+            f"a standard error needs 2 images or more, but {options.source} has {len(images)}"
         )
     model, variables = load_network(options)
     with results_folder(options, network=network(options, model)) as folder:

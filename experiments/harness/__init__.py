@@ -1,18 +1,18 @@
-"""What experiments are made of: options, networks, folders of results, published figures, tables.
+"""Shared parts of the experiments: options, networks, result folders, published figures, tables.
 
 | file | idea |
 |---|---|
-| `command.py` | `run`: read options, end a mistake in one line |
-| `options.py` | every option that two scripts share, declared once |
-| `folders.py` | `results_folder`: results are whole or not there; what `--resume` and `--overwrite` do |
+| `command.py` | `run`: parse options, report an error in one line |
+| `options.py` | every shared option, declared once |
+| `folders.py` | `results_folder`: results are complete or absent; `--resume` and `--overwrite` |
 | `arms.py`, `sizes/` | what is trained: arms, and sizes with their command, expected figure and cost |
-| `networks.py` | trained networks: found again, trained if missing |
-| `images.py` | test images by the names of their sets |
+| `networks.py` | trained networks: loaded, or trained if missing |
+| `images.py` | test images by the name of their set |
 | `published.py` | the published figures of Saied & Fleuret (2026) |
-| `tables.py` | tables, notes and what the networks were trained with |
-| `timing.py`, `compilations.py` | times side by side; how often XLA compiles |
+| `tables.py` | tables, notes and training settings of the networks |
+| `timing.py`, `compilations.py` | interleaved timing; how often XLA compiles |
 
-A script is options over one of the bases, and a `main` that reads like its result:
+A script defines its options, which extend one of the bases, and a `main`:
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Sweep):
@@ -30,8 +30,8 @@ from experiments.harness.arms import ARMS, Arm, Size, run_config
 from experiments.harness.command import run
 from experiments.harness.folders import (
     Folder,
+    check_workdir,
     earlier_records,
-    refuse_results,
     results_folder,
     together,
 )
@@ -91,6 +91,7 @@ __all__ = [
     "against_first",
     "budgets",
     "central",
+    "check_workdir",
     "earlier_records",
     "file_name",
     "find_or_train",
@@ -99,7 +100,6 @@ __all__ = [
     "notes",
     "one_of",
     "other_trainings",
-    "refuse_results",
     "results_folder",
     "run",
     "run_config",

@@ -1,8 +1,8 @@
 """What is trained and compared: arms.
 
-An arm says how a network differs from the bare one; a size (`sizes`) says how large it is, how long it is
-trained, and on what. `run_config` puts both together: arms of one size differ in what their names say and in
-nothing else, but for the settings of the paper, which differ where its own do.
+An arm defines how a network differs from the bare one; a size (`sizes`) defines its width and depth, the
+number of steps and the data. `run_config` combines both: arms of one size differ only in what their names
+say. With the preset "paper" they also differ where the paper's own settings do.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ Arm = Literal[
 ]
 
 _NOISE = {"wrapper": WrapperConfig("wne", "haar_mad")}
-_SMOOTH_BASE = {"inside": SmoothBase()}  # as wide as the size says
+_SMOOTH_BASE = {"inside": SmoothBase()}  # the size sets the width of the blur
 _WIENER_CAP = _NOISE | {"inside": SmoothBase(wiener_cap=1.3)}
 
 ARMS: dict[Arm, dict[str, Any]] = {
@@ -70,7 +70,7 @@ ARMS: dict[Arm, dict[str, Any]] = {
     "n2n-wne": {"wrapper": "wne", "train": {"objective": "noise2noise"}},
     "n2n-wne-wiener-cap": _WIENER_CAP | {"train": {"objective": "noise2noise"}},
 }
-"""The arms, by what they change in `ModelConfig`, and under `train` in `TrainConfig`; `options` are added to
+"""For each arm, its changes to `ModelConfig` and, under `train`, to `TrainConfig`; `options` are added to
 those of the backbone."""
 
 
@@ -87,13 +87,13 @@ def run_config(
     """The training run of an arm.
 
     Args:
-        arm: What is trained. The architectures "se-arch" and "ne-arch" bring their own backbone, and
-            "multi-noise" its own range of levels.
-        size: How much of it.
+        arm: What is trained. The arms "se-arch" and "ne-arch" have a backbone of their own, "multi-noise"
+            a range of levels of its own.
+        size: Name of the preset.
         level: Training level in 8-bit units, or the ends of a range.
-        backbone: The network inside.
-        data: Training images in place of the preset's.
-        steps: Steps in place of the preset's.
+        backbone: The network inside the wrapper.
+        data: Training images (default: the preset's).
+        steps: Training steps (default: the preset's).
         **changes: Further fields of `TrainConfig`, such as `seed`.
     """
     preset, own = PRESETS[size], dict(ARMS[arm])
@@ -109,7 +109,7 @@ def run_config(
         **preset.train,
         **preset.own_settings.get((backbone, None), {}),
         **preset.own_settings.get((backbone, arm), {}),
-        # The paper's networks for other noise are all trained by L1.
+        # The paper trains all networks for other noise with the L1 loss.
         **({"loss": "l1"} if size == "paper" and noise != TrainConfig.noise else {}),
         **own.pop("train", {}),
         **({} if steps is None else {"steps": steps}),

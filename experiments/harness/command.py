@@ -1,4 +1,4 @@
-"""What every experiment does at its two ends: read options, and end a mistake in one line."""
+"""The command line of every experiment: parse options, report errors in one line."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tyro
 
-from experiments.harness.folders import refuse_results
+from experiments.harness.folders import check_workdir
 from experiments.harness.options import Results
 from wne_jax._internal.compiler import keep_compiled
 from wne_jax.cli.commands import MISTAKES, quiet_libraries, say
@@ -20,22 +20,22 @@ Options = TypeVar("Options", bound=Results)
 def run(main: Callable[[Options], None], options: type[Options], description: str) -> None:
     """Parse the command line into `options` and call `main`.
 
-    A mistake exits with code 2 after one line, Ctrl-C with 130, SIGTERM with 143. A folder that holds results
-    is refused before anything is computed, unless the options say what shall become of them.
+    A user error exits with code 2 after one line, Ctrl-C with 130, SIGTERM with 143. If the workdir holds
+    results, and no option says whether to keep or to replace them, the run ends before anything is computed.
 
     Args:
         main: The experiment.
-        options: Its options.
+        options: Its options class.
         description: Its help text: the docstring of its module.
     """
     keep_compiled()
     quiet_libraries()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written stays
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that partial results are removed
     warnings.showwarning = lambda message, *_, **__: say("note", message)
     parsed = tyro.cli(options, description=description)
     try:
         if isinstance(parsed, Results):
-            refuse_results(parsed)
+            check_workdir(parsed)
         main(parsed)
     except (*MISTAKES, AssertionError, Diverged) as error:
         say("error", error)

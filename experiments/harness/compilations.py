@@ -1,4 +1,4 @@
-"""How often XLA compiles, and for how many shapes: the two are the same, or something is wrong."""
+"""Counts XLA compilations and distinct input shapes, which should be equal."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from wne_jax.evaluation.sweeps import Denoise
 
 
 class Watched:
-    """A denoising function that remembers the shapes it was called with."""
+    """A denoising function that records the shapes it was called with."""
 
     def __init__(self, function: Denoise):
         self.shapes: set[tuple[int, ...]] = set()
@@ -31,7 +31,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
-    """Count compilations by the name of the compiled function, also those that a cache on disk answers.
+    """Count compilations by the name of the compiled function, including hits in the cache on disk.
 
     Example:
         >>> def double(x):

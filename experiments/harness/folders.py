@@ -1,13 +1,13 @@
-"""Folders of results: new ones are computed aside and take their place when they are whole.
+"""Result folders: new results are computed in a temporary folder, which replaces the workdir when complete.
 
-Nothing here removes a result but `--overwrite`, and that only when the new ones lie beside it:
+Only `--overwrite` removes results, and only after the new ones are complete:
 
-- neither option: a folder that holds results is refused,
-- `--resume`: the options must be those that made the folder; what it holds stays, what is missing is added,
-- `--overwrite`: the files of the old results give way to the new ones.
+- neither option: a folder that holds results raises an error,
+- `--resume`: the options must equal those of the folder; existing results stay, missing ones are added,
+- `--overwrite`: new results replace the old files.
 
-A failed or interrupted run leaves the folder as it was. Files that no experiment has written always stay:
-`config.json` lists those that one has.
+A failed or interrupted run leaves the folder unchanged. Files not written by an experiment are always kept:
+`config.json` lists the files that an experiment wrote.
 """
 
 import dataclasses
@@ -34,18 +34,18 @@ REPLACEABLE = {
     *("workdir", "overwrite", "resume", "stage", "networks"),
     *("data_dir", "parallel", "corpus", "coordinator", "processes", "process_id"),
 }
-"""Options on which results do not depend."""
+"""Options that do not affect the results."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where an experiment writes.
+    """The folder that an experiment writes into.
 
     Attributes:
-        path: The folder beside the workdir, to write into.
-        workdir: Where its files will lie in the end, to be named in messages.
-        source: Where the results come from, for tables and figures.
-        continues: Whether `path` began as a copy of earlier results.
+        path: Temporary folder beside the workdir, to write into.
+        workdir: The final folder, for messages.
+        source: Origin of the results (command, versions, device), for tables and figures.
+        continues: Whether `path` started as a copy of earlier results.
     """
 
     path: Path
@@ -58,40 +58,40 @@ class Folder:
         write_records(records, self.path / RECORDS)
 
 
-def refuse_results(options: Results) -> None:
-    """Check that an experiment may write where it will.
+def check_workdir(options: Results) -> None:
+    """Check that an experiment may write into its workdir.
 
     Raises:
         FileExistsError: The folder holds results, and neither `resume` nor `overwrite` is set; or it holds
             other files and no results.
-        FileNotFoundError: Tables are wanted from records, and there are none.
-        ValueError: The results that shall be continued were made with other options; or both options are set.
+        FileNotFoundError: The stage is "report", and there are no records.
+        ValueError: The results to resume were made with other options; or both options are set.
     """
     workdir, stage = options.folder, getattr(options, "stage", "all")
     resume = getattr(options, "resume", False)
     if resume and options.overwrite:
-        raise ValueError("--resume keeps results and --overwrite replaces them: give one of them")
+        raise ValueError("--resume keeps results and --overwrite replaces them: give only one")
     if stage == "train":
         return
     there = (workdir / CONFIG).is_file()
     if stage == "report" and not there:
-        raise FileNotFoundError(f"{workdir} holds no results: --stage all computes them")
+        raise FileNotFoundError(f"{workdir} holds no results: compute them with --stage all")
     if not there and workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise FileExistsError(
-            f"{workdir} is there and holds no results: --workdir names a new folder"
+            f"{workdir} exists but holds no results: choose a new folder with --workdir"
         )
     if there and _continues(options):
         _check_options(workdir, options)
     elif there and not options.overwrite:
-        goes_on = "--resume continues them, " if hasattr(options, "resume") else ""
+        resume = "add to them with --resume, " if hasattr(options, "resume") else ""
         raise FileExistsError(
-            f"{workdir} holds results already: {goes_on}--overwrite replaces them, "
-            "--workdir names another folder"
+            f"{workdir} already holds results: {resume}replace them with --overwrite, "
+            "or choose another folder with --workdir"
         )
 
 
 def earlier_records(options: Results) -> list[Record]:
-    """What an experiment that is continued has measured already; nothing for a new one."""
+    """The records of a resumed experiment; empty for a new one."""
     path = options.folder / RECORDS
     if not (_continues(options) and path.is_file()):
         return []
@@ -99,7 +99,7 @@ def earlier_records(options: Results) -> list[Record]:
 
 
 def together(*parts: Iterable[Record]) -> list[Record]:
-    """Records of several parts, each place once: the first that has it counts."""
+    """Concatenate records without duplicates: the first record of each table cell is kept."""
     found: dict[str, Record] = {}
     for record in chain(*parts):
         place = [record[name] for name in COLUMNS if name not in ("value", "published")]
@@ -109,20 +109,20 @@ def together(*parts: Iterable[Record]) -> list[Record]:
 
 @contextmanager
 def results_folder(options: Results, **more: Any) -> Iterator[Folder]:
-    """A folder to write results into, which becomes the workdir when the block ends well.
+    """A folder to write results into, which becomes the workdir when the block ends without an error.
 
     Args:
         options: The options of the experiment.
-        **more: What else shall stand beside the options in `config.json`.
+        **more: Further entries of `config.json`.
 
     Yields:
         The folder; see `Folder`.
 
     Raises:
-        OSError: As `refuse_results`, or the folder cannot be written.
-        ValueError: As `refuse_results`.
+        OSError: As `check_workdir`, or the folder cannot be written.
+        ValueError: As `check_workdir`.
     """
-    refuse_results(options)
+    check_workdir(options)
     workdir = options.folder.resolve()
     there = (workdir / CONFIG).is_file()
     continues = there and _continues(options)
@@ -145,22 +145,22 @@ def results_folder(options: Results, **more: Any) -> Iterator[Folder]:
 
 
 def _continues(options: Results) -> bool:
-    """Whether earlier results stay: to add to them, or to draw them anew."""
+    """Whether earlier results are kept, to extend or to redraw them."""
     return getattr(options, "resume", False) or getattr(options, "stage", "all") == "report"
 
 
 def _check_options(workdir: Path, options: Results) -> None:
-    """Refuse to continue results of other options."""
+    """Raise if the results to resume were made with other options."""
     found = json.loads((workdir / CONFIG).read_text())["config"]
     now = json.loads(json.dumps(dataclasses.asdict(options), default=str))
     before, now = flatten(found), flatten(now)
     names = [name for name in now if name.partition(".")[0] not in REPLACEABLE]
     if changed := sorted(name for name in names if before.get(name) != now[name]):
-        raise ValueError(f"{workdir} was made with other values of {', '.join(changed)}")
+        raise ValueError(f"{workdir} was made with different values of {', '.join(changed)}")
 
 
 def _written(workdir: Path) -> list[str]:
-    """The files that an experiment has written into its folder, as its `config.json` lists them."""
+    """The files that an experiment wrote into its folder, as listed in its `config.json`."""
     names = json.loads((workdir / CONFIG).read_text()).get("files", [])
     inside = [name for name in names if (workdir / name).resolve().is_relative_to(workdir)]
     return [name for name in inside if (workdir / name).is_file()]
@@ -172,18 +172,18 @@ def _copy(path: Path, to: Path) -> None:
 
 
 def _put_in_place(new: Path, workdir: Path, old: set[str]) -> None:
-    """Give the workdir's name to a folder, and take over the files that are not results.
+    """Rename a folder to the workdir, and keep the workdir's files that are not results.
 
     Args:
-        new: The whole new results.
-        workdir: The folder that they replace, if it is there.
-        old: Names of the old results in it, which go.
+        new: The complete new results.
+        workdir: The folder that they replace, if it exists.
+        old: Names of the old result files, which are dropped.
     """
     if not workdir.exists():
         os.rename(new, workdir)
         return
     behind = Path(tempfile.mkdtemp(prefix=f".{workdir.name}.", dir=workdir.parent))
-    os.rename(workdir, behind)  # an empty folder gives way
+    os.rename(workdir, behind)  # an empty target is replaced
     try:
         os.rename(new, workdir)
     except BaseException:

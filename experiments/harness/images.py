@@ -1,4 +1,4 @@
-"""Test images by the names of their sets."""
+"""Test images by the name of their set."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from wne_jax.data import NamedImage, load_images
 
 
 def set_name(spec: str) -> str:
-    """What a source of test images is called in tables: the last part of its name.
+    """The name of a test set in tables: the last part of its source.
 
     Example:
         >>> set_name("folder:data/Set12"), set_name("tfds:bsd68:1.0.0"), set_name("embedded")
@@ -20,7 +20,7 @@ def set_name(spec: str) -> str:
 def load_sets(
     specs: Sequence[str], *, data_dir: Path | None = None, channels: int = 1
 ) -> dict[str, list[NamedImage]]:
-    """Test images of several sources, by their names.
+    """Test images of several sources, by the name of the set.
 
     Args:
         specs: Sources, see `wne_jax.data`.
@@ -28,7 +28,7 @@ def load_sets(
         channels: 1 for gray, 3 for colour.
 
     Raises:
-        ValueError: Two sets of one name.
+        ValueError: Two sets have the same name.
     """
     names = [set_name(spec) for spec in specs]
     if len(set(names)) < len(names):
@@ -44,7 +44,7 @@ def central(image: NamedImage, size: int) -> NamedImage:
 
     Args:
         image: An image.
-        size: Side of the square in pixels; a smaller image stays as it is.
+        size: Side of the square in pixels; a smaller image is returned whole.
     """
     height, width, _ = image.pixels.shape
     top, left = max(height - size, 0) // 2, max(width - size, 0) // 2

@@ -1,8 +1,8 @@
-"""Trained networks, which experiments share: trained once, kept in one folder, found again.
+"""Trained networks that experiments share: each is trained once and stored in one folder.
 
-A network is a folder NETWORKS/PRESET/NAME with `config.json`, `metrics.jsonl` and, when it is finished,
-`denoiser.safetensors`. These three are all that is needed, and small enough to be committed: `--networks
-experiments/results/networks` takes those that come with the repository.
+A network is a folder NETWORKS/PRESET/NAME with `config.json`, `metrics.jsonl` and, once training is finished,
+`denoiser.safetensors`. Only these three files are needed, and they are small enough to be committed:
+`--networks experiments/results/networks` uses the networks of the repository.
 """
 
 from collections.abc import Collection, Hashable, Mapping
@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from experiments.harness import arms
 from experiments.harness.arms import Arm
-from experiments.harness.folders import refuse_results
+from experiments.harness.folders import check_workdir
 from experiments.harness.options import Networks
 from wne_jax.data.corpus import Corpus
 from wne_jax.inference.denoiser import Denoiser
@@ -23,11 +23,11 @@ WEIGHTS = "denoiser.safetensors"
 Key = TypeVar("Key", bound=Hashable)
 
 Wanted: TypeAlias = Mapping[Key, tuple[Arm, TrainConfig]]
-"""An arm and its training run for each key that an experiment gives, such as arm and level."""
+"""An arm and its training run, by a key that the experiment chooses, for example (arm, level)."""
 
 
 def name_of(arm: Arm, config: TrainConfig) -> str:
-    """The folder of a network: what distinguishes it within one preset.
+    """The folder name of a network: the settings that distinguish it within one preset.
 
     Example:
         >>> name_of("wne", arms.run_config("wne", "tiny", 25, noise="laplace", seed=2))
@@ -44,7 +44,7 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
 
 
 def file_name(backbone: str) -> str:
-    """A backbone in the name of a file or folder: its import path has a colon, which not every system takes.
+    """A backbone's name in file names: the colon of an import path is not allowed on every system.
 
     Example:
         >>> file_name("my_package.nets:MyNet")
@@ -54,35 +54,34 @@ def file_name(backbone: str) -> str:
 
 
 def folder_of(options: Networks, arm: Arm, config: TrainConfig) -> Path:
-    """Where a network is, or will be."""
+    """The folder of a network, which need not exist yet."""
     return options.networks / options.preset / name_of(arm, config)
 
 
 def find_or_train(
     options: Networks, wanted: Wanted[Key], *, also: Wanted[Key] | None = None
 ) -> dict[Key, Denoiser]:
-    """The trained networks of some runs, in their order.
+    """Load the trained networks of some runs, in their order; train missing ones if the stage allows it.
 
-    All that can be refused is refused before the first step: results that are in the way, folders that hold
-    other networks, and images that are not there.
+    Everything is checked before the first training step: existing results, folders that hold other networks,
+    and missing images.
 
     Args:
-        options: Where the networks are, and whether those that are missing are trained (the stages "all" and
-            "train") or left out.
-        wanted: What is wanted.
-        also: What is taken if it is there, and never trained.
+        options: Folder of the networks, and the stage: "all" and "train" train missing networks, the others
+            leave them out.
+        wanted: The runs.
+        also: Further runs, which are loaded if they exist and never trained.
 
     Returns:
-        Denoisers by key; those that are missing and not trained are left out. None at all for the stage
-        "report".
+        Denoisers by key, without the missing ones; empty for the stage "report".
 
     Raises:
-        FileExistsError: The workdir holds results; see `folders.refuse_results`.
-        FileNotFoundError: Nothing is to be trained, and nothing is there.
-        SystemExit: Training was all that is wanted, or all that this process is for.
+        FileExistsError: The workdir holds results; see `folders.check_workdir`.
+        FileNotFoundError: Nothing may be trained, and no network exists.
+        SystemExit: The stage is "train", or this process only takes part in training.
         ValueError: A folder holds the run of another configuration.
     """
-    refuse_results(options)
+    check_workdir(options)
     everything = {**wanted, **(also or {})}
     if not everything or options.stage == "report":
         return {}
@@ -94,7 +93,7 @@ def find_or_train(
         elif not found and not options.resume:
             names = ", ".join(name_of(*run) for run in everything.values())
             raise FileNotFoundError(
-                f"{options.networks / options.preset} holds none of {names}: --stage all trains them"
+                f"{options.networks / options.preset} holds none of {names}: train them with --stage all"
             )
     if not is_lead() or options.stage == "train":
         raise SystemExit(0)
@@ -106,18 +105,18 @@ def find_or_train(
 
 
 def without(wanted: Wanted[Key], done: Collection[Key]) -> dict[Key, tuple[Arm, TrainConfig]]:
-    """The runs that are not yet measured."""
+    """The runs that have not been measured."""
     return {key: run for key, run in wanted.items() if key not in done}
 
 
 def _find(options: Networks, wanted: Wanted[Key]) -> dict[Key, Path]:
-    """The folders of those networks that are finished."""
+    """The folders of finished networks."""
     folders = {key: folder_of(options, *run) for key, run in wanted.items()}
     return {k: folder for k, folder in folders.items() if _complete(folder, wanted[k][1])}
 
 
 def _train(options: Networks, missing: Wanted) -> None:
-    """Train networks, each from its last checkpoint on."""
+    """Train networks, each from its last checkpoint."""
     corpora: dict[tuple, Corpus] = {}
     runs = {folder_of(options, *run): run[1] for run in missing.values()}
     for config in runs.values():
@@ -129,7 +128,7 @@ def _train(options: Networks, missing: Wanted) -> None:
 
 
 def _source(config: TrainConfig) -> tuple:
-    """What a corpus depends on."""
+    """The settings that determine the corpus."""
     return config.data, config.channels, config.patch
 
 
@@ -140,14 +139,14 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
         return False
     if changed := sorted(set(differences(load_config(path), config)) - BOOKKEEPING):
         raise ValueError(
-            f"{folder} holds a network with other values of {', '.join(changed)}: "
-            "--networks names another folder"
+            f"{folder} holds a network with different values of {', '.join(changed)}: "
+            "choose another folder with --networks"
         )
     return (folder / WEIGHTS).is_file() or finished(folder, config)
 
 
 def _load(folder: Path, imports: tuple[str, ...]) -> Denoiser:
-    """The network of a finished run; its file may name what the options of the experiment name."""
+    """The network of a finished run; its file may import the same modules as the options."""
     if not (folder / WEIGHTS).is_file():
         package(folder, allow_imports=imports)
     return Denoiser.load(folder, allow_imports=imports)

@@ -1,7 +1,7 @@
 """The options of experiments, each declared once: one name has one meaning everywhere.
 
-A script's options are a frozen dataclass over the bases here. It gives a `NAME`, changes defaults where it
-has others (the help text stays that of the base), and adds what it alone has.
+A script's options are a frozen dataclass that extends the bases here. It sets `NAME`, may change defaults
+(the help text stays that of the base), and adds its own options.
 """
 
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ Value = TypeVar("Value")
 Stage = Literal["all", "train", "eval", "report"]
 
 SHOWN = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0)
-"""Test levels of the tables."""
+"""Test levels shown in tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Where results go; the base of every experiment's options."""
+    """The results folder; base class of all options."""
 
     NAME: ClassVar[str]
-    """The experiment's name, and that of its module."""
+    """Name of the experiment and of its module."""
 
     workdir: Path | None = None
-    """Folder for the results (default: a folder in runs that is called like the experiment)."""
+    """Folder for the results (default: runs/NAME, after the experiment)."""
     overwrite: bool = False
-    """Replace what is there, once the new is whole."""
+    """Replace existing results, once the new ones are complete."""
 
     @property
     def name(self) -> str:
-        """The name of the default folder."""
+        """Name of the default folder."""
         return self.NAME
 
     @property
@@ -51,16 +51,16 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Results):
-    """What is measured without networks of ours, once: there is nothing to train or to go on with."""
+    """Experiments that train no networks, and hence have nothing to resume."""
 
     stage: Literal["all", "report"] = "all"
-    """Do one part only: report draws tables and figures anew from the records, train trains networks and no
-    more, eval trains nothing (rows of missing networks stay empty)."""
+    """Run one part only: train stops after training, eval trains nothing (rows of missing networks stay
+    empty), report redraws tables and figures from the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where prepared datasets lie."""
+    """The folder of prepared datasets."""
 
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
@@ -69,7 +69,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Photographs(Data):
-    """What is tested on."""
+    """The test images."""
 
     test: tuple[str, ...] | None = None
     """Test images: embedded, folder:PATH, tfds:NAME, ...; one set or several (default: the preset's)."""
@@ -77,7 +77,7 @@ class Photographs(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Photographs):
-    """What is tested on, and how often."""
+    """The test images, and the number of noise draws."""
 
     repeats: int | None = None
     """Noise draws for each image and level (default: the preset's)."""
@@ -85,36 +85,36 @@ class Images(Photographs):
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """At which noise levels."""
+    """The test noise levels."""
 
     test_sigmas_255: tuple[float, ...] | None = None
-    """Test noise levels in 8-bit units (default: the preset's, and those of training)."""
+    """Test noise levels in 8-bit units (default: the preset's, and the training levels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """What is drawn."""
+    """The random seed."""
 
     seed: int = 0
-    """Seed of all that is drawn: initial parameters, crops, noise."""
+    """Random seed of initial parameters, crops and noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Data, Machine, Results, Seed):
-    """Networks that are trained, and results that are computed from them."""
+    """Experiments that train networks."""
 
     networks: Path = Path("runs/networks")
-    """Folder of trained networks: what is there is taken, what is missing is trained into it."""
+    """Folder of trained networks: existing ones are reused, missing ones are trained into it."""
     stage: Stage = "all"
-    """Do one part only: report draws tables and figures anew from the records, train trains networks and no
-    more, eval trains nothing (rows of missing networks stay empty)."""
+    """Run one part only: train stops after training, eval trains nothing (rows of missing networks stay
+    empty), report redraws tables and figures from the records."""
     resume: bool = False
-    """Go on with what the folder holds: keep it, and add what is missing."""
+    """Keep the results in the folder, and add the missing ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks(Training):
-    """Trained networks of one size."""
+    """Trained networks of one preset."""
 
     preset: Size = "tiny"
     """Size: tiny (minutes on 2 cores), small (up to two hours), or paper (an accelerator)."""
@@ -126,11 +126,11 @@ class Networks(Training):
 
     @property
     def sizes(self) -> Preset:
-        """What the preset says."""
+        """The preset."""
         return PRESETS[self.preset]
 
     def config(self, arm: Arm, level: Level | float, **changes) -> TrainConfig:
-        """The training run of an arm, see `harness.arms.run_config`."""
+        """The training run of an arm; see `harness.arms.run_config`."""
         common = {"data": self.data, "steps": self.steps, "seed": self.seed}
         return run_config(arm, self.preset, level, **(common | changes))
 
@@ -145,7 +145,7 @@ class Tested(Images, Networks):
         return self.test or self.sizes.test[:1]
 
     def sets(self) -> dict[str, list[NamedImage]]:
-        """The test images, by the names of their sets; the stage "report" needs the names alone."""
+        """The test images, by the name of their set; the stage "report" needs only the names."""
         if self.stage == "report":
             return {set_name(spec): [] for spec in self.specs}
         return load_sets(self.specs, data_dir=self.data_dir)
@@ -161,12 +161,12 @@ class Sweep(Levels, Tested):
     """Trained networks, tested on images over noise levels."""
 
     def levels(self, trained: Sequence[float]) -> list[float]:
-        """The levels of the test, those of training among them."""
+        """The test levels, including the training levels."""
         levels = self.test_sigmas_255 or (*self.sizes.test_sigmas_255, *SHOWN)
         return sorted({*levels, *trained} - {0.0})
 
     def shown(self, trained: Sequence[float]) -> list[float]:
-        """The levels of the tables: all that were asked for, or few."""
+        """The levels shown in tables: those that were given, else a few."""
         levels = self.levels(trained)
         return levels if self.test_sigmas_255 else [s for s in levels if s in (*SHOWN, *trained)]
 
@@ -181,7 +181,7 @@ class OneBackbone:
 
 @dataclass(frozen=True, kw_only=True)
 class Arms:
-    """What is compared."""
+    """The arms."""
 
     arms: tuple[Arm, ...] = ("baseline", "wne")
     """Arms that are trained and compared."""
@@ -189,36 +189,36 @@ class Arms:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLevels:
-    """What networks are trained on."""
+    """The training noise levels."""
 
     train_sigmas_255: tuple[Level, ...] = ((25.0,),)
-    """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55."""
+    """Training noise levels in 8-bit units: a level such as 25, or a range such as 2:55."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared(OneBackbone, Arms, TrainLevels, Sweep):
-    """Arms of one backbone, trained at some levels."""
+    """Arms of one backbone, trained at the given levels."""
 
     @property
     def trained(self) -> Level:
-        """The training level of an experiment that has one.
+        """The training level of an experiment that takes only one.
 
         Raises:
-            ValueError: There are several.
+            ValueError: Several levels were given.
         """
         return only(self.train_sigmas_255)
 
     @property
     def at(self) -> str:
-        """The training level of an experiment that has one, in words."""
+        """The training level of an experiment that takes only one, as text."""
         return label(self.trained)
 
 
 def one_of(values: Sequence[Value] | None, option: str) -> Value:
-    """The only value of an option of an experiment that takes one.
+    """The value of an option, in an experiment that takes only one.
 
     Raises:
-        ValueError: There are several, or none.
+        ValueError: Several values were given, or none.
 
     Example:
         >>> one_of((25.0,), "--test-sigmas-255")
@@ -231,14 +231,14 @@ def one_of(values: Sequence[Value] | None, option: str) -> Value:
 
 
 def only(train_sigmas_255: Sequence[Level]) -> Level:
-    """The training level of an experiment that has one.
+    """The training level, in an experiment that takes only one.
 
     Raises:
-        ValueError: There are several, or none.
+        ValueError: Several levels were given, or none.
     """
     if len(train_sigmas_255) != 1:
         given = " ".join(map(level_text, train_sigmas_255)) or "none"
         raise ValueError(
-            f"--train-sigmas-255: this experiment has one level, or one range LOW:HIGH; not {given}"
+            f"--train-sigmas-255: this experiment takes one level or one range LOW:HIGH, not {given}"
         )
     return train_sigmas_255[0]

@@ -1,7 +1,7 @@
 """Published figures of Saied & Fleuret (2026), under the names of our arms.
 
-Tables are here as numbers; the sweeps behind the curves (Set12) and the coverage of the difficulty are files
-of `experiments/published/`.
+Tables are in this file; the sweeps behind the curves (Set12) and the coverage of the difficulty are in
+`experiments/published/`.
 """
 
 import csv
@@ -33,13 +33,13 @@ Sweep = Literal[
 
 
 def sweep(name: Sweep) -> list[Record]:
-    """A published curve on Set12, a record for each level and arm, the noisy input among them.
+    """A published curve on Set12: a record for each level and arm, including the noisy input.
 
     Args:
         name: The sweep: network or noise, and training level.
 
     Returns:
-        Records of PSNR with `arm`, `level` (for `jpeg_...` the quality) and `published`.
+        PSNR records with `arm`, `level` (for `jpeg_...` the quality) and `published`.
 
     Example:
         >>> [(r.arm, r.level, r.published) for r in sweep("swinir_sigma25")[:2]]
@@ -63,7 +63,7 @@ def _record(arm: str, level: float, psnr: float) -> Record:
 
 
 def curve(name: str, dataset: str) -> list[Record]:
-    """A published sweep where ours can be compared with it: on Set12, and where there is one of that name.
+    """A published sweep for comparison: empty unless the dataset is Set12 and a sweep of this name exists.
 
     Example:
         >>> len(curve("dncnn_sigma25", "Set12")), curve("dncnn_sigma25", "embedded")
@@ -74,7 +74,7 @@ def curve(name: str, dataset: str) -> list[Record]:
 
 
 def at_level(records: Sequence[Record], arm: str, level: float) -> float | None:
-    """The PSNR of a published curve at one of its levels; None where it has no such point.
+    """The PSNR of a published curve at one of its levels; None at other levels.
 
     Example:
         >>> at_level(sweep("dncnn_sigma25"), "wne", 5)
@@ -87,13 +87,13 @@ def at_level(records: Sequence[Record], arm: str, level: float) -> float | None:
 
 
 def between_levels(records: Sequence[Record], arm: str, level: float) -> float | None:
-    """The PSNR of a published curve at any level between its ends.
+    """The PSNR of a published curve at any level within its range.
 
-    Between two of its 21 levels it is interpolated, linearly in the logarithm of sigma, in which the curves
-    are nearly straight.
+    Between two of its 21 levels it is interpolated linearly in log(sigma), in which the curves are nearly
+    straight.
 
     Returns:
-        The PSNR; None outside of the curve, or where the arm has none.
+        The PSNR; None outside the curve, or if the arm has no curve.
 
     Example:
         >>> round(between_levels(sweep("dncnn_sigma25"), "wne", 10), 2)
@@ -108,10 +108,10 @@ def between_levels(records: Sequence[Record], arm: str, level: float) -> float |
 def cells(
     records: Sequence[Record], arms: Sequence[str], levels: Sequence[float], **columns: Any
 ) -> list[Record]:
-    """The places of a table, with what is published there: where nothing is measured, they say so.
+    """The cells of a table with their published figures; cells that are not measured are shown as "not run".
 
     Args:
-        records: A published curve; empty where there is none.
+        records: A published curve; empty if there is none.
         arms: Rows.
         levels: Columns.
         **columns: Columns of the records: `experiment`, `metric`, `unit`, `dataset`, `trained`, ...
@@ -147,7 +147,7 @@ def difficulty_intervals() -> dict[int, tuple[float, float]]:
 
 
 def _difficulty() -> tuple[list[str], list[list[str]]]:
-    """Names of the columns, and the rows, of the file behind Table 3."""
+    """Column names and rows of the file behind Table 3."""
     with (_FOLDER / "delta_coverage.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     return header, rows
@@ -173,8 +173,8 @@ MATCHED: dict[tuple[str, str, str], dict[str, tuple[float, float, float]]] = {
 }  # fmt: skip
 """PSNR (dB) at the training level, for sigma 10, 25 and 50, by (table, network, arm) and test set.
 
-The FDnCNNs of "se-arch" and "ne-arch" stand in Tables 1 and 7 with slightly different figures, so at least
-two trainings were published. Ours is one network, and its figure stands beside both.
+The FDnCNNs of "se-arch" and "ne-arch" have slightly different figures in Tables 1 and 7, so at least two
+trainings were published. Our figure comes from one network and is compared with both.
 """
 
 SIDD: dict[str, tuple[float, float]] = {"baseline": (39.27, 0.9150), "wne": (39.26, 0.9156)}
@@ -191,7 +191,7 @@ OVERHEAD: dict[tuple[str, str], dict[str, float]] = {
         "GPU training": 1.00, "GPU inference": 1.00, "CPU training": 1.12, "CPU inference": 1.08,
     },
 }  # fmt: skip
-"""Tables 2, 5 and 6: time of a batch, relative to the unwrapped network."""
+"""Tables 2, 5 and 6: time per batch, relative to the unwrapped network."""
 
 RESIDUAL_STOPPED: dict[str, dict[str, float]] = {
     "baseline": {

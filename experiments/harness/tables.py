@@ -1,4 +1,4 @@
-"""Tables of results as Markdown, and what stands around them."""
+"""Tables of results as Markdown, with notes and training settings."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,7 +17,7 @@ INTERPOLATED = (
     "Published figures are read off the published sweep; at levels that it lacks they are interpolated, "
     "linearly in the logarithm of sigma."
 )
-"""What stands below tables with figures of `published.between_levels`."""
+"""The note below tables that use `published.between_levels`."""
 
 
 def tables_of(records: Iterable[Record], view: View) -> dict[str, str]:
@@ -35,7 +35,7 @@ def tables_of(records: Iterable[Record], view: View) -> dict[str, str]:
 
 
 def other_trainings(arms: Iterable[Arm]) -> list[str]:
-    """What titles do not say: arms that are trained at levels of their own.
+    """Notes on arms whose training levels differ from those in the titles.
 
     Example:
         >>> other_trainings(["wne", "multi-noise"])
@@ -51,11 +51,11 @@ def other_trainings(arms: Iterable[Arm]) -> list[str]:
 
 
 def notes(records: Iterable[Record], *texts: str) -> dict[str, str]:
-    """A section of `table.md`: how its tables are to be read.
+    """The section "Notes" of `table.md`, which explains how to read the tables.
 
     Args:
-        records: Those of the tables; where some are published, a note says how they are interpolated.
-        texts: Further notes, a sentence or more each.
+        records: Those of the tables; if some have published figures, a note explains the interpolation.
+        texts: Further notes, one or more sentences each.
 
     Example:
         >>> notes([], "Of two."), notes([])
@@ -67,7 +67,7 @@ def notes(records: Iterable[Record], *texts: str) -> dict[str, str]:
 
 
 def against_first(values: Mapping[str, float | None]) -> str:
-    """The first value, and what the others have more; those that are missing are left out.
+    """The first value, and the differences of the others to it; missing ones are left out.
 
     Example:
         >>> against_first({"baseline": 30.31, "wne": 30.18, "ne-arch": None})
@@ -81,7 +81,7 @@ def against_first(values: Mapping[str, float | None]) -> str:
 
 
 def budgets(configs: Mapping[str, TrainConfig]) -> str:
-    """What networks are trained with: a Markdown list, an item for each kind of training.
+    """The training settings of networks as a Markdown list, with an item for each distinct setting.
 
     Example:
         >>> from experiments.harness.arms import run_config
@@ -115,13 +115,13 @@ def budgets(configs: Mapping[str, TrainConfig]) -> str:
 def write_table(
     out: Folder, title: str, sections: Mapping[str, str], configs: Mapping[str, TrainConfig]
 ) -> None:
-    """Write `table.md`: sections by their titles, what the networks were trained with, where it comes from.
+    """Write `table.md`: sections by title, training settings of the networks, and the origin of the results.
 
     Args:
-        out: The folder of the results.
+        out: The results folder.
         title: Title of the page.
         sections: Tables and notes.
-        configs: The networks by their names; none if the experiment has none.
+        configs: The networks by name; empty if the experiment has none.
     """
     lines = [
         f"# {escaped(title)}",

@@ -1,4 +1,4 @@
-"""Times side by side: functions run in turns, so that a busy machine slows them alike."""
+"""Interleaved timing: functions run in turns, so that other load on the machine slows all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ _PAUSE = 0.02  # seconds
 def interleaved(
     functions: Mapping[str, Callable[[], Any]], *, rounds: int
 ) -> dict[str, np.ndarray]:
-    """Seconds of every call, each function once a round, after one call to warm up.
+    """Seconds of every call, with each function called once per round, after one warm-up call.
 
-    The order is reversed every other round, since who comes first may find a colder cache. A pause goes
-    before every call: threads of another library may keep a CPU busy for a while after their work.
+    The order is reversed every other round, because the first function may run with a colder cache. A pause
+    precedes every call: threads of another library may keep a CPU busy for a while after they finish.
     """
     for function in functions.values():
         jax.block_until_ready(function())
@@ -31,7 +31,7 @@ def interleaved(
 
 
 def ratio_quantiles(seconds: np.ndarray, reference: np.ndarray) -> dict[float, float]:
-    """Median and quartiles of the ratio, taken round by round, by the quantile's level.
+    """Quartiles and median of the round-by-round ratio, keyed by quantile level.
 
     Example:
         >>> ratio_quantiles(np.array([1.0, 2.0, 3.0]), np.ones(3))

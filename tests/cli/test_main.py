@@ -95,7 +95,7 @@ def test_values_far_from_white_are_noted_where_it_matters(
         np.save(source, values)
         command = ["denoise", str(source), "-o", str(tmp_path / "y.npy"), "--overwrite"]
         assert commands.main(command) == 0
-        assert ("--white states another" in capsys.readouterr().err) == (far and symmetry == "none")
+        assert ("set it with --white" in capsys.readouterr().err) == (far and symmetry == "none")
         white = ["--white", "4095", "--sigma-255", "51"]
         assert commands.main(command + white) == 0 and capsys.readouterr().err == ""
         assert unchanged.asked[-1]["white"] == 4095
@@ -188,7 +188,7 @@ def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monke
     np.testing.assert_array_equal(load(tmp_path / "b.png"), load(tmp_path / "c.png"))
     for number in (-1, 1000):
         said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path, "--devices", number)
-        assert f"--devices is {number}, and" in said
+        assert f"--devices is {number}, but" in said
 
 
 def test_images_of_many_sizes_share_programs_in_a_folder_and_come_out_as_alone(
@@ -332,7 +332,9 @@ def test_nothing_is_overwritten_unless_told(tmp_path, unchanged, capsys):
     path, other = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(GRAY8).save(path)
     other.write_bytes(b"precious")
-    assert "b.png: exists already; --overwrite" in mistake(capsys, "denoise", path, "-o", other)
+    assert "b.png: already exists; replace it with --overwrite" in mistake(
+        capsys, "denoise", path, "-o", other
+    )
     assert "is the input itself" in mistake(capsys, "denoise", path, "-o", tmp_path)
     assert other.read_bytes() == b"precious" and not unchanged.asked
     assert run("denoise", path, "-o", other, "--overwrite") == 0
@@ -351,11 +353,11 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
     (tmp_path / "empty").mkdir()
     for arguments, reason in [
         ((path, twin, "-o", out), "would both be written to"),
-        ((path, twin, "-o", path), "must be a folder for 2 images"),
+        ((path, twin, "-o", path), "2 images need a folder"),
         (("-o", out), "IN is missing"),
         ((tmp_path / "empty", "-o", out), f".tiff) in {tmp_path / 'empty'}"),
         ((tmp_path / "absent.png", "-o", out / "x.png"), "no such file"),
-        ((path, "-o", out / "x.gif"), "x.gif is no folder, and its suffix none of"),
+        ((path, "-o", out / "x.gif"), "x.gif is not a folder, and its suffix is not one of"),
         ((path, "-o", path / "x.png"), "a.png: cannot be written"),
         ((path, path.parent / "twin", "-o", path / "deeper"), "would both be written"),
         ((twin.parent, "-o", path / "deeper"), "deeper: cannot be written"),
@@ -375,9 +377,11 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
     for dtype in (np.int16, np.dtype(">u4")):
         np.save(tmp_path / "i.npy", np.ones((3, 3), dtype))
         said = mistake(capsys, "denoise", tmp_path / "i.npy", *options)
-        assert f"a full scale, which {np.dtype(dtype).name} has not: add --white" in said
+        assert f"a full scale, but {np.dtype(dtype).name} has none: add --white" in said
     unchanged.takes_sigma = False
-    assert "it is blind" in mistake(capsys, "denoise", path, "-o", out / "x.png", *options[2:])
+    assert "is blind and takes no noise level" in mistake(
+        capsys, "denoise", path, "-o", out / "x.png", *options[2:]
+    )
     unchanged.conditioned = True
     assert "give --sigma-255" in mistake(capsys, "denoise", path, "-o", out / "x.png")
     with pytest.raises(SystemExit) as stopped:
@@ -501,7 +505,7 @@ def test_a_wrapper_that_a_file_is_taken_to_have_is_noted_and_can_be_replaced(tmp
     assert outputs["wne"].out == found.out and outputs["none"].out != found.out
     assert "--wrapper needs --weights" in mistake(capsys, "check", "--wrapper", "none")
     both = ("--wrapper", "wne", "--trained-sigma-255", 25)
-    assert "leave --wrapper out" in mistake(capsys, "check", *weights, *both)
+    assert "leave out --wrapper" in mistake(capsys, "check", *weights, *both)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, capsys):

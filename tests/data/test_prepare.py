@@ -180,8 +180,8 @@ def test_the_message_says_that_tensorflow_is_needed(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pairs:a:b --name x", "pairs are not prepared"),
-        ("repeats:a --name x", "repeats are not prepared"),
+        ("pairs:a:b --name x", "pairs cannot be prepared"),
+        ("repeats:a --name x", "repeats cannot be prepared"),
         ("folder:/absent --name x", "/absent: no such folder"),
         ("folder:/absent", "needs --name"),
         ("folder:/absent --name Bad-Name", "name is 'Bad-Name'; expected snake case"),
@@ -190,7 +190,7 @@ def test_the_message_says_that_tensorflow_is_needed(tmp_path, monkeypatch, capsy
         ("embedded,folder:a --name x", "expected one source, without a comma"),
         ("nothing:x --name x", "known schemes are"),
         ("tfds:div2k", "add --download"),
-        ("tfds:div2k --name mine --download", "a set of TFDS keeps its own"),
+        ("tfds:div2k --name mine --download", "a dataset of TFDS keeps its name"),
         ("tfds:nowhere_set --download", "TFDS has no such set"),
     ],
 )

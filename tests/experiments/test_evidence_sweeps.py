@@ -68,7 +68,7 @@ def done(tmp_path_factory):
             train_sigmas_255=((25.0,), (50.0,)), tables=("1",), stage="eval",
             workdir=root / "matched", **common,
         ))  # fmt: skip
-        with pytest.raises(FileExistsError, match="--overwrite replaces them"):
+        with pytest.raises(FileExistsError, match="replace them with --overwrite"):
             matched.main(matched.Options(workdir=root / "matched", **common))
         # What is refused trains nothing.
         assert not (root / "networks/tiny/dncnn-baseline-10").exists()

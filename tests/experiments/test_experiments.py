@@ -194,11 +194,11 @@ def test_mismatch_resumes_and_repeats_its_stages(trained):
         assert again.returncode == 0 and contents(workdir) == before, again.stderr
     for stage in (("--resume",), ("--stage", "report")):
         other = run(mismatch, *arguments, *stage, "--train-sigmas-255", 50)
-        assert other.returncode == 2 and "other values of train_sigmas_255" in other.stderr
+        assert other.returncode == 2 and "different values of train_sigmas_255" in other.stderr
     refused = run(mismatch, *arguments)
-    assert refused.returncode == 2 and "holds results already" in refused.stderr
+    assert refused.returncode == 2 and "already holds results" in refused.stderr
     both = run(mismatch, *arguments, "--resume", "--overwrite")
-    assert both.returncode == 2 and "give one of them" in both.stderr
+    assert both.returncode == 2 and "give only one" in both.stderr
     done = run(mismatch, *arguments, "--stage", "train")
     assert done.returncode == 0 and contents(workdir) == before, done.stderr
 
@@ -289,7 +289,10 @@ def test_a_command_ends_a_mistake_in_one_line(tmp_path):
         [*command, "--workdir", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"error: {tmp_path / 'run'} holds no results: --stage all computes them\n"
+    assert (
+        done.stderr
+        == f"error: {tmp_path / 'run'} holds no results: compute them with --stage all\n"
+    )
 
 
 def test_overhead_measures_ratios(tmp_path):

@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
         ({"test": (small,)}, "size is 128, but images/small is 96x60"),
         (
             {"train_sigmas_255": ((10.0,), (25.0,))},
-            "has one level, or one range LOW:HIGH; not 10 25",
+            "takes one level or one range LOW:HIGH, not 10 25",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.harness import Compared, refuse_results, results_folder, run
+from experiments.harness import Compared, check_workdir, results_folder, run
 from experiments.harness.folders import earlier_records, together
 from wne_jax.evaluation.records import Record
 
@@ -71,7 +71,7 @@ def test_a_new_folder_holds_the_files_and_says_which(tmp_path):
 
 def test_results_that_are_there_are_refused(workdir):
     before = contents(workdir)
-    with pytest.raises(FileExistsError, match="--resume continues them, --overwrite replaces them"):
+    with pytest.raises(FileExistsError, match="with --resume, replace them with --overwrite"):
         write(Options(workdir=workdir, word="new"))
     assert contents(workdir) == before
 
@@ -111,7 +111,7 @@ def test_resume_keeps_what_is_there_and_its_origin(workdir):
 @pytest.mark.parametrize("how", [{"resume": True}, {"stage": "report"}])
 def test_results_of_other_options_are_not_continued(workdir, how):
     before = contents(workdir)
-    with pytest.raises(ValueError, match="made with other values of train_sigmas_255, word"):
+    with pytest.raises(ValueError, match="made with different values of train_sigmas_255, word"):
         write(Options(workdir=workdir, word="new", train_sigmas_255=((2.0, 55.0),), **how))
     assert contents(workdir) == before
 
@@ -167,9 +167,9 @@ def test_a_killed_run_leaves_nothing(workdir):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"resume": True, "overwrite": True}, ValueError, "give one of them"),
+        ({"resume": True, "overwrite": True}, ValueError, "give only one"),
         ({"workdir": Path("other"), "stage": "report"}, FileNotFoundError, "holds no results"),
-        ({"workdir": Path("theirs")}, FileExistsError, "is there and holds no results"),
+        ({"workdir": Path("theirs")}, FileExistsError, "exists but holds no results"),
         ({"workdir": Path("theirs"), "overwrite": True}, FileExistsError, "holds no results"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_cannot_be_is_refused_in_one_line(workdir, change, error, message):
     (workdir.parent / "theirs/notes.txt").touch()
     change = {k: workdir.parent / v if k == "workdir" else v for k, v in change.items()}
     with pytest.raises(error, match=message):
-        refuse_results(Options(**{"workdir": workdir} | change))
+        check_workdir(Options(**{"workdir": workdir} | change))
 
 
 def test_earlier_records_are_those_of_a_run_that_goes_on(tmp_path):
@@ -211,7 +211,7 @@ def test_every_script_refuses_results_that_are_there_before_it_computes(name, wo
         patch.setattr(signal, "signal", lambda *_: None)
         run(module.main, module.Options, module.__doc__)
     assert end.value.code == 2 and time.perf_counter() - start < 10
-    assert "holds results already" in capsys.readouterr().err
+    assert "already holds results" in capsys.readouterr().err
     assert contents(workdir) == before
 
 

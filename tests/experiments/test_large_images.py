@@ -43,7 +43,7 @@ def test_a_size_is_measured_and_its_images_are_removed(tmp_path, weights):
     assert {f.name for f in workdir.iterdir()} == {"config.json", "records.csv", "table.md"}
 
     again = run(*sizes, "--workdir", workdir)
-    assert again.returncode == 2 and "holds results already" in again.stderr
+    assert again.returncode == 2 and "already holds results" in again.stderr
 
 
 def test_a_mistake_is_one_line_and_claims_no_folder(tmp_path):

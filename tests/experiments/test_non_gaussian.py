@@ -101,7 +101,7 @@ def test_tables_and_figures_say_what_was_run(run):
 
 
 def test_a_folder_of_results_is_not_overwritten_unasked(run):
-    with pytest.raises(FileExistsError, match="--resume continues them, --overwrite replaces"):
+    with pytest.raises(FileExistsError, match="with --resume, replace them with --overwrite"):
         main(run)
 
 

@@ -156,5 +156,5 @@ def test_images_that_are_no_pairs_are_refused_before_anything_is_read(tmp_path):
 
 
 def test_ways_to_train_without_pairs_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="arms: n2n, soft-ne choose their noise or target"):
+    with pytest.raises(ValueError, match="arms: n2n, soft-ne draw their own noise or target"):
         main(Options(arms=("baseline", "n2n", "soft-ne"), workdir=tmp_path / "run"))

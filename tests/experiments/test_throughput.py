@@ -133,7 +133,7 @@ def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     models, workdir = ("dncnn",), tmp_path / "run"
     options = throughput.Options(models=models, rounds=2, workdir=workdir)
-    with pytest.warns(UserWarning, match="PyTorch is not installed: its rows are left out"):
+    with pytest.warns(UserWarning, match="PyTorch is not installed; its rows are left out"):
         throughput.main(options)
     records = to_rows(read_records(workdir / "records.csv"))
     both = {(m, v, t) for m in models for v in ("jax", "jax wrapped")
@@ -156,5 +156,5 @@ def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
         assert min(figure.size) > 300
     throughput.main(replace(options, stage="report"))  # from the records alone
     assert (workdir / "table.md").read_text() == text
-    with pytest.raises(FileExistsError, match="holds results already"):
+    with pytest.raises(FileExistsError, match="already holds results"):
         throughput.main(options)

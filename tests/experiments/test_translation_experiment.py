@@ -120,7 +120,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds pairs"):
         main(Options(test=("pairs:noisy:clean",), workdir=tmp_path / "run"))
     Denoiser.default().save(tmp_path / "denoiser.safetensors")
-    with pytest.raises(ValueError, match="must be of a ResNet"):
+    with pytest.raises(ValueError, match="must be a ResNet"):
         main(Options(images=2, weights=tmp_path / "denoiser.safetensors", workdir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

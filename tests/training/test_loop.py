@@ -139,7 +139,7 @@ def test_images_far_from_full_scale_are_noted_and_white_mends_it(tmp_path, scale
     (tmp_path / "photos").mkdir()
     write_image(tmp_path / "photos/a.tif", np.rint(unit * scale).astype(dtype))
     config = dataclasses.replace(CONFIG, data=f"folder:{tmp_path / 'photos'}", steps=1)
-    with pytest.warns(UserWarning, match="--white states another"):
+    with pytest.warns(UserWarning, match="set it with --white"):
         fit(config, tmp_path / "run", progress=False)
     config = dataclasses.replace(config, white=scale)
     corpus = load_corpus(config)

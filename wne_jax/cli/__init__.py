@@ -1,1 +1,1 @@
-"""The commands that a user types."""
+"""The command line interface."""

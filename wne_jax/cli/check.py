@@ -1,4 +1,4 @@
-"""`python -m wne_jax check`: whether a model commutes with what it claims to."""
+"""`python -m wne_jax check`: whether a model has the equivariance that it claims."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from wne_jax.cli.model_options import Model
 
 @dataclass(frozen=True)
 class Check(Model):
-    """Measure by how much a denoiser misses f(a y + b) = a f(y) + b, and whether it keeps what it claims."""
+    """Measure the error of f(a y + b) = a f(y) + b, and check the equivariance that the model claims."""
 
     size: int = 64
     """Side of the square images, in pixels."""
     seed: int = 0
-    """Seed of all that is drawn: initial parameters, crops, noise."""
+    """Random seed of initial parameters, crops and noise."""
 
     def run(self) -> int:
-        """Print the measurements; 0 if the claim is kept, 1 if it is broken."""
+        """Print the measurements; return 0 if the claim holds, 1 if it does not."""
         from wne_jax.symmetry.report import measure
 
         denoiser = self.load()

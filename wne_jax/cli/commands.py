@@ -1,4 +1,4 @@
-"""How a command ends: what a user did wrong is one line and an exit code, not a traceback."""
+"""Runs a command; a user error is reported as one line and an exit code, without a traceback."""
 
 import logging
 import signal
@@ -12,26 +12,26 @@ from typing import Protocol
 from tqdm import tqdm
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
-"""What a user can mend."""
+"""Errors that a user can fix."""
 
 
 class Command(Protocol):
     """A command with its options."""
 
     def run(self) -> int:
-        """Run it, and give the exit code."""
+        """Run the command and return its exit code."""
 
 
 def run_command(command: Command) -> int:
-    """Run a command; warnings and mistakes go to standard error, a line each.
+    """Run a command; print each warning and error as one line on standard error.
 
-    What is compiled stays on disk for the next command.
+    Compiled programs are cached on disk for the next command.
 
     Returns:
-        The command's own exit code, 2 for a mistake, 130 when interrupted.
+        The command's exit code, 2 for a user error, 130 if interrupted.
 
     Raises:
-        SystemExit: SIGTERM (143) or SIGHUP (129) came; what was unfinished is cleared away.
+        SystemExit: SIGTERM (143) or SIGHUP (129) arrived; unfinished files are removed.
     """
     from wne_jax._internal.compiler import keep_compiled
 
@@ -51,7 +51,7 @@ def run_command(command: Command) -> int:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals that would end the process at once raise inside, so that nothing half-written stays."""
+    """Turn terminating signals into exceptions, so that partial files are removed."""
     numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     if threading.current_thread() is not threading.main_thread():
         numbers = set()
@@ -70,22 +70,22 @@ def _leave(number: int, _: object) -> None:
 
 
 def quiet_libraries() -> None:
-    """Let libraries print no tracebacks of their own: what matters of it raises."""
+    """Stop libraries from printing tracebacks of their own; real errors are raised anyway."""
     for name in (
         "absl",
         "asyncio",
         "tifffile",
-    ):  # Orbax logs by the first, and leaves tasks to the second
+    ):  # Orbax logs to the first and leaves unfinished tasks to the second
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
 
 
 def _unraisable(event: "sys.UnraisableHookArgs") -> None:
-    """Report an error that nothing can catch, but for those in the threads of TensorStore."""
+    """Report an error that cannot be caught, except those from threads of TensorStore."""
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(event)
 
 
 def say(kind: str, message: object) -> None:
-    """Print one line on standard error, past any progress bar."""
+    """Print one line on standard error without breaking a progress bar."""
     tqdm.write(f"{kind}: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m wne_jax data prepare`: data sets made ready for training."""
+"""`python -m wne_jax data prepare`: prepare datasets for training."""
 
 import shlex
 import warnings
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
 class Data:
     """Write clean images as a TensorFlow Dataset of array_record files, which is read without TensorFlow.
 
-    `data prepare folder:PATH --name NAME` writes a set from the images of a folder, pixels exactly as they
-    are, or, with --white, in the unit range. `data prepare tfds:NAME --download` fetches a set that TFDS
-    knows, which takes TensorFlow.
+    `data prepare folder:PATH --name NAME` writes a dataset from the images of a folder, with unchanged pixels
+    or, with --white, in the unit range. `data prepare tfds:NAME --download` downloads a dataset of TFDS; this
+    needs TensorFlow.
     """
 
     action: Annotated[Literal["prepare"], conf.Positional]
-    """What to do."""
+    """Action."""
     source: Annotated[str, conf.Positional, conf.arg(metavar="SOURCE")]
-    """embedded, folder:PATH, or tfds:NAME[/CONFIG]."""
+    """Source: embedded, folder:PATH, or tfds:NAME[/CONFIG]."""
     name: str | None = None
-    """Name of the new set, in snake case (a set of TFDS keeps its own)."""
+    """Name of the new dataset, in snake case (a dataset of TFDS keeps its name)."""
     split: Split = "train"
-    """Which part of embedded."""
+    """Split of the embedded images."""
     white: float | None = None
-    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
+    """Value of white, if not the type's 255, 65535 or 1: 4095 for 12 bits."""
     download: bool = False
     """Allow TFDS to download (often gigabytes)."""
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
     ~/tensorflow_datasets)."""
     overwrite: bool = False
-    """Replace what is there, once the new is whole."""
+    """Replace existing results, once the new ones are complete."""
 
     def run(self) -> int:
-        """Write the set, and say how to use it."""
+        """Write the dataset and print how to use it."""
         from wne_jax.data.sources import kind_of
         from wne_jax.data.tfds_sets import data_directory
 
         if kind_of(self.source) != "clean":
             raise ValueError(
-                f"source is {self.source!r}: {kind_of(self.source)} are not prepared; train from the files"
+                f"source is {self.source!r}: {kind_of(self.source)} cannot be prepared; train from the files"
             )
         if self.source.startswith("tfds:"):
             folder, used = self._fetch(), self.source
@@ -66,14 +66,14 @@ class Data:
 
         if self.white is not None:
             raise ValueError(
-                "--white is for one's own images: a set of TFDS has the units of its type"
+                "--white is for images of a folder: a dataset of TFDS uses the units of its type"
             )
         if self.name is not None:
             raise ValueError(
-                f"--name is {self.name!r}, but a set of TFDS keeps its own: leave it out"
+                f"--name is {self.name!r}, but a dataset of TFDS keeps its name: leave it out"
             )
         if not self.download:
-            raise ValueError(f"{self.source} has to be downloaded, often gigabytes: add --download")
+            raise ValueError(f"{self.source} must be downloaded, often gigabytes: add --download")
         location = self.source.partition(":")[2]
         return prepare_tfds(location, data_dir=self.data_dir, overwrite=self.overwrite)
 
@@ -82,15 +82,15 @@ class Data:
         from wne_jax.images.units import check_white
 
         if self.name is None:
-            raise ValueError(f"{self.source} needs --name, the name of the new set, in snake case")
+            raise ValueError(f"{self.source} needs --name: the dataset's name, in snake case")
         if self.download:
-            raise ValueError(f"{self.source} lies on disk: leave out --download")
+            raise ValueError(f"{self.source} is on disk: leave out --download")
         check_white(self.white)
         check_name(self.name, data_dir=self.data_dir, overwrite=self.overwrite)
         images = tqdm(self._images(), desc="reading", unit="image", leave=False, disable=None)
         dtype, number = common_dtype(images)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the files that the first reading has named
+            warnings.simplefilter("ignore")  # the first reading already reported these files
             images = tqdm(
                 self._images(),
                 desc="writing",

@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 class Denoise(Model):
     """Denoise images: PNG, JPEG, BMP, TIFF (stacks too) and NPY, gray or colour.
 
-    The result has the input's type, range and metadata. Each image of a stack is denoised by itself.
+    The result has the input's type, range and metadata. Each image of a stack is denoised separately.
     """
 
     inputs: Annotated[tuple[Path, ...], conf.Positional, conf.arg(name="in", metavar="IN...")]
-    """Image files, or folders, which stand for the images directly inside."""
+    """Image files, or folders (the images directly inside are taken)."""
     out: Annotated[str, conf.arg(aliases=("-o",), metavar="OUT")]
-    """A file for one image; a folder for several (made if it is not there)."""
+    """A file for one image, a folder for several (created if missing)."""
     sigma_255: float | None = None
-    """Noise level where 255 is full scale (which is 1 for floats): for models that need it, and to override
-    an estimated one."""
+    """Noise level in 8-bit units (255 is full scale, which is 1 for floats): required by some models; it
+    replaces an estimated level in others."""
     noise: Literal["auto", "white", "photon"] | None = None
-    """What is assumed of the noise: white, growing with intensity (photon), or whichever of these and of
-    correlation between neighbours an image shows (default: auto for the packaged weights; for others what
-    they were trained with)."""
+    """Assumption on the noise: white, growing with intensity (photon), or estimated from the image, including
+    correlation between neighbours (default: auto for the packaged weights; for others the noise of their
+    training)."""
     noise_curve: Annotated[tuple[float, float] | None, conf.arg(metavar="ALPHA BETA")] = None
-    """A calibrated camera: variance ALPHA x + BETA of the noise at intensity x, in the units of the file."""
+    """Noise of a calibrated camera: variance ALPHA x + BETA at intensity x, in the units of the file."""
     mask_nan: bool = False
-    """Leave NaN pixels as they are, and out of account, in place of refusing them. What a GeoTIFF says to be
-    no data always is."""
+    """Keep NaN pixels and ignore them, instead of an error. The no-data pixels of a GeoTIFF are always
+    ignored."""
     strength: float = 1.0
-    """How much of the estimated noise to remove: 1 is all of it."""
+    """Share of the estimated noise to remove: 1 is all of it."""
     self_ensemble: bool = False
-    """Average over the eight flips and rotations: better by a little, and eight times slower."""
+    """Average over the eight flips and rotations: slightly better and eight times slower."""
     tile: int | None = None
     """Side of the tiles in pixels, 0 for none (default: 512 for images of some megapixels)."""
     axes: str | None = None
-    """Axes of TIFF and NPY files that do not say: ZYX for a stack, YXC for colour, CYX for channels."""
+    """Axes of TIFF and NPY files that do not name them: ZYX for a stack, YXC for colour, CYX for channels."""
     white: float | None = None
-    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
+    """Value of white, if not the type's 255, 65535 or 1: 4095 for 12 bits."""
     devices: int = 1
-    """Devices among which the rows of each image, or of each tile, are divided; 0 for all. With --tile 0,
-    what is too large for one needs no tiles."""
+    """Number of devices that share the rows of each image or tile; 0 for all. With --tile 0, an image that is
+    too large for one device needs no tiles."""
     overwrite: bool = False
-    """Replace what is there, once the new is whole."""
+    """Replace existing results, once the new ones are complete."""
 
     def run(self) -> int:
-        """Denoise every file; 0 if all are done."""
+        """Denoise every file; return 0 if all succeeded."""
         from wne_jax.cli.denoise_files import Settings, check_settings, plan, prepare_folder
 
         jobs, skipped = plan(self.inputs, self.out)
@@ -89,9 +89,9 @@ class Denoise(Model):
         return 2 if failed else 0
 
     def _assuming(self, denoiser: "Denoiser") -> "Denoiser":
-        """Apply the assumption on the noise that is asked for."""
+        """Apply the chosen assumption on the noise."""
         if self.noise is not None and self.noise_curve is not None:
-            raise ValueError("--noise and --noise-curve: give one of them")
+            raise ValueError("--noise and --noise-curve: give only one")
         if self.sigma_255 is not None:
             if self.noise is not None or self.noise_curve is not None:
                 raise ValueError(
@@ -102,18 +102,18 @@ class Denoise(Model):
         return denoiser if noise is None else denoiser.with_noise(noise)
 
     def _over_devices(self, denoiser: "Denoiser") -> "Denoiser":
-        """Divide the work among as many devices as asked for."""
+        """Divide the work among the requested devices."""
         import jax
 
         if self.devices == 1:
             return denoiser
         there = jax.local_devices()
         if not 0 <= self.devices <= len(there):
-            raise ValueError(f"--devices is {self.devices}, and {len(there)} are here; 0 means all")
+            raise ValueError(f"--devices is {self.devices}, but {len(there)} exist; 0 means all")
         return denoiser.sharded(there[: self.devices or None])
 
     def _denoise(self, denoiser: "Denoiser", job: "Job", settings: "Settings") -> bool:
-        """Denoise one file; its mistakes end in one line, and the others go on."""
+        """Denoise one file; an error is reported in one line, and the other files are still denoised."""
         from wne_jax.cli.denoise_files import denoise_file
 
         with tqdm(desc=job.source.name, delay=1, leave=False, disable=None) as bar:

@@ -1,4 +1,4 @@
-"""From files to denoised files: which goes where, and the work on one of them."""
+"""Denoises files: names the results and processes each file."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wne_jax.inference.denoiser import Denoiser
 
 SMALLEST_TILE = 512
-"""Least side of the tiles that large images are cut into, unless another is asked for."""
+"""Minimum side of the tiles of large images, in pixels, unless a side is given."""
 
 
 class Job(NamedTuple):
@@ -34,11 +34,11 @@ class Job(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What is to be said of a file that was denoised.
+    """Messages about a denoised file.
 
     Attributes:
-        noise: What was measured of the noise, "" where nothing was.
-        notes: What is not kept, or is in doubt, a line each.
+        noise: The measured noise, "" if none was measured.
+        notes: Properties that are not preserved or are in doubt, a line each.
     """
 
     noise: str
@@ -50,19 +50,19 @@ class Settings:
     """How files are denoised.
 
     Attributes:
-        sigma_255: Noise level, relative to a full scale of 255: for conditioned models, and to override the
-            estimated level of a model that is wrapped by a noise level.
-        strength: How much of the estimated noise is removed; see `Denoiser`.
+        sigma_255: Noise level in 8-bit units (full scale is 255): for models that take it, and in place of
+            the estimated level of a model that is wrapped with a noise level.
+        strength: Share of the estimated noise that is removed; see `Denoiser`.
         self_ensemble: Whether to average over the eight flips and rotations.
-        tile: Side of the tiles in pixels, 0 for the whole image at once; None leaves it to the size of the
-            image: tiles from 2 megapixels where they are exact, and from 4 where they are not; their side is
-            512, or the power of two that leaves half of it after a receptive radius on either side.
-        few_shapes: Whether images of many sizes share compiled programs, where the model allows it; see
+        tile: Side of the tiles in pixels, 0 for the whole image at once. None chooses by the image size:
+            tiles from 2 megapixels if tiling is exact, else from 4. Their side is 512, or the power of two
+            of which half remains after removing a receptive radius on both sides.
+        few_shapes: Whether images of many sizes share compiled programs, if the model allows it; see
             `Denoiser`.
-        axes: Axes of NPY and TIFF files, where they do not say (ZYX, YXC, ...).
-        white: Value of white, where it is not full scale of the type; sigma_255 is relative to it, and so is
-            what a model works in that is not equivariant.
-        mask_nan: Whether NaN pixels are left as they are, in place of being refused.
+        axes: Axes of NPY and TIFF files that do not name them (ZYX, YXC, ...).
+        white: Value of white, if not the type's full scale; sigma_255 and the input range of a model that
+            is not equivariant are relative to it.
+        mask_nan: Whether to keep NaN pixels instead of raising an error.
     """
 
     sigma_255: float | None = None
@@ -75,7 +75,7 @@ class Settings:
     mask_nan: bool = False
 
     def __post_init__(self):
-        """Refuse values out of range."""
+        """Reject values out of range."""
         check_white(self.white)
         if self.sigma_255 is not None and not 0 <= self.sigma_255 < math.inf:
             raise ValueError(f"sigma_255 must be finite and not negative, not {self.sigma_255}")
@@ -89,16 +89,16 @@ def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
     """Pair files with the names of their results.
 
     Args:
-        inputs: Files, and folders, which stand for the image files directly inside.
-        out: A file's name, for one input file; or a folder: one that exists, or ends in a slash, or is
-            needed for several files; it is not made here.
+        inputs: Files and folders; the image files directly inside a folder are taken.
+        out: A file name for one input file, else a folder. It is a folder if it exists as one, ends in a
+            slash, or there are several files; it is not created here.
 
     Returns:
-        The jobs in order, and what is skipped: files inside the folders that are no images, and folders
-        without any.
+        The jobs in order, and the skipped paths: files in folders that are not images, and folders without
+        images.
 
     Raises:
-        ValueError: No image at all, a result named otherwise than an image, two results of one name.
+        ValueError: No image is found, a result has no image suffix, or two results have the same name.
     """
     sources: list[Path] = []
     skipped: list[Path] = []
@@ -124,10 +124,10 @@ def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
     if len(sources) == 1 and not several and not folder.is_dir() and out[-1:] not in ("/", "\\"):
         if folder.suffix.lower() not in SUFFIXES:
             known = ", ".join(sorted(SUFFIXES))
-            raise ValueError(f"{folder} is no folder, and its suffix none of {known}")
+            raise ValueError(f"{folder} is not a folder, and its suffix is not one of {known}")
         return [Job(sources[0], folder)], skipped
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} must be a folder for {len(sources)} images, and is a file")
+        raise ValueError(f"{folder} is a file; {len(sources)} images need a folder")
     jobs = [Job(source, folder / source.name) for source in sources]
     named: dict[Path, Path] = {}
     for source, target in jobs:
@@ -138,10 +138,10 @@ def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
 
 
 def prepare_folder(jobs: Iterable[Job]) -> None:
-    """Make the folder of the results, and try whether it can be written, before any work is done.
+    """Create the results folder and test that it is writable, before any work is done.
 
     Raises:
-        ImageError: It cannot.
+        ImageError: The folder cannot be created or written.
     """
     for folder in {job.target.parent for job in jobs}:
         try:
@@ -153,18 +153,18 @@ def prepare_folder(jobs: Iterable[Job]) -> None:
 
 
 def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
-    """Refuse settings that the model cannot serve, before any work.
+    """Reject settings that the model does not support, before any work is done.
 
     Raises:
-        ValueError: A noise level for a model that takes none, the lack of one for a model that needs it, or
-            tiles that `wne_jax.inference.tiling.plan` refuses.
+        ValueError: A noise level is given to a model that takes none or missing for a model that needs it,
+            or `wne_jax.inference.tiling.plan` rejects the tiles.
     """
     if denoiser.ndim != 2:
         raise ValueError(
-            "this model takes volumes, and files are denoised image by image: use Denoiser"
+            "this model takes volumes, but files are denoised image by image: use Denoiser"
         )
     if settings.sigma_255 is not None and not denoiser.takes_sigma:
-        raise ValueError("--sigma-255: this model takes no noise level, it is blind; leave it out")
+        raise ValueError("--sigma-255: this model is blind and takes no noise level; leave it out")
     if settings.sigma_255 is None and denoiser.conditioned:
         raise ValueError("this model needs a noise level: give --sigma-255")
     if tile := settings.tile:
@@ -184,22 +184,22 @@ def denoise_file(
     """Denoise the images of one file, one by one, into a file of the same dtype, shape and metadata.
 
     Args:
-        denoiser: What to apply.
+        denoiser: The denoiser.
         job: The file and the name of its result.
-        settings: How.
+        settings: The settings.
         overwrite: Whether the result may replace a file.
-        progress: Called with the parts that are done, and with all parts (planes, or their tiles).
+        progress: Called with the numbers of finished and of all parts (planes, or their tiles).
 
     Returns:
-        What is to be said.
+        The noise report and notes of the file.
 
     Raises:
-        ImageError: Whatever cannot be read, denoised or written, in one line that starts with the path.
+        ImageError: Reading, denoising or writing failed; one line that starts with the path.
     """
     if job.target.exists() and not overwrite:
         own = job.source.exists() and job.target.samefile(job.source)
-        what = "is the input itself" if own else "exists already"
-        raise image_error(job.target, f"{what}; --overwrite replaces it")
+        what = "is the input itself" if own else "already exists"
+        raise image_error(job.target, f"{what}; replace it with --overwrite")
     image = fitted(job.target, open_image(job.source, axes=settings.axes))
     try:
         options: dict[str, Any] = {
@@ -231,21 +231,21 @@ def denoise_file(
             image.copy_alpha(out)
     except ImageError:
         raise
-    except Exception as err:  # encoders of odd metadata raise anything
+    except Exception as err:  # encoders raise all kinds of errors on unusual metadata
         raise image_error(job.source, str(err) or type(err).__name__) from err
     doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
     return Done(_of_planes(found), (*image.notes, *masks.notes, *([doubts] if doubts else [])))
 
 
 def _report(plane: np.ndarray, valid: np.ndarray | None) -> NoiseReport | None:
-    """What is measured of the noise of one plane; None where it is too small."""
+    """The noise report of one plane; None if the plane is too small."""
     if valid is not None:
         plane = np.where(valid, plane.astype(np.float64), np.nan)
     return None if min(plane.shape[:2]) < FOOTPRINT else noise_report(plane)
 
 
 def _of_planes(found: Sequence[NoiseReport | None]) -> str:
-    """One line on the noise of all planes of a file: that of the median level, and the range of levels."""
+    """One line on the noise of all planes of a file: the plane of median level, and the range of levels."""
     known = sorted((report for report in found if report is not None), key=lambda r: r.sigma)
     if not known:
         return ""
@@ -256,10 +256,10 @@ def _of_planes(found: Sequence[NoiseReport | None]) -> str:
 
 
 def _doubt(image: ImageFile) -> str:
-    """A note where values are far from full scale, for a model whose result depends on it."""
+    """A note if values are far from full scale and the model's result depends on the scale."""
     ends = [(plane.min(), plane.max()) for plane in image.planes()]
     reason = doubt(min(low for low, _ in ends), max(high for _, high in ends), image.pixels.dtype)
-    return f"{reason}; this model depends on it: --white states another" if reason else ""
+    return f"{reason}; this model depends on it: set it with --white" if reason else ""
 
 
 def _sigma(dtype: np.dtype, settings: Settings) -> float | None:
@@ -270,12 +270,12 @@ def _sigma(dtype: np.dtype, settings: Settings) -> float | None:
         return settings.sigma_255 / 255 * (settings.white or full_scale(dtype))
     except TypeError as err:
         raise TypeError(
-            f"--sigma-255 needs a full scale, which {dtype.name} has not: add --white, or leave it out"
+            f"--sigma-255 needs a full scale, but {dtype.name} has none: add --white, or leave it out"
         ) from err
 
 
 def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int | None:
-    """The side of the tiles for one plane, None for the whole plane at once."""
+    """The side of the tiles of one plane; None for the whole plane at once."""
     if tile is None:
         radius = denoiser.receptive_radius
         largest = 4e6 if radius is None else 2e6
@@ -285,7 +285,7 @@ def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int
 
 
 def _shares_shapes(denoiser: "Denoiser", settings: Settings) -> bool:
-    """Whether the model allows `few_shapes`, and the settings too."""
+    """Whether both the model and the settings allow `few_shapes`."""
     alone = settings.tile != 0 and not settings.self_ensemble
     return alone and protocol.pads_zeros(denoiser.model)
 

@@ -1,4 +1,4 @@
-"""The commands that a user types: `python -m wne_jax denoise`, `check`, `train`, `package` and `data`."""
+"""The commands `python -m wne_jax denoise`, `check`, `train`, `package` and `data`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -26,19 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: Those of the command line (default: the program's own).
+        arguments: Command line arguments (default: `sys.argv`).
 
     Returns:
-        The exit code: 0, 1 for a claim that is broken, 2 for a mistake, 130 when interrupted.
+        The exit code: 0, 1 for a broken claim of equivariance, 2 for a user error, 130 if interrupted.
 
     Raises:
-        SystemExit: Help or misspelt options (code 0 or 2), or a training that a signal stopped (130, 143).
+        SystemExit: Help or unknown options (code 0 or 2), or training stopped by a signal (130, 143).
     """
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]
         args=arguments,
         prog="python -m wne_jax",
-        description="Denoise images, check what a model commutes with, train one of your own.",
+        description="Denoise images, check a model's equivariance, train a model.",
         config=(conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.FlagCreatePairsOff),
     )
     return run_command(command)

@@ -1,4 +1,4 @@
-"""Which denoiser a command works with: options that commands share."""
+"""Options that select the denoiser, shared by several commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +12,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignWeights:
-    """How weight files of other people are read; a base of options."""
+    """How weight files from elsewhere are read."""
 
     allow_namespace: bool = False
-    """Accept PyTorch checkpoints that hold an argparse.Namespace beside the tensors."""
+    """Accept PyTorch checkpoints that contain an argparse.Namespace."""
     allow_imports: bool = False
-    """Run the code of a backbone or statistic that a file names as package.module:Name."""
+    """Allow a file to import its backbone or statistic, named package.module:Name, which runs code."""
     key: str | None = None
-    """Which state dict is meant where a PyTorch file holds several, such as params_ema."""
+    """Name of the state dict, if a PyTorch file holds several: params_ema, for example."""
     mode: str | None = None
-    """Which model is meant where a file fits two: scale-equivariant or normalization-equivariant."""
+    """Model of a file that fits two: scale-equivariant or normalization-equivariant."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model(ForeignWeights):
-    """Which denoiser a command works with."""
+    """The denoiser of a command."""
 
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ... (default: the packaged one)."""
     wrapper: Literal["auto", "none"] | WrapperKind = "auto"
-    """wne, scale (scale equivariance alone), input (no way back) or none; auto is that of the weights that
-    are read, or wne without any."""
+    """Wrapper: wne, scale (scale equivariance only), input (no denormalization) or none; auto takes that of
+    the weights, or wne without weights."""
     trained_sigma_255: float | None = None
-    """Noise level that a weight file was trained for: wrapped, it then serves every level, in any units."""
+    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
+    level and in any units."""
 
     def load(self) -> "Denoiser":
         """The denoiser of a file or folder, or the packaged one."""
@@ -47,12 +48,12 @@ class Model(ForeignWeights):
             if self.weights is None:
                 raise ValueError("--wrapper needs --weights: the packaged denoiser has its own")
             if self.trained_sigma_255 is not None:
-                raise ValueError("--trained-sigma-255 brings its own wrapper: leave --wrapper out")
+                raise ValueError("--trained-sigma-255 has its own wrapper: leave out --wrapper")
             wrapping = {"wrapper": None if self.wrapper == "none" else WrapperConfig(self.wrapper)}
         if self.trained_sigma_255 is not None:
             if self.weights is None:
                 raise ValueError(
-                    "--trained-sigma-255 needs --weights: the packaged one serves every level"
+                    "--trained-sigma-255 needs --weights: the packaged one works at every level"
                 )
             wrapping = {
                 "wrapper": WrapperConfig("wne", "mean_std", (ANCHOR.location, ANCHOR.scale)),

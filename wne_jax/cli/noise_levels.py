@@ -1,4 +1,4 @@
-"""Noise levels of training as they are typed: `25` is one level, `2:55` a range."""
+"""Training noise levels on the command line: `25` is one level, `2:55` a range."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ def parse_level(text: str) -> tuple[float, ...]:
         level = ()
     if len(level) not in (1, 2) or not all(0 <= sigma < float("inf") for sigma in level):
         raise ValueError(
-            f"a noise level is one number, or a range LOW:HIGH such as 2:55; not {text!r}"
+            f"a noise level is one number, or a range LOW:HIGH such as 2:55, not {text!r}"
         )
     if level[0] > level[-1]:
         raise ValueError(f"a range of noise levels is LOW:HIGH, not {text!r}")
@@ -33,7 +33,7 @@ def parse_level(text: str) -> tuple[float, ...]:
 
 
 def level_text(level: Sequence[float]) -> str:
-    """What `parse_level` reads.
+    """The inverse of `parse_level`.
 
     Example:
         >>> level_text((25.0,)), level_text((2.0, 55.0))

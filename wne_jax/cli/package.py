@@ -1,4 +1,4 @@
-"""`python -m wne_jax package`: the weights of a run that is not finished."""
+"""`python -m wne_jax package`: save the weights of an unfinished run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +9,20 @@ from tyro import conf
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """Write the weights of a training run to one file, from its newest checkpoint that can be read.
+    """Write the weights of a training run to one file, from its newest readable checkpoint.
 
-    A finished run has that file already, denoiser.safetensors in its folder.
+    A finished run already has this file: denoiser.safetensors in its folder.
     """
 
     run_folder: Annotated[Path, conf.Positional, conf.arg(metavar="RUN")]
-    """Folder of the run; it may still be training."""
+    """Folder of the run, which may still be training."""
     allow_imports: bool = False
-    """Run the code of a backbone or statistic that a file names as package.module:Name."""
+    """Allow a file to import its backbone or statistic, named package.module:Name, which runs code."""
     out: Annotated[Path | None, conf.arg(aliases=("-o",), metavar="FILE")] = None
     """The .safetensors file to write (default: denoiser.safetensors in the folder of the run)."""
 
     def run(self) -> int:
-        """Write the file, and say how far the run had come."""
+        """Write the file and print the step of the checkpoint."""
         from wne_jax.training import package
 
         path, step = package(self.run_folder, self.out, allow_imports=self.allow_imports)

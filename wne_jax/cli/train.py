@@ -1,4 +1,4 @@
-"""`python -m wne_jax train`: one denoiser, trained on one's own images."""
+"""`python -m wne_jax train`: train a denoiser."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from wne_jax.cli.train_options import Options
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Options):
-    """Train a denoiser on images, into a folder that `denoise --weights` takes.
+    """Train a denoiser on images; `denoise --weights` reads the resulting folder.
 
-    The folder gets the configuration, a log (metrics.jsonl, TensorBoard) and checkpoints.
+    The folder contains the configuration, a log (metrics.jsonl, TensorBoard) and checkpoints.
     """
 
     def run(self) -> int:
-        """Train, and say how to use the result."""
+        """Train and print how to use the result."""
         from wne_jax.cli.training_run import train
         from wne_jax.training import Diverged
 
         try:
-            with self.machine.joined():  # JAX must not be used before
+            with self.machine.joined():  # before any use of JAX
                 train(self)
         except Diverged as error:
             say("error", error)

@@ -23,7 +23,7 @@ def _one_of(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Network(ForeignWeights):
-    """What is trained."""
+    """The network."""
 
     backbone: Annotated[
         str | None,
@@ -32,46 +32,48 @@ class Network(ForeignWeights):
     option: Annotated[
         tuple[tuple[str, ...], ...], conf.UseAppendAction, conf.arg(metavar="NAME=VALUE...")
     ] = ()
-    """Options of the backbone, values as in JSON: depth=8 features=48 (default: depth=6 features=32 for dncnn
+    """Options of the backbone with JSON values: depth=8 features=48 (default: depth=6 features=32 for dncnn
     and fdncnn, the published sizes for the others)."""
     wrapper: Literal["auto", "none"] | WrapperKind = "auto"
-    """wne, scale (scale equivariance alone), input (no way back) or none; auto is that of the weights that
-    are read, or wne without any."""
+    """Wrapper: wne, scale (scale equivariance only), input (no denormalization) or none; auto takes that of
+    the weights, or wne without weights."""
     statistics: Annotated[
         str | None,
         conf.arg(
-            help=f"What the wrapper removes: {_one_of(STATISTICS)} (default: mean_std, or those of --init)."
+            help=f"Statistic of the wrapper: {_one_of(STATISTICS)} (default: mean_std, or that of --init)."
         ),
     ] = None
     smooth_base: Annotated[float | None, conf.arg(metavar="PIXELS")] = None
-    """Standard deviation of a blur, whose result bypasses the backbone (see wne_jax.wrappers.smooth_base):
-    about as far as that sees, with --statistics haar_mad, to serve levels below a single one of training."""
+    """Standard deviation, in pixels, of a blur whose result bypasses the backbone (see
+    wne_jax.wrappers.smooth_base). With --statistics haar_mad and about the receptive radius, a network of one
+    training level also works below it."""
     wiener_cap: float | None = None
-    """Energy, in units of the noise, beyond which what is removed is shrunk: 1.3, with --smooth-base."""
+    """Largest energy of the removed part, in units of the noise, before it is shrunk: 1.3; with
+    --smooth-base."""
     anchor: tuple[float, float] | None = None
-    """Location and scale that the backbone works in (default: 0 1; measured where the network of --init is
-    wrapped anew)."""
+    """Location and scale of the backbone's input (default: 0 1; measured if the network of --init gets a new
+    wrapper)."""
     init: Annotated[Path | None, conf.arg(metavar="WEIGHTS")] = None
-    """Start from a weight file or another run, with the backbone that it has."""
+    """Start from a weight file or another run, with its backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What it is trained on."""
+    """The training data."""
 
     channels: Literal[1, 3] | None = None
-    """1 for gray, 3 for colour (default: 1, or those of --init)."""
+    """Channels: 1 for gray, 3 for colour (default: 1, or those of --init)."""
     noise: Annotated[
         str | None,
         conf.arg(
-            help=f"{_one_of(NOISES)}; or a mixture, drawn for each example: gaussian@3,poisson@1 (default: "
+            help=f"Noise: {_one_of(NOISES)}; or a mixture, drawn per example: gaussian@3,poisson@1 (default: "
             f"{TrainConfig.noise})."
         ),
     ] = None
     train_sigmas_255: Level | None = None
-    """Noise levels of training in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
+    """Training noise levels in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
     white: float | None = None
-    """Value of white, where it is not 255, 65535 or 1 as the type says: 4095 for 12 bits."""
+    """Value of white, if not the type's 255, 65535 or 1: 4095 for 12 bits."""
     batch: int = TrainConfig.batch
     """Images or crops in a batch."""
     patch: int = TrainConfig.patch
@@ -80,54 +82,54 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Updates:
-    """How it is trained."""
+    """The training steps."""
 
     steps: int = 2000
     """Training steps of a network."""
     loss: Literal["l1", "mse"] = TrainConfig.loss
-    """Mean absolute or mean squared difference."""
+    """Loss: mean absolute or mean squared error."""
     optimizer: Literal["adam", "adamw", "sgd"] = OptimizerConfig.name
-    """Rule of the updates."""
+    """Optimizer."""
     learning_rate: float = OptimizerConfig.learning_rate
-    """The largest."""
+    """Maximum learning rate."""
     schedule: Literal["constant", "halved", "cosine"] = OptimizerConfig.schedule
-    """Of the learning rate: halved every 100,000 steps, or to 0 by a cosine."""
+    """Schedule of the learning rate: halved every 100,000 steps, or a cosine that ends at 0."""
     ema: float | None = None
-    """Decay of a moving average of the parameters, which is then what denoises."""
+    """Decay of a moving average of the parameters; the average is then used to denoise."""
     clip: float | None = None
-    """Largest norm of a gradient."""
+    """Maximum norm of the gradient."""
     accumulate: int = TrainConfig.accumulate
-    """Parts of a batch that are computed one after another, for less memory."""
+    """Number of parts of a batch that are computed one after another, to save memory."""
     precision: Precision = TrainConfig.precision
-    """What convolutions are computed in; parameters stay float32."""
+    """Precision of convolutions; parameters stay float32."""
     seed: int = TrainConfig.seed
-    """Seed of all that is drawn: initial parameters, crops, noise."""
+    """Random seed of initial parameters, crops and noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What it is computed on. Results do not depend on it, but for rounding."""
+    """The devices. Results do not depend on them, except for rounding."""
 
     parallel: Parallel = "auto"
-    """One device, all by jit over a mesh, or all by pmap (auto: a mesh from two devices on)."""
+    """One device, all with jit over a mesh, or all with pmap (auto: a mesh if there are several)."""
     corpus: Placement = "auto"
-    """Where the images lie: on the devices, or streaming from the host (auto: as they fit)."""
+    """Where the images are stored: on the devices, or on the host (auto: on the devices if they fit)."""
     coordinator: Annotated[str | None, conf.arg(metavar="HOST:PORT|auto")] = None
-    """Process 0 of several that train together; auto on a cluster that JAX knows."""
+    """Address of process 0, if several processes train together; auto on a cluster that JAX recognizes."""
     processes: int | None = None
-    """How many processes there are."""
+    """Number of processes."""
     process_id: int | None = None
-    """Number of this process, from 0."""
+    """Index of this process, from 0."""
 
     @property
     def compute(self) -> "Compute":
-        """How `fit` shall run."""
+        """The settings of `fit`."""
         from wne_jax.training import Compute
 
         return Compute(self.parallel, self.corpus)
 
     def joined(self) -> AbstractContextManager[None]:
-        """The time in which this process is one of several."""
+        """A context in which this process is one of several."""
         from wne_jax.training import joined
 
         return joined(self.coordinator, processes=self.processes, process_id=self.process_id)
@@ -135,15 +137,15 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Where images come from, where the run goes, and the groups above."""
+    """All options of `train`."""
 
     data: Annotated[str, conf.arg(metavar="SOURCE[,SOURCE...]")]
     """Training images: folder:PATH, tfds:NAME, embedded; noisy ones: pairs:NOISY:CLEAN, sidd:DIR, repeats:DIR
     (one subfolder a scene, two shots or more). Commas mix several."""
     out: Annotated[Path, conf.arg(aliases=("-o",), metavar="RUN")]
-    """Folder of the run (made if it is not there)."""
+    """Folder of the run (created if missing)."""
     resume: bool = False
-    """Go on with what the folder holds: keep it, and add what is missing."""
+    """Keep the results in the folder, and add the missing ones."""
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets, for sources tfds:NAME (default: TFDS_DATA_DIR, else
     ~/tensorflow_datasets)."""

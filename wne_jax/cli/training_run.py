@@ -1,4 +1,4 @@
-"""From the options of `python -m wne_jax train` to a trained model."""
+"""Trains a model from the options of `python -m wne_jax train`."""
 
 import dataclasses
 import json
@@ -31,11 +31,11 @@ from wne_jax.transforms import normalize
 
 
 def train(options: Options) -> None:
-    """From the options to the last checkpoint.
+    """Train with the given options.
 
     Raises:
-        ValueError: Options that exclude each other, or values out of their range.
-        Diverged: The loss or the parameters are not finite any more.
+        ValueError: Options exclude each other, or values are out of range.
+        Diverged: The loss or the parameters are no longer finite.
     """
     network, start = options.network, None
     if network.init is not None:
@@ -47,7 +47,7 @@ def train(options: Options) -> None:
             allow_imports=network.allow_imports,
         )
     config = train_config(options, start)
-    make_train_step(config)  # refuses unknown names before any image is read
+    make_train_step(config)  # rejects unknown names before any image is read
     corpus = load_corpus(config, data_dir=options.data_dir)
     read: dict[str, Any] = {}
     if start is not None:
@@ -69,22 +69,22 @@ def train(options: Options) -> None:
 
 
 def train_config(options: Options, start: Denoiser | None) -> TrainConfig:
-    """The run, its anchor still to be measured.
+    """The configuration of the run; its anchor is measured later.
 
     Args:
         options: The options.
         start: The denoiser of `--init`, or None.
 
     Raises:
-        ValueError: Options that exclude each other, or values out of their range.
+        ValueError: Options exclude each other, or values are out of range.
     """
     examples, updates = dataclasses.asdict(options.examples), dataclasses.asdict(options.updates)
     kinds = {kind_of(part.spec) for part in parse_mixture(options.data)}
     examples["sigma_255"] = examples.pop("train_sigmas_255")
     if kinds != {"clean"} and (examples["noise"] or examples["sigma_255"]):
         raise ValueError(
-            f"--noise and --train-sigmas-255 are for clean images; {options.data} has the camera's own "
-            "noise: leave them out"
+            f"--noise and --train-sigmas-255 are for clean images, but {options.data} already has noise: "
+            "leave them out"
         )
     if start is not None and (examples["channels"] or start.channels) != start.channels:
         raise ValueError(
@@ -109,22 +109,22 @@ def train_config(options: Options, start: Denoiser | None) -> TrainConfig:
 
 
 def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
-    """The model, its anchor still to be measured where a network is wrapped anew.
+    """The configuration of the model; the anchor of a new wrapper is measured later.
 
     Args:
         network: The options.
         given: The model of `--init`, or None.
 
     Raises:
-        ValueError: Options that exclude each other, or a value that the backbone cannot take.
+        ValueError: Options exclude each other, or the backbone does not accept a value.
     """
     if given is None and (network.mode or network.key or network.allow_namespace):
         raise ValueError(
-            "--mode, --key and --allow-namespace say how --init is read, and there is none; "
-            "a new backbone has --option mode=..."
+            "--mode, --key and --allow-namespace need --init; "
+            "set the mode of a new backbone with --option mode=..."
         )
     if given is not None and (network.backbone or network.option):
-        raise ValueError("--backbone and --option: with --init they are those of its network")
+        raise ValueError("--backbone and --option: --init sets them; leave them out")
     if given is None:
         backbone = network.backbone or ModelConfig.backbone
         given = ModelConfig(backbone, _parse_options(backbone, sum(network.option, start=())))
@@ -135,15 +135,15 @@ def model_config(network: Network, given: ModelConfig | None) -> ModelConfig:
 
 
 def _wrapper(network: Network, given: WrapperConfig | None) -> WrapperConfig | None:
-    """The wrapper that the options ask for, in place of that of `--init`."""
+    """The wrapper that the options select, else that of `--init`."""
     kind: Any = network.wrapper
     if kind == "auto":
         kind = "wne" if given is None else given.kind
     if kind in ("none", "scale") and network.statistics:
-        raise ValueError(f"--statistics: the wrapper {kind!r} takes none; leave it out")
+        raise ValueError(f"--statistics: the wrapper {kind!r} has no statistic; leave it out")
     if kind == "none":
         if network.anchor is not None:
-            raise ValueError("--anchor is that of a wrapper, and --wrapper is none: leave it out")
+            raise ValueError("--anchor needs a wrapper, but --wrapper is none: leave it out")
         return None
     known = None if given is None or "scale" in (kind, given.kind) else given.statistic
     return WrapperConfig(
@@ -154,7 +154,7 @@ def _wrapper(network: Network, given: WrapperConfig | None) -> WrapperConfig | N
 
 
 def _inside(network: Network, given: ModelConfig) -> InsideConfig | None:
-    """What the options put inside of the wrapper, in place of what `--init` has there."""
+    """The smooth base that the options select, else that of `--init`."""
     if network.smooth_base is not None:
         return SmoothBase(network.smooth_base, network.wiener_cap)
     if network.wiener_cap is None:
@@ -165,7 +165,7 @@ def _inside(network: Network, given: ModelConfig) -> InsideConfig | None:
 
 
 def anchored(options: Options, config: TrainConfig, corpus: Corpus, start: Denoiser) -> TrainConfig:
-    """The run, its anchor measured where the network comes behind statistics that are new to it."""
+    """The configuration, with a measured anchor if the network gets a new statistic."""
     given = start.config or ModelConfig()
     model: Any = config.model
     known = getattr(given.build(), "statistics", None)
@@ -180,12 +180,12 @@ def anchored(options: Options, config: TrainConfig, corpus: Corpus, start: Denoi
 
 
 def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> tuple[float, float]:
-    """The location and the scale that a run's statistics have on what its backbone was trained to see.
+    """The location and scale, by the new statistic, of the inputs that the backbone was trained on.
 
-    A bare network saw images in unit range; a wrapped one saw them normalized.
+    A bare network was trained on images in unit range; a wrapped one on normalized images.
 
     Args:
-        config: The run, of a wrapped model.
+        config: The run of a wrapped model.
         corpus: Its images, on the host.
         given: The model that the backbone comes from.
 
@@ -218,7 +218,7 @@ def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, word = text.partition("=")
         if not equals:
-            raise ValueError(f"--option is {text!r}; expected NAME=VALUE, such as depth=8")
+            raise ValueError(f"--option must be NAME=VALUE, such as depth=8, not {text!r}")
         try:
             value = json.loads(word)
         except json.JSONDecodeError:  # a word needs no quotes
@@ -228,5 +228,5 @@ def _parse_options(backbone: str, texts: Sequence[str]) -> dict[str, Any]:
         if isinstance(default, bool | int | float | str | tuple) and type(value) not in kinds:
             raise ValueError(f"--option {text}: expected a value like {json.dumps(default)}")
         options[name] = value
-    build(backbone, **options)  # names what the backbone has
+    build(backbone, **options)  # an error lists the options of the backbone
     return options

@@ -318,7 +318,7 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
     reason = doubt(*extremes(corpus), corpus.pixels.dtype)
     if reason and matters and config.white is None:
         what = "the noise that is drawn depends" if drawn else "this model depends"
-        warnings.warn(f"{reason}; {what} on it: --white states another", stacklevel=3)
+        warnings.warn(f"{reason}; {what} on it: set it with --white", stacklevel=3)
 
 
 def _has_checkpoints(workdir: Path) -> bool:

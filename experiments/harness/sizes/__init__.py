@@ -1,4 +1,4 @@
-"""The sizes that every experiment comes in; each file says its command, what to expect, and what it costs."""
+"""The presets of the experiments; each file states its command, expected figures and cost."""
 
 from experiments.harness.sizes.paper import PAPER
 from experiments.harness.sizes.preset import Preset
@@ -6,6 +6,6 @@ from experiments.harness.sizes.small import SMALL
 from experiments.harness.sizes.tiny import TINY
 
 PRESETS: dict[str, Preset] = {"tiny": TINY, "small": SMALL, "paper": PAPER}
-"""Sizes by the name that `--preset` takes."""
+"""Presets by the value of `--preset`."""
 
 __all__ = ["PRESETS", "Preset"]

@@ -1,9 +1,9 @@
-"""The paper's own protocol, whose arms differ in loss, schedule and steps.
+"""The paper's protocol, in which arms differ in loss, schedule and steps.
 
 Paper: Saied & Fleuret (2026). Their corpus is larger: BSD400, Waterloo, DIV2K and Flickr2K.
 Command: `WNE_DATA=... python -m experiments.robustness --preset paper`
 Expected: trained at 25, Set12 at 25: baseline 30.50 dB, wne 30.43, ne-arch 30.37, SwinIR wne 30.65.
-Cost: 500,000 steps of 128 crops of 70 x 70 a network: a day or more on one accelerator. Never run here.
+Cost: per network 500,000 steps of 128 crops of 70 x 70: a day or more on one accelerator. Never run here.
 """
 
 import numpy as np
@@ -33,13 +33,13 @@ PAPER = Preset(
     smooth_base_px=16.0,
     own_settings={
         ("dncnn", "baseline"): {"loss": "l1", "schedule": "constant"},
-        # Controls of the baseline, with its settings; the paper does not say theirs.
+        # Controls of the baseline, with its settings; the paper does not give theirs.
         ("dncnn", "multi-noise"): {"loss": "l1", "schedule": "constant"},
         ("dncnn", "soft-ne"): {"loss": "l1", "schedule": "constant"},
         ("fdncnn", "se-arch"): {"loss": "l1", "schedule": "constant"},
         ("fdncnn", "ne-arch"): {"schedule": "constant", "steps": 900_000},
         ("swinir", None): {"batch": 32, "patch": 64},
         ("swinir", "baseline"): {"schedule": "constant"},
-        ("restormer", None): {"batch": 32, "patch": 64},  # as SwinIR: the paper does not say
+        ("restormer", None): {"batch": 32, "patch": 64},  # as SwinIR: the paper does not give them
     },
 )

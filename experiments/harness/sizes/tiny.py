@@ -1,9 +1,9 @@
-"""A demonstration that comes with its images.
+"""A demonstration on embedded images.
 
-Paper: the shape of Saied & Fleuret (2026), Figures 3 and 4, not their values.
+Paper: Saied & Fleuret (2026), Figures 3 and 4: the shape of the curves, not their values.
 Command: `python -m experiments.mismatch`
 Expected: trained at 25, four held-out photographs: baseline 16.6 dB, wne 24.4 dB at 75; both 29.5 dB at 25.
-Cost: 80 s a network on 2 CPU cores; 155 KB.
+Cost: 80 s per network on 2 CPU cores; 155 KB.
 """
 
 from experiments.harness.sizes.preset import SMALL_TRANSFORMERS, TEST_LEVELS, Preset
