@@ -69,7 +69,7 @@ class Options(Compared):
     size: int = 160
     """Side of the square images, in pixels."""
     images: int = 6
-    """How many of the images, at most."""
+    """Maximum number of images."""
 
     @property
     def specs(self) -> tuple[str, ...]:

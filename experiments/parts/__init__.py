@@ -1,1 +1,1 @@
-"""Parts of single experiments: what would make their scripts too long."""
+"""Helper modules of single experiments."""

@@ -1,6 +1,6 @@
-"""Difficulties of patches at some noise levels, and how far those of one level cover another's.
+"""Difficulties of noisy patches, and how much of a test level's difficulties a training level covers.
 
-`drawn` is everywhere a dict from noise level, in 8-bit units, to the difficulties f32[N] of N patches.
+`drawn` is always a dict from noise level, in 8-bit units, to the difficulties f32[N] of N patches.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from wne_jax.statistics import STATISTICS
 from wne_jax.symmetry import analysis
 
 BATCH = 200
-"""Noisy patches that are drawn and measured together."""
+"""Number of noisy patches per batch."""
 
 Drawn = dict[float, np.ndarray]
 
@@ -29,12 +29,12 @@ def contrasts(
 ) -> np.ndarray:
     """Standard deviations of random windows of random gray images, in random order: f32[number], unit range.
 
-    Those of all windows of an image are computed at once, by summed areas.
+    All windows of an image are computed at once from summed-area tables.
     """
     found = []
     for image, wanted in zip(images, rng.multinomial(number, [1 / len(images)] * len(images))):
         x = to_unit(image.pixels).astype(np.float64)[..., 0]
-        x -= x.mean()  # the squares below keep their digits
+        x -= x.mean()  # avoids cancellation in the squares below
         mean, square = (_window_means(part, size) for part in (x, x * x))
         found.append(rng.choice(np.sqrt(np.maximum(square - mean**2, 0)).ravel(), wanted))
     return rng.permutation(np.concatenate(found)).astype(np.float32)
@@ -48,24 +48,24 @@ def _window_means(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def check_sizes(images: Sequence[NamedImage], patch: int) -> None:
-    """Refuse images that have no patch.
+    """Check that every image contains a patch.
 
     Raises:
-        ValueError: One is smaller.
+        ValueError: An image is smaller than a patch.
     """
     for image in images:
         height, width, _ = image.pixels.shape
         if min(height, width) < patch:
             raise ValueError(
                 f"patch is {patch}, but the test image {image.name} is {height}x{width}: "
-                "take smaller patches or other images"
+                "use smaller patches or other images"
             )
 
 
 def crops(
     images: Sequence[NamedImage], number: int, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random windows of images, of all in turns: f32[number, size, size, C] in unit range."""
+    """Random windows, drawn from all images in turn: f32[number, size, size, C] in unit range."""
     found = []
     for i in range(number):
         pixels = images[i % len(images)].pixels
@@ -75,7 +75,7 @@ def crops(
 
 
 def draw_by_law(stds: np.ndarray, levels: Iterable[float], d: int, key: jax.Array) -> Drawn:
-    """Difficulties under mean and standard deviation, of patches of these contrasts (unit range)."""
+    """Difficulties under mean and standard deviation, for patches of the given contrasts (unit range)."""
     return {
         level: np.asarray(_draw(jax.random.fold_in(key, i), np.square(255 * stds / level), d))
         for i, level in enumerate(levels)
@@ -85,7 +85,7 @@ def draw_by_law(stds: np.ndarray, levels: Iterable[float], d: int, key: jax.Arra
 def draw_patches(
     clean: np.ndarray, levels: Iterable[float], statistics: Sequence[str], key: jax.Array
 ) -> dict[str, Drawn]:
-    """Difficulties of noisy patches, by the name of the statistics: all see the same noise.
+    """Difficulties of noisy patches, by name of the statistic; all use the same noise.
 
     Args:
         clean: Patches f32[N, H, W, C], N a multiple of `BATCH`.
@@ -110,7 +110,7 @@ def draw_patches(
 
 
 def with_flat(drawn: Drawn, flat: Drawn, share: float) -> Drawn:
-    """The same numbers of difficulties, a share of them those of flat patches."""
+    """The same numbers of difficulties, with a share of them replaced by those of flat patches."""
     return {
         level: np.concatenate([flat[level][: round(share * len(of_corpus))],
                                of_corpus[round(share * len(of_corpus)) :]])
@@ -131,10 +131,10 @@ def coverages(
 
     Args:
         drawn: Difficulties by level.
-        dataset: Where the patches come from.
+        dataset: Source of the patches.
         arm: The statistic.
-        metric: What the records are called.
-        flat_share: Share of flat patches among them.
+        metric: Metric of the records.
+        flat_share: Share of flat patches.
         published: Published coverages by training and test level.
     """
     share = {} if flat_share is None else {"flat_share": flat_share}
@@ -167,17 +167,18 @@ def at(records: Iterable[Record], train: float, test: float) -> float:
 
 
 def published_contrasts(d: int) -> list[tuple[float, float]]:
-    """What Table 3 tells about the published corpus: contrasts, and the share of patches below.
+    """Points of the contrast distribution of the published corpus, derived from Table 3.
 
-    An end of an interval is a difficulty, hence at every test level a contrast, std(x)^2 = SNR sigma^2. Above
-    the upper end of the lowest training level are patches of less contrast. So are those above the lower end
-    of the highest, of which the coverage leaves out those above the upper end: at most 2.5 % of them.
+    An interval end is a difficulty, which corresponds at every test level to a contrast,
+    std(x)^2 = SNR sigma^2. Difficulties above the upper end of the lowest training level belong to patches of
+    lower contrast. The same holds above the lower end of the highest training level; there, the coverage
+    excludes difficulties above the upper end, at most 2.5 % of them.
 
     Args:
         d: Entries of a patch.
 
     Returns:
-        Standard deviations in 8-bit units, and shares.
+        Standard deviations in 8-bit units, and the shares of patches below them.
     """
     covered, ends = published.coverage(), published.difficulty_intervals()
     lowest, highest = min(ends), max(ends)

@@ -17,7 +17,7 @@ Rows = Sequence[normalized_error.Row]
 
 
 def histograms(drawn: Mapping[str, Drawn], d: int, *, title: str) -> Figure:
-    """Difficulties of every level, a row each, with the central 95 % interval; a column a statistic."""
+    """Histograms of difficulty with the central 95 % interval: a row per level, a column per statistic."""
     levels = list(next(iter(drawn.values())))
     size = (3.4 * len(drawn) + 0.4, 0.95 * len(levels) + 1.0)
     figure = Figure(figsize=size, layout="constrained")
@@ -50,14 +50,14 @@ def flat_patches(
     *,
     title: str,
 ) -> Figure:
-    """Contrast of the patches of the corpus, and two corners of the table over the share of flat patches.
+    """Contrast distribution of the corpus, and two corners of the table over the share of flat patches.
 
     Args:
         stds_255: Standard deviations of patches of the corpus, in 8-bit units.
-        mixed_255: Those of the corpus with flat patches.
-        corners: By the name of a corner, its coverage (percent) at every share, and the published one.
-        shares: The shares.
-        published: Standard deviations, and the shares of patches below them, of the published corpus.
+        mixed_255: The same for the corpus with flat patches.
+        corners: By name of the corner, its coverage (percent) at every share, and the published one.
+        shares: The shares of flat patches.
+        published: Standard deviations and shares of patches below them, for the published corpus.
         title: Title of the figure.
     """
     figure = Figure(figsize=(9.4, 3.9), layout="constrained")
@@ -92,10 +92,10 @@ def flat_patches(
 
 
 def errors(rows: Rows, d: int, *, at: tuple[float, ...], title: str) -> Figure:
-    """Normalized error over difficulty, a row an arm: of all training levels, and of one by test level.
+    """Normalized error over difficulty, a row per arm: left all training levels, right one by test level.
 
     Args:
-        rows: Those of `normalized_error.measure`.
+        rows: The rows of `normalized_error.measure`.
         d: Entries of a patch.
         at: The training level of the right column, in 8-bit units.
         title: Title of the figure.
@@ -132,7 +132,7 @@ def errors(rows: Rows, d: int, *, at: tuple[float, ...], title: str) -> Figure:
 
 
 def _medians(rows: Rows, d: int) -> tuple[list[float], list[float]]:
-    """Median difficulty and error of the intervals that hold enough patches."""
+    """Median difficulty and error of intervals with enough patches."""
     found = [(x, y) for x, y, number in normalized_error.medians(rows, d) if number >= 10]
     return [x for x, _ in found], [y for _, y in found]
 

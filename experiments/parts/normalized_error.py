@@ -1,4 +1,4 @@
-"""The error of trained networks in normalized coordinates, over the difficulty of what they are given."""
+"""The error of trained networks in normalized coordinates, as a function of the input's difficulty."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from wne_jax.statistics import mean_std
 from wne_jax.symmetry import analysis
 
 BINS = 16
-"""Intervals of equal width that the difficulty is divided into."""
+"""Number of equal intervals of difficulty."""
 
 
 Row = Mapping[str, Any]
@@ -26,15 +26,15 @@ def measure(
     levels: Iterable[float],
     key: jax.Array,
 ) -> list[Row]:
-    """Difficulty, scale, normalized error (dB) and PSNR (dB) of every patch, level and network: a row each.
+    """Difficulty, scale, normalized error (dB) and PSNR (dB): a row for each patch, level and network.
 
-    Coordinates are those of mean and standard deviation, for every network; estimates are not clipped.
+    All networks use the coordinates of mean and standard deviation; estimates are not clipped.
 
     Args:
         networks: Functions by arm and training levels.
         clean: Patches f32[N, H, W, C] in unit range.
         levels: Noise levels in 8-bit units.
-        key: Random key; all networks see the same noise.
+        key: Random key; all networks get the same noise.
     """
     difficulty, scale_of = jax.jit(analysis.difficulty), jax.jit(lambda y: mean_std(y).scale)
     records = []
@@ -52,17 +52,17 @@ def measure(
 
 
 def bins_of(records: Sequence[Row], d: int) -> np.ndarray:
-    """The interval that the difficulty of each record falls into: there are `BINS` from 0 to sqrt(d)."""
+    """The index of each record's difficulty interval, of `BINS` intervals from 0 to sqrt(d)."""
     delta = np.array([record["difficulty"] for record in records])
     return np.minimum((BINS * delta / np.sqrt(d)).astype(int), BINS - 1)
 
 
 def excess(records: Sequence[Row], d: int) -> float:
-    """What the noise level adds to what the difficulty says about the error, in dB.
+    """How much the error depends on the noise level at equal difficulty, in dB.
 
-    From the error of every instance the median of its interval of difficulty is taken away; what is left
-    is averaged for each test level. Returned is the root mean square of these averages: 0 if patches of
-    one difficulty fare alike whatever the noise level is.
+    The median error of its difficulty interval is subtracted from every error; the residuals are averaged for
+    each test level. The result is the root mean square of these averages. It is 0 if patches of equal
+    difficulty have the same error at all noise levels.
     """
     error = np.array([record["error"] for record in records])
     level = np.array([record["level"] for record in records])
@@ -73,7 +73,7 @@ def excess(records: Sequence[Row], d: int) -> float:
 
 
 def medians(records: Sequence[Row], d: int) -> list[tuple[float, float, int]]:
-    """Median difficulty and error, and the number, of the patches in every interval that holds some."""
+    """Median difficulty, median error and number of patches of every interval that is not empty."""
     values = np.reshape([(row["difficulty"], row["error"]) for row in records], (-1, 2))
     places = bins_of(records, d)
     groups = [values[places == place] for place in np.unique(places)]

@@ -1,4 +1,4 @@
-"""The operations a second that a device can do, published or measured by a matrix product."""
+"""Peak operations per second of a device, published or measured by a matrix product."""
 
 import time
 
@@ -19,12 +19,12 @@ PUBLISHED = {
     "NVIDIA H100 PCIe": {"float32": 51.2e12, "tf32": 378e12, "bfloat16": 756e12},
     "NVIDIA H200": _SXM,
 }
-"""By JAX's `device_kind`, whole devices (a slice of one has another name): NVIDIA's architecture papers,
+"""By JAX's `device_kind`, for whole devices (a slice has another name). From NVIDIA's architecture papers:
 dense tensor cores for TF32 and bfloat16, ordinary cores for float32."""
 
 
 def peak_flops(precision: Precision) -> tuple[float, str]:
-    """The peak at a precision, in operations a second, and where it is from: "published" or "matmul".
+    """The peak at a precision, in operations per second, and its origin: "published" or "matmul".
 
     Args:
         precision: "float32", "tf32" or "bfloat16".

@@ -1,4 +1,4 @@
-"""The figures of `experiments.regret`: regret over test levels, and where each choice puts the difficulty."""
+"""The figures of `experiments.regret`: regret over test levels, and the coordinates of each choice."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -26,10 +26,10 @@ PATCH = 64
 
 
 def regret_curves(records: Sequence[Record], arms: Sequence[Arm]) -> Figure:
-    """Regret over the test level: a panel a training level, a curve a candidate.
+    """Regret over the test level: a panel per training level, a curve per candidate.
 
     Args:
-        records: Those of the regret.
+        records: Records of the regret.
         arms: The candidates, in the order of their colours.
     """
     trains = list(dict.fromkeys(r.trained for r in records))
@@ -70,7 +70,7 @@ def coordinates(
     levels: Sequence[float],
     key: jax.Array,
 ) -> list[dict[str, Any]]:
-    """What the backbone meets: contrast of the clean patch and strength of the noise, in its coordinates.
+    """Contrast of the clean patch and noise level in the backbone's coordinates.
 
     Args:
         configs: The models, by arm.
@@ -79,7 +79,7 @@ def coordinates(
         key: Random key of the sweep.
 
     Returns:
-        Columns of records of the metrics "contrast" and "noise", two for each patch.
+        Records of the metrics "contrast" and "noise", two for each patch.
     """
     found = []
     for arm, config in configs.items():
@@ -99,7 +99,7 @@ def coordinates(
 
 
 def patches(image: jax.Array) -> jax.Array:
-    """Patches `[N, PATCH, PATCH, C]` of one image `[1, H, W, C]`; what is left at the ends is dropped."""
+    """Patches `[N, PATCH, PATCH, C]` of one image `[1, H, W, C]`; incomplete patches are dropped."""
     rows, columns = image.shape[1] // PATCH, image.shape[2] // PATCH
     whole = image[0, : rows * PATCH, : columns * PATCH]
     grid = jnp.reshape(whole, (rows, PATCH, columns, PATCH, image.shape[-1]))
@@ -107,7 +107,7 @@ def patches(image: jax.Array) -> jax.Array:
 
 
 def _seen(config: ModelConfig, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Standard deviation of the clean image in the backbone's coordinates, and what noise is divided by."""
+    """Standard deviation of the clean image in the backbone's coordinates, and the divisor of the noise."""
     model: Any = config.build()
     z, stats = normalize(y, statistics=model.statistics)
     target, _ = normalize(x, statistics=fixed(stats))
@@ -122,7 +122,7 @@ def _seen(config: ModelConfig, y: jax.Array, x: jax.Array) -> tuple[jax.Array, j
 
 
 def coordinate_panels(points: Sequence[Record]) -> Figure:
-    """Contrast against noise, a panel a choice: test levels should lie where the training level does."""
+    """Noise over contrast, a panel per choice; good choices map test levels onto the training level."""
     arms = list(dict.fromkeys(p.arm for p in points))
     levels = sorted({p.level for p in points})
     (trained,) = points[0].trained
@@ -160,7 +160,7 @@ def _values(points: Sequence[Record], arm: str, level: float, metric: str) -> np
 
 
 def _covered(points: Sequence[Record], arm: str, level: float) -> float:
-    """Share of the patches of a level within the central 95 % of the training level, in both coordinates."""
+    """Share of a level's patches inside the central 95 % of the training level in both coordinates."""
     inside = []
     for metric in ("contrast", "noise"):
         home = _values(points, arm, points[0].trained[0], metric)

@@ -1,4 +1,4 @@
-"""What `experiments.regret` measures beside the regret: windows, and changes of contrast and brightness."""
+"""Further measurements of `experiments.regret`: windows, and changes of contrast and brightness."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from wne_jax.evaluation.sweeps import Denoise, noisy_and_clean
 from wne_jax.images import metrics
 
 AFFINE = ((1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.3), (0.25, 0.5))
-"""Changes of contrast and brightness under which a network should do the same."""
+"""Changes of contrast and brightness that should not change the PSNR."""
 
 
 def in_windows(
@@ -27,17 +27,17 @@ def in_windows(
     crop: int,
     **columns: Any,
 ) -> list[Record]:
-    """PSNR of images that are denoised in windows, each with statistics of its own.
+    """PSNR of images that are denoised in windows, each with its own statistics.
 
-    What the unwrapped network loses is due to the borders; what another loses beyond, to its statistics.
+    The unwrapped network only loses PSNR at borders; further losses of other networks are due to statistics.
 
     Args:
         functions: Denoisers by arm.
-        images: Clean images; those smaller than `crop` are left out.
+        images: Clean images; those smaller than `crop` are skipped.
         level: Noise level in 8-bit units.
         key: Random key of the sweep.
         sides: Sides of the windows in pixels, divisors of `crop`.
-        crop: Side of the images in pixels, which is measured, too.
+        crop: Side of the images in pixels, also used as a window.
         **columns: Further columns of the records.
     """
     records = []
@@ -66,7 +66,7 @@ def cut(image: jax.Array, side: int) -> jax.Array:
 
 
 def paste(windows: jax.Array, size: int) -> jax.Array:
-    """The image that `cut` has cut."""
+    """The inverse of `cut`."""
     side, channels = windows.shape[1], windows.shape[-1]
     grid = jnp.reshape(windows, (size // side, size // side, side, side, channels))
     return jnp.reshape(jnp.swapaxes(grid, 1, 2), (1, size, size, channels))
@@ -75,7 +75,7 @@ def paste(windows: jax.Array, size: int) -> jax.Array:
 def under_changes(
     functions: Mapping[Arm, Denoise], images: Sequence[NamedImage], key: jax.Array, **columns: Any
 ) -> list[Record]:
-    """PSNR when contrast and brightness change, after changing them back; the noise has level 25.
+    """PSNR under changes of contrast and brightness, computed after inverting them, at noise level 25.
 
     Args:
         functions: Denoisers by arm.

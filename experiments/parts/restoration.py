@@ -1,4 +1,4 @@
-"""Problems that a denoiser used as a prior can solve, and how well it does: for `experiments.noise2noise`."""
+"""Inverse problems with a denoiser as prior, for `experiments.noise2noise`."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +18,10 @@ from wne_jax.inference import solvers
 Problem = Literal["inpainting", "hole", "lowpass", "blocks"]
 
 SHARE = 0.1
-"""Share of the pixels that are known in "inpainting"."""
+"""Share of known pixels in "inpainting"."""
 
 STOP_DENOISING, STOP_RESTORATION = 1 / 255, 0.01
-"""Published levels to stop at, in unit range."""
+"""Published stopping levels, in unit range."""
 
 BLOCK = 4
 """Side of the blocks in "blocks", in pixels."""
@@ -32,20 +32,20 @@ PROBLEMS: dict[Problem, str] = {
     "lowpass": "frequencies up to 1/8 cycles a pixel known",
     "blocks": f"means of {BLOCK}x{BLOCK} pixels known, images cut to whole blocks",
 }
-"""What is known of an image in each."""
+"""The known part of an image in each problem."""
 
 
 class Outcome(NamedTuple):
-    """What became of one image.
+    """The result of one image.
 
     Attributes:
         record: The figures of the table.
-        sigma: Level after 0, 1, ... steps.
-        psnr: PSNR (dB) of the clipped estimate, likewise.
-        frames: Estimates [H, W, C] by number of steps, the last one among them; of the first image of a
-            batch alone.
-        observed: What was known, [H, W, C].
-        clean: The image.
+        sigma: Noise level after 0, 1, ... steps.
+        psnr: PSNR (dB) of the clipped estimate after 0, 1, ... steps.
+        frames: Estimates [H, W, C] by number of steps, including the last; only for the first image of a
+            batch.
+        observed: The observation, [H, W, C].
+        clean: The clean image, [H, W, C].
     """
 
     record: dict[str, Any]
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 
 def kept_steps(max_steps: int, number: int = 64) -> list[int]:
-    """Steps at which histories and estimates are kept: close together at first, then wider apart.
+    """Steps at which histories and estimates are kept, with increasing distances.
 
     Example:
         >>> kept_steps(16, 5)
@@ -67,11 +67,11 @@ def kept_steps(max_steps: int, number: int = 64) -> list[int]:
 
 
 def projector(problem: Problem, keys: Array, shape: tuple[int, ...]) -> solvers.Projector:
-    """What is known in a problem.
+    """The projector onto the known part of a problem.
 
     Args:
-        problem: Its name.
-        keys: One key an image, `[B]`.
+        problem: Name of the problem.
+        keys: One key per image, `[B]`.
         shape: `(B, H, W, C)`.
 
     Example:
@@ -92,7 +92,7 @@ def projector(problem: Problem, keys: Array, shape: tuple[int, ...]) -> solvers.
 
 
 def whole_blocks(image: NamedImage) -> NamedImage:
-    """An image without the last rows and columns that fill no block."""
+    """An image cropped to a multiple of the block size."""
     height, width, _ = image.pixels.shape
     return image._replace(pixels=image.pixels[: height - height % BLOCK, : width - width % BLOCK])
 
@@ -105,11 +105,11 @@ def solve(
     *,
     max_steps: int,
 ) -> list[Outcome]:
-    """Restore images from what is known, with the published constants.
+    """Restore images from their known part, with the published constants.
 
-    They are s_0 = 1, s_L = 0.01 and h_0 = beta = 0.01. Masks and noise are keyed by the problem and the
-    image's name, never by the denoiser. One pass is x_c + (I - P) D(y_0). In "blocks", images lose the rows
-    and columns that fill no block.
+    The constants are s_0 = 1, s_L = 0.01 and h_0 = beta = 0.01. Masks and noise depend on the problem and the
+    image's name, not on the denoiser. One pass is x_c + (I - P) D(y_0). In "blocks", images are cropped to
+    whole blocks.
     """
     outcomes = []
     key = jax.random.fold_in(key, zlib.crc32(problem.encode()))
@@ -137,9 +137,9 @@ def denoise_until(
     sigma_255: float,
     max_steps: int,
 ) -> list[Outcome]:
-    """Denoise in small steps, P = 0 and beta = 1, until the residual is at `STOP_DENOISING`.
+    """Denoise in small steps, with P = 0 and beta = 1, until the residual is at `STOP_DENOISING`.
 
-    The noise is that which a sweep with this key draws.
+    The noise is the same as in a sweep with this key.
     """
     outcomes = []
     for group, clean in _batches(images):
@@ -154,20 +154,20 @@ def denoise_until(
 
 @jax.jit
 def _one_pass(p: solvers.Projector, clean: Array, denoised: Array) -> tuple[Array, Array]:
-    """What is known, and beyond it what was denoised."""
+    """The known part of the image, plus the denoised unknown part."""
     known = p(clean)
     return known, known + (denoised - p(denoised))
 
 
 @jax.jit
 def _quality(one_pass: Array, estimate: Array, clean: Array) -> tuple[Array, Array]:
-    """PSNR of one pass and SSIM of the estimate, both clipped."""
+    """PSNR of one pass and SSIM of the final estimate, both clipped."""
     clipped = jnp.clip(one_pass, 0, 1), jnp.clip(estimate, 0, 1)
     return metrics.psnr(clipped[0], clean), metrics.ssim(clipped[1], clean)
 
 
 def _batches(images: Sequence[NamedImage]) -> Iterator[tuple[list[NamedImage], Array]]:
-    """Images of one size, with their pixels `[B, H, W, C]` in unit range."""
+    """Batches of images of equal size, with their pixels `[B, H, W, C]` in unit range."""
     by_shape: dict[tuple[int, ...], list[NamedImage]] = {}
     for image in images:
         by_shape.setdefault(image.pixels.shape, []).append(image)
@@ -185,14 +185,14 @@ def _outcomes(
     observed: Array,
     clean: Array,
 ) -> list[Outcome]:
-    """The history of a batch, image by image."""
+    """The outcome of each image of a batch."""
     first, ssim = map(np.asarray, _quality(one_pass, solution.estimate, clean))
     outcomes = []
     for i, image in enumerate(images):
         last = solution.steps[i]
         psnr = solution.psnr[: last + 1, i]
         frames = {}
-        if i == 0:  # a copy, which does not hold the others
+        if i == 0:  # copy, so that the array of the batch can be freed
             frames = {t: frame[0].copy() for t, frame in solution.frames.items() if t <= last}
             frames[int(last)] = np.asarray(solution.estimate[0])
         record = {

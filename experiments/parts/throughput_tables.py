@@ -1,7 +1,7 @@
-"""What the records of `experiments.throughput` say: goals reached or missed, a table, a figure.
+"""Goals, table and figure of `experiments.throughput`.
 
-A measurement is a row here, with all numbers of one model, variant, precision and task. On disk it is a
-record for each number. `to_records` and `to_rows` are inverses.
+In memory, a measurement is a row with all numbers of one model, variant, precision and task. On disk, each
+number is a record. `to_records` and `to_rows` are inverses.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from wne_jax.evaluation.records import Record, split_by
 from wne_jax.evaluation.tables import markdown_table
 
 BAR = 0.2
-"""Width of a bar of the figure, where a precision takes 1."""
+"""Width of a bar of the figure, relative to the width 1 of a precision."""
 
 
 _QUANTILES = {"_q1": 0.25, "": 0.5, "_q3": 0.75}
 
 
 def to_records(row: Mapping[str, Any]) -> Iterator[Record]:
-    """A record for each number of a measurement; what was not compared or counted has none."""
+    """A record for each number of a measurement; missing numbers have none."""
     settings = {name: row[name] for name in ("precision", "task", "batch", "size")}
     numbers = [("rate", row["unit"], row["rate"], {})]
     for end, quantile in _QUANTILES.items():
@@ -65,11 +65,11 @@ def to_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def goals(records: Sequence[Mapping[str, Any]], *, on_gpu: bool) -> list[dict[str, str]]:
-    """What was aimed at, the worst case of each, and whether it was reached.
+    """The goals, the worst case for each, and whether it was reached.
 
     Args:
         records: The measurements, as rows.
-        on_gpu: Whether they are of a GPU, which some goals are for.
+        on_gpu: Whether they were made on a GPU; some goals only apply there.
     """
     key = ("model", "variant", "precision", "task")
     seconds = {tuple(r[k] for k in key): r["seconds"] for r in records}
@@ -110,7 +110,7 @@ def goals(records: Sequence[Mapping[str, Any]], *, on_gpu: bool) -> list[dict[st
 def _judge(
     goal: str, values: Mapping[str, float], limit: float, *, least: bool = False
 ) -> dict[str, str]:
-    """The worst of the values against the limit."""
+    """Compare the worst value with the limit."""
     if not values:
         return {"goal": goal, "worst case": "", "verdict": "not measured here"}
     worst = (min if least else max)(values, key=values.__getitem__)
@@ -124,7 +124,7 @@ def _label(record: Mapping[str, Any]) -> str:
 
 
 def make_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Everything in Markdown; what was not compared or counted is left empty."""
+    """All measurements as a Markdown table; missing numbers are left empty."""
     header = ["model", "task", "precision", "variant", "rate", "ms", "time ratio (quartiles)", "to",
               "GFLOP", "share of peak"]  # fmt: skip
     body = [
@@ -142,7 +142,7 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def make_figure(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Rates as bars: an axis a model and task, a group of bars a precision, a colour a variant."""
+    """Rates as bars: axes for each model and task, a group for each precision, a colour for each variant."""
     rows = [r for r in records if r["task"] != "input pipeline"]
     models, tasks, variants, precisions = (
         list(dict.fromkeys(r[k] for r in rows)) for k in ("model", "task", "variant", "precision")
@@ -177,7 +177,7 @@ def make_figure(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def peaks_line(records: Sequence[Mapping[str, Any]]) -> str:
-    """The peak at each precision, and where it is from."""
+    """The peak at each precision, and its origin."""
     peaks = {r["precision"]: (r["peak_flops"] / 1e12, r["peak_from"]) for r in records}
     origins = {"published": "published", "matmul": "a large product, measured"}
     return "; ".join(

@@ -1,7 +1,7 @@
-"""The networks of `wne_jax.models` and their steps in PyTorch, as its users write them.
+"""The networks of `wne_jax.models` and their training steps in idiomatic PyTorch.
 
-Written from the papers. The tensors have the published names, so that `wne_jax.weights.convert` turns a
-state dict into our variables; a test holds that outputs then agree, hence that the same network is timed.
+The networks are written from the papers. Tensors have the published names, so `wne_jax.weights.convert` turns
+a state dict into our variables; a test checks that outputs then agree, so the same network is timed.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 
 class DnCNN(nn.Module):
-    """Zhang et al. 2017; the names of Mohan et al."""
+    """The DnCNN of Zhang et al. 2017, with the tensor names of Mohan et al."""
 
     def __init__(self, *, depth: int, features: int):
         super().__init__()
@@ -52,7 +52,7 @@ class AffineConv(nn.Module):
 
 
 class SortPool(nn.Module):
-    """Neighbouring channels, two by two: the smaller, then the larger."""
+    """Sort pairs of neighbouring channels in ascending order."""
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = x[:, ::2], x[:, 1::2]
@@ -61,7 +61,7 @@ class SortPool(nn.Module):
 
 
 class FDnCNN(nn.Module):
-    """The names of Herbreteau et al. and of Saied & Fleuret."""
+    """The FDnCNN, with the tensor names of Herbreteau et al. and of Saied & Fleuret."""
 
     def __init__(self, *, depth: int, features: int, mode: str = "ordinary"):
         super().__init__()
@@ -80,7 +80,7 @@ class FDnCNN(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Swin's, on `[B, H, W, C]`; windows and heads together are the heads of one fused attention."""
+    """Window attention of Swin on `[B, H, W, C]`; windows and heads form the heads of one fused attention."""
 
     def __init__(self, features: int, heads: int, window: int, shift: int):
         super().__init__()
@@ -111,7 +111,7 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention, then an MLP, each normalized before and added after."""
+    """Attention, then an MLP, each with pre-normalization and a residual."""
 
     def __init__(self, features: int, heads: int, window: int, shift: int, hidden: int):
         super().__init__()
@@ -126,7 +126,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinIR(nn.Module):
-    """Liang et al. 2021, for images of one size. Features are `[B, H, W, C]` but inside convolutions."""
+    """Liang et al. 2021, for images of one size. Features are `[B, H, W, C]`, except in convolutions."""
 
     def __init__(
         self, *, size: int, groups: int, blocks: int, features: int, heads: int, window: int = 8,
@@ -190,7 +190,7 @@ class ChannelNorm(nn.Module):
 
 
 class TransposedAttention(nn.Module):
-    """Restormer's MDTA: among channels."""
+    """Restormer's MDTA: attention among channels."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -208,7 +208,7 @@ class TransposedAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Restormer's GDFN."""
+    """Restormer's GDFN, the gated feed-forward network."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -222,7 +222,7 @@ class GatedFeedForward(nn.Module):
 
 
 class RestormerBlock(nn.Module):
-    """Attention, then feed-forward, each normalized before and added after."""
+    """Attention, then feed-forward, each with pre-normalization and a residual."""
 
     def __init__(self, width: int, heads: int, expansion: float):
         super().__init__()
@@ -236,7 +236,7 @@ class RestormerBlock(nn.Module):
 
 
 class Restormer(nn.Module):
-    """Zamir et al. 2022, of any number of levels."""
+    """Zamir et al. 2022, with any number of levels."""
 
     def __init__(
         self, *, dim: int, blocks: tuple[int, ...], heads: tuple[int, ...], refinement_blocks: int,
@@ -282,7 +282,7 @@ class Restormer(nn.Module):
 
 
 class _Resample(nn.Module):
-    """A convolution and a shuffle, under the published name."""
+    """A convolution and a pixel shuffle, under the published name."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
@@ -300,12 +300,12 @@ NETWORKS = {"dncnn": DnCNN, "fdncnn": FDnCNN, "swinir": SwinIR, "restormer": Res
 
 
 def build(backbone: str, options: Mapping[str, Any], *, size: int) -> nn.Module:
-    """The network of a `ModelConfig`, gray, its options those of `wne_jax.models`.
+    """The gray network of a `ModelConfig`, with the options of `wne_jax.models`.
 
     Args:
         backbone: Key of `NETWORKS`.
         options: As in `ModelConfig`.
-        size: Side of the images, which SwinIR's mask depends on.
+        size: Side of the images, which determines SwinIR's mask.
     """
     torch.manual_seed(0)
     more = {"size": size} if backbone == "swinir" else {}
@@ -322,24 +322,25 @@ def make_function(
     device: str,
     sigma: float = 25 / 255,
 ) -> Callable[[], Tensor]:
-    """One call of a task: on one constant batch, in the memory format that is the faster here.
+    """A function that runs a task once on a constant batch, in the faster memory format.
 
-    Training is noise, gradient of the mean square error, and fused Adam; inference is the network alone.
+    Training consists of noise, gradient of the mean squared error and fused Adam; inference only of the
+    network.
 
     Args:
         network: Gray network; it is moved to the device.
         clean: Images f32[B, H, W, 1].
         task: "training" or "inference".
         precision: "float32", "tf32" or "bfloat16" (autocast; parameters stay in float32).
-        compiled: Whether it goes through `torch.compile`.
+        compiled: Whether to use `torch.compile`.
         device: "cpu" or "cuda".
         sigma: Noise level, unit range.
 
     Returns:
-        A function of nothing; its work is queued, not necessarily done, when it returns.
+        A function without arguments; its work may still be queued when it returns.
     """
     torch.backends.cudnn.benchmark = True
-    torch._dynamo.config.recompile_limit = 64  # one function serves many networks
+    torch._dynamo.config.recompile_limit = 64  # one function compiles many networks
     network = network.to(device).train(task == "training")
     images = torch.from_numpy(np.ascontiguousarray(clean.transpose(0, 3, 1, 2))).to(device)
 
@@ -387,13 +388,13 @@ def _inference(
 
 
 def _precise(precision: str, device: str) -> AbstractContextManager:
-    """Flags for TF32, which stay as they are set, and the context for bfloat16."""
+    """Set the flags for TF32, which persist, and return the context for bfloat16."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _seconds(function: Callable[[], Tensor], device: str) -> float:
-    """The faster of two calls, after one to warm up."""
+    """Seconds of the faster of two calls, after a warm-up call."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Pictures of iterations: curves over the steps, a panel of estimates, an animation."""
+"""Figures of iterations: curves over the steps, a panel of estimates, an animation."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -15,22 +15,22 @@ from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, split_by
 
 Trajectories = Mapping[str, Outcome]
-"""Of one image, by model."""
+"""Outcomes of one image, by model."""
 
 SHADES = 48
-"""Gray levels of an animation: noise does not compress, and more make the file larger."""
+"""Gray levels of an animation; more would make the file larger, since noise does not compress."""
 
 
 PSNR, LEVEL = "psnr_at_step", "residual_level"
-"""The metrics of an image after so many steps, the setting `step`."""
+"""Metrics of an image after a number of steps, which is the setting `step`."""
 
 
 def curves(records: Sequence[Record], *, stop_255: float, title: str) -> Figure:
-    """PSNR and level over the steps, means over images; one that has ended stays as it is.
+    """PSNR and level over the steps, averaged over images; a finished image keeps its last value.
 
     Args:
-        records: Those of one task, of the metrics `PSNR` and `LEVEL`.
-        stop_255: Level to stop at, in 8-bit units, marked.
+        records: Records of one task, with the metrics `PSNR` and `LEVEL`.
+        stop_255: Stopping level in 8-bit units, which is marked.
         title: Title of the figure.
     """
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
@@ -41,7 +41,7 @@ def curves(records: Sequence[Record], *, stop_255: float, title: str) -> Figure:
         steps, psnr = mean_history([r for r in of_arm if r.metric == PSNR])
         quality.plot(steps, psnr, color=colour, label=arm)
         quality.plot(steps[-1], psnr[-1], "o", color=colour, ms=5)
-        # A geometric mean: of levels that run away, the others stay visible.
+        # A geometric mean, so that diverging levels do not hide the others.
         levels = [r for r in of_arm if r.metric == LEVEL]
         steps, logarithm = mean_history(levels, lambda value: np.log(value + 1e-9))
         level.plot(steps, np.exp(logarithm), color=colour)
@@ -70,16 +70,16 @@ def curves(records: Sequence[Record], *, stop_255: float, title: str) -> Figure:
 def mean_history(
     records: Sequence[Record], of: Callable[[np.ndarray], np.ndarray] = lambda value: value
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over images of a quantity over the steps.
+    """The mean over images of a quantity at each step.
 
-    Not every step is recorded: between two that are, values are interpolated, and after the last they stay.
+    Not every step is recorded: values are interpolated between recorded steps and constant after the last.
 
     Args:
-        records: Of one metric and arm, with the setting `step`.
-        of: What the mean is taken of.
+        records: Records of one metric and arm, with the setting `step`.
+        of: Function of a value, whose mean is taken.
 
     Returns:
-        The steps that are recorded of any image, and the means.
+        The steps that are recorded for any image, and the means.
 
     Example:
         >>> def at(image, step, value):
@@ -98,12 +98,12 @@ def mean_history(
 
 
 def panel(trajectories: Trajectories, *, title: str, columns: int = 5) -> Figure:
-    """The image, what was observed, and estimates at the same steps: a row a model, which ends where it ends.
+    """The image, the observation, and estimates at the same steps: a row per model, until its last step.
 
     Args:
-        trajectories: Of one image.
+        trajectories: Outcomes of one image.
         title: Title of the figure.
-        columns: How many steps are shown.
+        columns: Number of steps shown.
     """
     rows = []
     for outcome in trajectories.values():
@@ -116,13 +116,13 @@ def panel(trajectories: Trajectories, *, title: str, columns: int = 5) -> Figure
 
 
 def animation(trajectories: Trajectories, path: Path, *, size: int = 128, frames: int = 30) -> None:
-    """Write a GIF of all models side by side, each frame a step; an image that has ended waits.
+    """Write a GIF of all models side by side, with a frame per step; finished models keep their last frame.
 
     Args:
-        trajectories: Of one image.
-        path: Where to; ends in .gif.
-        size: Side in pixels of what is shown of each: the middle of a larger image, a smaller one enlarged.
-        frames: At most so many steps.
+        trajectories: Outcomes of one image.
+        path: Path of the file, which ends in .gif.
+        size: Side in pixels of each picture: larger images are cropped to the centre, smaller ones enlarged.
+        frames: Maximum number of frames.
     """
     pictures = []
     for step in _shown_steps(trajectories, frames):
@@ -148,7 +148,7 @@ def animation(trajectories: Trajectories, path: Path, *, size: int = 128, frames
 
 
 def _shown_steps(trajectories: Trajectories, number: int) -> list[int]:
-    """Some of the steps that were kept, until all that converge have; in the end the last of all."""
+    """A selection of the kept steps until all converging models have ended, then the last step."""
     ends = [max(o.frames) for o in trajectories.values()]
     converged = [max(o.frames) for o in trajectories.values() if o.record["converged"]]
     kept = sorted({t for o in trajectories.values() for t in o.frames})
@@ -158,7 +158,7 @@ def _shown_steps(trajectories: Trajectories, number: int) -> list[int]:
 
 
 def _last(outcome: Outcome, step: int) -> int:
-    """The last step until this one whose estimate was kept."""
+    """The last step up to this one whose estimate was kept."""
     return max(t for t in outcome.frames if t <= step)
 
 
@@ -169,7 +169,7 @@ def _figures(outcome: Outcome, step: int) -> str:
 
 
 def _tile(image: np.ndarray, lines: Sequence[str], size: int, *, gap: int = 6) -> np.ndarray:
-    """A gray image with lines of text below, and white around."""
+    """A gray image with lines of text below, and a white margin."""
     height, width = (min(side, size) for side in image.shape[:2])
     top, left = ((side - n) // 2 for side, n in zip(image.shape, (height, width)))
     shown = image[top : top + height, left : left + width].mean(axis=-1)

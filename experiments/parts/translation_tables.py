@@ -1,4 +1,4 @@
-"""Tables of `experiments.translation`, with the published figures beside ours."""
+"""Tables of `experiments.translation`, with the published figures."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from wne_jax.symmetry.translation import shift_equivariant, translation_equivari
 MOVES = ("shift", "translation")
 METRIC = "cosine_error"
 KEPT, ZEROED = "kept", "zeroed"
-"""What became of a map's Nyquist bins, by the setting `nyquist_bins`."""
+"""Values of the setting `nyquist_bins`: whether a map's Nyquist bins are kept."""
 
 PUBLISHED = {
     ("BatchNorm", "training"): (9.51e-09, 2.55e-06),
@@ -33,14 +33,14 @@ PUBLISHED_THEOREM = {
     "LayerNorm-C": "shifts only",
     "LayerNorm-AF": "translations",
 }
-"""What their table 1 says that each layer commutes with."""
+"""The equivariance of each layer according to their table 1."""
 
 BROKEN = 1e-4
-"""Mean errors above this are no rounding."""
+"""Mean errors above this are not rounding errors."""
 
 
 def published() -> list[Record]:
-    """The published errors, for maps as they are."""
+    """The published errors, for unchanged maps."""
     return [
         Record(
             experiment="translation", metric=METRIC, arm=layer, published=figure,
@@ -55,11 +55,11 @@ def tables(records: Sequence[Record], setting: str) -> tuple[str, str]:
     """All tables as Markdown.
 
     Args:
-        records: Those of the experiment.
-        setting: Network, images and precision, in words.
+        records: Records of the experiment.
+        setting: Network, images and precision, as text.
 
     Returns:
-        The whole text; and the main table, and whether theorem and measurement agree.
+        The whole text; and the main table, with a sentence on whether theorem and measurement agree.
     """
     found = [r for r in records if r.metric == METRIC]
     judgement, conclusion = _judgement(found)
@@ -109,7 +109,7 @@ def _theorem_table() -> str:
 
 
 def _error_table(name: str, column: str, records: Sequence[Record]) -> str:
-    """Errors by a column, each beside the published one, and without Nyquist bins."""
+    """Errors by a column with the published ones, with and without Nyquist bins."""
     rows = []
     for value in dict.fromkeys(r[column] for r in records):
         row = [value]
@@ -139,7 +139,7 @@ def _nyquist_table(records: Sequence[Record]) -> str:
 
 
 def _judgement(records: Sequence[Record]) -> tuple[str, str]:
-    """A table of predicted and measured, and the conclusion in words."""
+    """A table of predicted and measured equivariance, and the conclusion as a sentence."""
     rows, disagree = [], []
     for name, preset in PRESETS.items():
         for transformation, decide in (
@@ -170,8 +170,7 @@ def _select(records: Sequence[Record], **wanted: str | None) -> list[Record]:
 def _mean(records: Sequence[Record], **wanted: str) -> str:
     """Mean over the feature maps, and its standard error.
 
-    What is measured on one map shares the displacement and the map itself, so that the means of the maps, not
-    single errors, are independent.
+    Measurements on one map share the map and the displacement, so only the means of the maps are independent.
     """
     by_map = defaultdict(list)
     for record in _select(records, **wanted):

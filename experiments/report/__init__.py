@@ -1,1 +1,1 @@
-"""One page over the records of all experiments: `python -m experiments.report --results DIR`."""
+"""One page with the results of all experiments: `python -m experiments.report --results DIR`."""

@@ -1,10 +1,10 @@
-"""Gather what was run into one page: the paper's tables and figures beside ours, and how each was made.
+"""Collect all results in one page: the paper's tables and figures with ours, and the command of each.
 
-Reads the folders of experiments (`config.json`, `records.csv`, figures) and of trained networks, and computes
-no result anew. Writes FILE.html, one file that needs no network. What was not run says so, with the command
-that would make it.
+Reads the folders of experiments (`config.json`, `records.csv`, figures) and of trained networks; no result is
+recomputed. Writes FILE.html, a single file that loads nothing else. Missing experiments are listed with the
+command that runs them.
 
-    python -m experiments.report                                       # of runs/
+    python -m experiments.report                                       # results in runs/
     python -m experiments.report --results experiments/results
 """
 
@@ -23,17 +23,17 @@ class Options:
     """Options of the command line."""
 
     results: Path = Path("runs")
-    """Folder of the experiments' folders."""
+    """Folder that contains the results folders."""
     networks: Path | None = None
-    """A further folder of trained networks, beside those inside the folder of experiments."""
+    """A further folder of trained networks, besides those inside the results."""
     output: Path | None = None
-    """The page that is written (default: report.html in the folder of experiments)."""
+    """The page to write (default: report.html in the folder of results)."""
     max_megabytes: float = 8.0
-    """Larger figures are named in place of shown."""
+    """Maximum size of a figure in megabytes; larger ones are only named."""
 
 
 def main(options: Options) -> None:
-    """Gather, then write the page."""
+    """Collect the results and write the page."""
     runs, networks = find(options.results, options.networks)
     sections = assign(runs)
     path = (options.output or options.results / "report.html").with_suffix(".html")
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
     whole = counts.overall(sections)
     print(f"{whole.there} of {len(sections)} experiments have results: {whole.runs} runs")
     print(
-        f"{whole.compared} numbers stand beside published ones, {whole.absent} cells were not run"
+        f"{whole.compared} numbers are compared with published ones, {whole.absent} cells were not run"
     )
     print(f"The page is {path}")
 

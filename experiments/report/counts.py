@@ -1,4 +1,4 @@
-"""What a set of experiments says in numbers: how much was run, and how near it is to what is published."""
+"""Counts over experiments: how much was run, and how close the results are to the published ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from experiments.report.sections import Section
 from wne_jax.evaluation.tables import Table
 
 NEAR = 0.005
-"""Differences up to this share of the published figure are called near: 0.15 dB at 30."""
+"""Differences up to this share of the published figure are called near: 0.15 dB at 30 dB."""
 
 Sections = Sequence[tuple[Section, Sequence[Run]]]
 
 
 class Gap(NamedTuple):
-    """A difference to a published figure in dB, and where it is."""
+    """A difference to a published figure in dB, and its table cell."""
 
     difference: float
     place: str
@@ -26,14 +26,14 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """What the tables of some runs amount to.
+    """Counts over the tables of some runs.
 
     Attributes:
-        compared: Cells with a number of ours and a published one.
-        absent: Cells that were not run.
-        gaps: Differences of the compared ones in dB.
-        ordered: Pairs of rows in one column that are ordered as published.
-        pairs: Pairs of rows that the published figures keep apart.
+        compared: Number of cells with our and a published figure.
+        absent: Number of cells that were not run.
+        gaps: Differences of the compared cells in dB.
+        ordered: Number of these pairs that have the published order.
+        pairs: Number of pairs of rows, in one column, whose published figures clearly differ.
     """
 
     compared: int
@@ -55,13 +55,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Overall(Counts):
-    """The same of all runs, and how many there are.
+    """Counts over all runs.
 
     Attributes:
-        there: Experiments that have results.
-        runs: Runs that have.
-        figures: Their figures.
-        presets: The sizes that they were made with.
+        there: Number of experiments with results.
+        runs: Number of runs with results.
+        figures: Number of their figures.
+        presets: The presets of the runs.
     """
 
     there: int
@@ -71,7 +71,7 @@ class Overall(Counts):
 
 
 def count(tables: Iterable[tuple[str, Table]]) -> Counts:
-    """Count comparisons in tables with titles.
+    """Count comparisons in tables, given with their titles.
 
     Example:
         >>> from wne_jax.evaluation.records import Record
@@ -115,17 +115,17 @@ def count(tables: Iterable[tuple[str, Table]]) -> Counts:
 
 
 def near(ours: float, published: float) -> bool:
-    """Whether a number is within `NEAR` of a published one."""
+    """Whether a number differs from a published one by at most the share `NEAR`."""
     return abs(ours - published) <= NEAR * abs(published)
 
 
 def of_runs(runs: Iterable[Run]) -> Counts:
-    """What some runs amount to."""
+    """Counts over some runs."""
     return count(item for run in runs for item in run.tables.items())
 
 
 def overall(sections: Sections) -> Overall:
-    """What all runs amount to."""
+    """Counts over all runs."""
     found = [(section, run) for section, runs in sections for run in runs if not run.empty]
     runs = [run for _, run in found]
     return Overall(

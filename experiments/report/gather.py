@@ -1,4 +1,4 @@
-"""What lies in a folder of experiments: runs with their records and figures, and trained networks."""
+"""Finds the contents of a results folder: runs with their records and figures, and trained networks."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ _DEPTH = 3  # DIR/precision/float32/baseline
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment that was run: where it comes from, and what it left."""
+    """A run of an experiment: its origin, records and figures."""
 
     folder: Path
     source: dict[str, Any]
@@ -37,12 +37,12 @@ class Run:
 
     @property
     def preset(self) -> str:
-        """The size that it was made with; empty where it has none."""
+        """The preset of the run; empty if it has none."""
         return str(self.source["config"].get("preset") or "")
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Its records in the views of its experiment, by the titles of the tables."""
+        """The tables of the run by title, in the views of its experiment."""
         tables: dict[str, Table] = {}
         for view in views_of(self.module):
             tables |= view.pivot(self.records)
@@ -50,15 +50,15 @@ class Run:
 
     @property
     def empty(self) -> bool:
-        """Whether it has left nothing yet."""
+        """Whether the run has no results yet."""
         return not (self.records or self.figures)
 
 
 def views_of(name: str) -> tuple[View, ...]:
-    """How an experiment shows its records: the `VIEWS` of its module, or its only `VIEW`.
+    """The views of an experiment: the `VIEWS` of its module, or its only `VIEW`.
 
     Args:
-        name: The module in `experiments`; of another there is no module to ask.
+        name: Name of the module in `experiments`; unknown names have no views.
     """
     if not (Path(experiments.__file__).parent / f"{name}.py").is_file():
         return (View(),)
@@ -68,7 +68,7 @@ def views_of(name: str) -> tuple[View, ...]:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that was trained, or is being trained: its configuration and its log."""
+    """A network that is or was trained: its configuration and its log."""
 
     folder: Path
     config: TrainConfig
@@ -76,32 +76,32 @@ class Network:
 
     @property
     def minutes(self) -> float:
-        """Time of training, from the rates in the log."""
+        """Training time, from the rates in the log."""
         steps = [0, *(line["step"] for line in self.log)]
         rates = [line["steps_per_second"] for line in self.log]
         return sum((b - a) / rate for a, b, rate in zip(steps, steps[1:], rates) if rate > 0) / 60
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trained parameters."""
         state = jax.eval_shape(lambda: create_state(self.config))
         return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def find(folder: Path, networks: Path | None = None) -> tuple[list[Run], list[Network]]:
-    """Everything in a folder of experiments, by path.
+    """All runs and networks in a results folder, sorted by path.
 
     Args:
-        folder: Its subfolders are the experiments' folders.
+        folder: Folder that contains the results folders.
         networks: A further folder of trained networks.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: There is nothing in it, or a file is not what it should be.
+        FileNotFoundError: A folder does not exist.
+        ValueError: The folder holds no results, or a file has invalid content.
     """
     for named, option in ((folder, "--results"), (networks, "--networks")):
         if named is not None and not named.is_dir():
-            raise FileNotFoundError(f"{named} is not a folder: {option} names one")
+            raise FileNotFoundError(f"{option}: {named} is not a folder")
     configs = list(_configs(folder, _DEPTH))
     configs += [] if networks is None else list(_configs(networks, 2))
     runs, trained = [], {}
@@ -113,7 +113,8 @@ def find(folder: Path, networks: Path | None = None) -> tuple[list[Run], list[Ne
             _add_network(trained, path)
     if not runs and not trained:
         raise ValueError(
-            f"{folder} holds no experiment and no trained network: --results names a folder of their folders"
+            f"{folder} holds no experiment and no trained network: "
+            "--results must be a folder that contains results folders"
         )
     return runs, list(trained.values())
 
@@ -148,10 +149,12 @@ def _add_network(trained: dict[Path, Network], path: Path) -> None:
     folder = path.parent
     try:
         config = load_config(path)
-    except ValueError as error:  # of another version
+    except ValueError as error:  # written by another version
         warnings.warn(f"left out: {error}", stacklevel=2)
         return
     log = folder / "metrics.jsonl"
     lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]  # one may be on its way
+    whole = [
+        json.loads(line) for line in lines if line.endswith("\n")
+    ]  # the last line may be incomplete
     trained[folder.resolve()] = Network(folder, config, whole)

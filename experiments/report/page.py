@@ -1,6 +1,6 @@
-"""The page: its template, and what the template shows of each run.
+"""Renders the page from its template and the data of each run.
 
-Everything that the template shows is text, which it escapes; style and images lie inside of the page.
+The template escapes all text; style and images are embedded in the page.
 """
 
 import base64
@@ -21,19 +21,19 @@ from wne_jax.evaluation.records import NOT_RUN
 from wne_jax.evaluation.tables import Cell, Table
 
 _WIDE, _LONG = 8, 12
-"""Columns that a table may have beside each other, and rows that it may have unfolded."""
+"""Maximum number of columns of a table, and of rows of a table that is not folded."""
 _TITLE = "Normalization equivariance: the paper's results, recomputed"
 _KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 
 class Shown(NamedTuple):
-    """A cell as it is shown.
+    """A cell of the page.
 
     Attributes:
-        ours: The number, or that it was not run.
-        published: The published number; empty where there is none.
-        difference: Ours less published, with its sign; empty where one of them is missing.
-        tone: Where ours lies, or that it is absent.
+        ours: Our number, or "not run".
+        published: The published number; empty if there is none.
+        difference: Ours minus published, with sign; empty if one of them is missing.
+        tone: Whether ours is near, above, below, or absent; used as CSS class.
     """
 
     ours: str
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as it is shown: texts, and a cell for each row and column."""
+    """A table of the page: texts, and a cell for each row and column."""
 
     title: str
     corner: str
@@ -55,7 +55,7 @@ class Grid:
 
 
 class Figure(NamedTuple):
-    """An image inside of the page, or the note that it is too large."""
+    """An image embedded in the page, or a note that it is too large."""
 
     caption: str
     name: str
@@ -67,12 +67,12 @@ class Figure(NamedTuple):
 
 
 def render(sections: Sections, networks: Sequence[Network], *, max_bytes: int) -> str:
-    """The whole page.
+    """The page as HTML.
 
     Args:
         sections: The runs of each section.
         networks: The trained networks.
-        max_bytes: Larger figures are named in place of shown.
+        max_bytes: Maximum size of a figure; larger ones are only named.
     """
     folder = Path(__file__).parent
     environment = jinja2.Environment(
@@ -117,7 +117,7 @@ def _section(section: Section, runs: Sequence[Run], *, max_bytes: int) -> dict[s
 
 
 def grids(tables: Mapping[str, Table]) -> list[Grid]:
-    """Tables as they are shown; folded are long ones, and those with nothing published beside others."""
+    """Tables of the page; long ones and, if others have published figures, those without are folded."""
     published = {
         title: any(cell.published is not None for cell in table.cells.values())
         for title, table in tables.items()
@@ -130,7 +130,7 @@ def grids(tables: Mapping[str, Table]) -> list[Grid]:
 
 
 def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
-    """One table; one of many columns goes downwards."""
+    """One table; a table with many columns is transposed."""
     names, columns, at = table.rows, table.columns, lambda row, column: (row, column)
     name, column_name = table.row_heading, table.column_heading
     down, across = table.row_parts, table.column_parts
@@ -156,7 +156,7 @@ def _grid(title: str, table: Table, *, published: bool, beside: bool) -> Grid:
 
 
 def show(cell: Cell, form: str) -> Shown:
-    """A cell in a number format."""
+    """Format a cell with a number format."""
     published = "" if cell.published is None else f"{cell.published:{form}}"
     if cell.value is None:
         return Shown(NOT_RUN, published, tone="absent")
@@ -169,7 +169,7 @@ def show(cell: Cell, form: str) -> Shown:
 
 
 def _figure(section: Section, path: Path, *, max_bytes: int) -> Figure:
-    """An image at the size that its resolution says."""
+    """An image at the size given by its resolution."""
     words = path.stem.replace("-", " ").replace("_", " ")
     alt, size = f"{section.title}: {words}", path.stat().st_size
     if size > max_bytes:
@@ -183,12 +183,12 @@ def _figure(section: Section, path: Path, *, max_bytes: int) -> Figure:
 
 
 class Budget(NamedTuple):
-    """What the networks of a run were trained with.
+    """The training settings of a run.
 
     Attributes:
-        preset: The size.
-        says: The trainings, or the device where nothing was trained.
-        published: Steps of the published networks, where there are any.
+        preset: The preset.
+        says: The training settings, or the device if nothing was trained.
+        published: Steps of the published networks, if there are any.
     """
 
     preset: str
@@ -197,7 +197,7 @@ class Budget(NamedTuple):
 
 
 def budget(section: Section, run: Run) -> Budget | None:
-    """What the networks of a run were trained with; None where its preset is none of ours."""
+    """The training settings of a run; None if its preset is unknown."""
     config = run.source["config"]
     if config.get("preset") not in PRESETS:
         return None
@@ -209,7 +209,7 @@ def budget(section: Section, run: Run) -> Budget | None:
 
 
 def _trainings(run: Run) -> Iterator[str]:
-    """How each network of a run was trained: those that its records name, else its arms."""
+    """The training settings of each network of a run: those named by its records, else its arms."""
     config = run.source["config"]
     networks = PRESETS[config["preset"]].networks
     named = {(r.model, r.arm): None for r in run.records if r.value is not None}
@@ -226,7 +226,7 @@ def _trainings(run: Run) -> Iterator[str]:
 
 
 def network(options: Mapping[str, Any]) -> str:
-    """The size of a network, from the options of its backbone.
+    """The size of a network as text, from the options of its backbone.
 
     Example:
         >>> network({"depth": 8, "features": 48}), network({"groups": 2, "heads": 3})

@@ -1,7 +1,7 @@
-"""What the report says about each experiment: the paper's tables and figures in order, then ours.
+"""The sections of the report: the paper's tables and figures in order, then ours.
 
-An experiment that is not listed is shown, too: its title is the first line of its module's docstring, and its
-command is that of its run.
+Experiments that are not listed are shown, too: the title is the first line of the module's docstring, and the
+command is that of the run.
 """
 
 import ast
@@ -17,12 +17,12 @@ class Section:
     """One experiment in the report.
 
     Attributes:
-        name: Its module in `experiments`, and its folder.
-        title: What it is about.
-        paper: Its tables and figures in Saied & Fleuret (2026); empty for what is beyond the paper.
-        asks: What it asks, and what to look at.
-        command: What makes it.
-        trained: Whether its preset says what networks were trained.
+        name: Name of its module in `experiments` and of its folder.
+        title: Title of the section.
+        paper: Its tables and figures in Saied & Fleuret (2026); empty if it is not in the paper.
+        asks: The question, and what to look at.
+        command: The command that runs it.
+        trained: Whether its preset determines the trained networks.
     """
 
     name: str
@@ -42,8 +42,8 @@ SECTIONS: tuple[Section, ...] = (
         "matched",
         "Matched noise",
         "Tables 1, 7, 8 and 9",
-        "Tested at the noise level that it was trained for, does the wrapper cost anything? In each "
-        "column, look at how far the equivariant rows lie from the baseline: tenths of a dB at most.",
+        "Does the wrapper reduce PSNR at the training noise level? In each column, compare the "
+        "equivariant rows with the baseline: they differ by tenths of a dB at most.",
         _small("matched") + " --tables 1 7",
     ),
     Section(
@@ -59,16 +59,16 @@ SECTIONS: tuple[Section, ...] = (
         "defects",
         "How equivariant is it?",
         "Figures 8 and 9",
-        "The relative error of f(a y + b) = a f(y) + b. Training on many levels, or on changed contrast, "
-        "makes it smaller; only the wrapper makes it rounding. Look at the orders of magnitude.",
+        "The relative error of f(a y + b) = a f(y) + b. Training on many levels, or on random contrast, "
+        "reduces it; only the wrapper reduces it to rounding. Look at the orders of magnitude.",
         _small("defects"),
     ),
     Section(
         "input_only",
-        "Normalizing the input alone",
+        "Normalizing only the input",
         "Figures 18 and 19",
-        "Is it the normalized input that helps, or the way back? Without the way back the network has to "
-        "guess brightness and contrast. Look at its distance from the wrapped one at every level.",
+        "Is the normalized input enough, or is denormalization needed? Without it, the network has to "
+        "guess brightness and contrast. Look at the gap to the wrapped network at every level.",
         _small("input_only"),
     ),
     Section(
@@ -76,7 +76,7 @@ SECTIONS: tuple[Section, ...] = (
         "Adaptive filters",
         "Figure 5",
         "An equivariant f is a weighted mean of pixels, f(y) = J(y) y, with weights that adapt to the "
-        "image and sum to one. Look at rows of J as images, at their sums, and at the error of the "
+        "image and sum to one. Look at the rows of J as images, at their sums, and at the error of the "
         "identity.",
         _small("filters"),
     ),
@@ -85,7 +85,7 @@ SECTIONS: tuple[Section, ...] = (
         "Why it works: difficulty in normalized coordinates",
         "Table 3, Figures 6, 7 and 11",
         "The backbone sees images of one contrast, in which noise levels overlap. Coverage is the share "
-        "of test patches as difficult as those of training: look at the corners. It needs no trained "
+        "of test patches whose difficulty occurs in training: look at the corners. It needs no trained "
         "network.",
         _small("difficulty"),
     ),
@@ -93,24 +93,24 @@ SECTIONS: tuple[Section, ...] = (
         "non_gaussian",
         "Noise that is not Gaussian",
         "Figures 20 and 21",
-        "Uniform, Laplace and Rayleigh noise, and JPEG. Nothing in the symmetry is about Gaussian noise: "
-        "look at whether the curves keep the shape that they have under it.",
+        "Uniform, Laplace and Rayleigh noise, and JPEG. The symmetry does not assume Gaussian noise: "
+        "check whether the curves have the same shape as with Gaussian noise.",
         _small("non_gaussian"),
     ),
     Section(
         "noise2noise",
         "Noise2Noise, and denoisers used as priors",
         "Tables 11 and 12, appendix N",
-        "Trained without clean images at one level, then used again and again while the noise falls. Look"
-        " at where the iteration ends: the baseline leaves its training level and loses what it had.",
+        "Networks are trained without clean images at one level, then iterated while the noise level "
+        "decreases. Look at the end of the iteration: below its training level, the baseline gets worse.",
         _small("noise2noise"),
     ),
     Section(
         "overhead",
-        "What it costs",
+        "Computational cost",
         "Tables 2, 5 and 6",
-        "Time of a batch relative to the unwrapped network: 1 is free. Look at training and inference, "
-        "and at the equivariant architecture for comparison.",
+        "Time per batch relative to the unwrapped network: 1 means no cost. Look at training and "
+        "inference, and compare with the equivariant architecture.",
         "python -m experiments.overhead",
         trained=False,
     ),
@@ -118,25 +118,25 @@ SECTIONS: tuple[Section, ...] = (
         "sidd",
         "Noise of real cameras",
         "Table 10",
-        "Smartphone photographs with a measured truth: the noise is neither Gaussian nor of one level. "
-        "Look at the difference between the rows.",
+        "Smartphone photographs with a measured clean image: the noise is neither Gaussian nor of one "
+        "level. Look at the difference between the rows.",
         "WNE_DATA=... python -m experiments.sidd --blocks SIDD --preset paper",
     ),
     Section(
         "regret",
-        "Which statistics?",
+        "Which statistic?",
         "",
-        "Every location and scale that follow the image give the same symmetry; the paper takes mean and "
-        "standard deviation. Regret is what a specialist, trained for the level, does better: look at the"
-        " worst level of each statistic.",
+        "Every equivariant location and scale give the same symmetry; the paper uses mean and standard "
+        "deviation. Regret is the PSNR gap to a specialist trained at the test level: look at the worst "
+        "level of each statistic.",
         "python -m experiments.regret",
     ),
     Section(
         "frozen",
-        "Other people's networks, frozen",
+        "Published networks, without training",
         "",
-        "One published network for one noise level, wrapped without training. Look at the levels far from"
-        " its own.",
+        "A published network of one noise level, wrapped without training. Look at the levels far from "
+        "its training level.",
         "WNE_DATA=... python -m experiments.frozen --weights FILE --test folder:Set12",
         trained=False,
     ),
@@ -144,8 +144,8 @@ SECTIONS: tuple[Section, ...] = (
         "translation",
         "Shifts and translations of normalization layers",
         "",
-        "Which normalization layers commute with moving the image: the theorem of Scanvic et al. (2025) "
-        "beside measurement. Look at where both say no.",
+        "Which normalization layers commute with shifts of the image: the theorem of Scanvic et al. "
+        "(2025) compared with measurements. Look at the layers that do not commute.",
         "python -m experiments.translation",
         trained=False,
     ),
@@ -153,8 +153,8 @@ SECTIONS: tuple[Section, ...] = (
         "aliasing",
         "Where denoisers lose translations",
         "",
-        "Every step of every backbone by itself, before and after a move of the image. Look for the steps"
-        " that lose it, and at what circular padding changes.",
+        "Each step of each backbone is tested separately with shifted images. Look at the steps that do "
+        "not commute, and at the effect of circular padding.",
         "python -m experiments.aliasing",
         trained=False,
     ),
@@ -162,15 +162,15 @@ SECTIONS: tuple[Section, ...] = (
         "mismatch",
         "One training level, all test levels, by one command",
         "",
-        "The README's first command. Look at the two ends of the curves, and at what the noise level does"
-        " in place of the standard deviation.",
+        "The first command of the README. Look at both ends of the curves, and at the effect of the "
+        "noise level as statistic instead of the standard deviation.",
         "python -m experiments.mismatch",
     ),
     Section(
         "large_images",
         "Images larger than memory",
         "",
-        "From file to file. Seconds a megapixel and peak memory should not grow with the image.",
+        "Files are denoised to files. Time per megapixel and peak memory should not grow with the image.",
         "python -m experiments.large_images",
         trained=False,
     ),
@@ -178,8 +178,8 @@ SECTIONS: tuple[Section, ...] = (
         "throughput",
         "Throughput",
         "",
-        "Training and inference of all backbones beside PyTorch on the same machine. Look at the time "
-        "ratios, and at the goals.",
+        "Training and inference of all backbones, compared with PyTorch on the same machine. Look at the "
+        "time ratios and the goals.",
         "python -m experiments.throughput",
         trained=False,
     ),
@@ -196,7 +196,7 @@ SECTIONS: tuple[Section, ...] = (
 
 
 def assign(runs: Sequence[Run]) -> list[tuple[Section, list[Run]]]:
-    """The runs of each section: those in its folder, then others by its command; the rest at the end."""
+    """The runs of each section: those in its folder, then others by command; remaining runs come last."""
     names = {section.name for section in SECTIONS}
     places: dict[str, list[Run]] = {name: [] for name in names}
     others: dict[str, list[Run]] = {}
@@ -211,7 +211,7 @@ def assign(runs: Sequence[Run]) -> list[tuple[Section, list[Run]]]:
 
 
 def unlisted(name: str, run: Run) -> Section:
-    """The section of an experiment that is not in `SECTIONS`, from its module where there is one."""
+    """The section of an experiment that is not in `SECTIONS`, from its module if there is one."""
     path = Path(__file__).parents[1] / f"{name}.py"
     words = ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
     title = (words or name.replace("_", " ").capitalize()).partition("\n")[0].rstrip(".")

@@ -201,7 +201,7 @@ def test_figures_lie_in_the_page_byte_for_byte(runs, page):
 def test_what_was_not_run_names_its_command(runs, page):
     text = " ".join(page.text.split())
     for section in SECTIONS:
-        made = f"not run. This makes it: {section.command}" in text
+        made = f"not run. Run it with: {section.command}" in text
         assert made == (section.name != "matched")
     assert "2 of 19 experiments have results" in text
 
@@ -243,7 +243,7 @@ def test_comparisons_are_counted(page):
     counts = count(View().pivot([*RECORDS, psnr("third", 25, 30.5, 28.0)]).items())
     assert (counts.pairs, counts.ordered) == (2, 1)
     # Two runs hold the same records, and a third one cell without anything published.
-    assert "8 numbers stand beside published ones, and 2 cells are not run" in " ".join(
+    assert "8 numbers are compared with published ones, and 2 cells are not run" in " ".join(
         page.text.split()
     )
 
@@ -267,7 +267,7 @@ def test_commands_have_options_that_there_are(section):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("nowhere", "nowhere is not a folder: --results"),
+        ("nowhere", "nowhere is not a folder"),
         ("empty", "no experiment and no trained network: --results"),
         ("broken", "config.json is not JSON"),
         ("columns", "records.csv must have the columns experiment, metric"),
