@@ -80,8 +80,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
     places = {"networks": tmp_path / "networks", "workdir": tmp_path / "run"}
     for options, message in (
         ({"window": 4}, "window must be odd"),
-        ({"window": 1}, r"at least 3 and below size \(128\), not 1"),
-        ({"window": 129}, "window must be odd, at least 3 and below size"),
+        ({"window": 1}, r"at least 3 and below --size \(128\), not 1"),
+        ({"window": 129}, "window must be odd, at least 3 and below --size"),
         ({"test": (small,)}, "size is 128, but images/small is 96x60"),
         (
             {"train_sigmas_255": ((10.0,), (25.0,))},
