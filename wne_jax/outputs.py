@@ -1,6 +1,6 @@
 r"""How an output follows its input.
 
-When the input changes to a y + b (a > 0), an output changes with it, in a way that depends on what it is:
+When the input changes to a y + b (a > 0), an output changes in a way that depends on its meaning:
 
 | kind | f(a y + b) = | for example |
 |---|---|---|
@@ -9,15 +9,15 @@ When the input changes to a y + b (a > 0), an output changes with it, in a way t
 | "variance" | a^2 f(y) | the variance of a Gaussian likelihood |
 | "invariant" | f(y) | logits, a segmentation, features |
 
-A kind is one function, `act(h, a, b)`: what the change y -> a y + b makes of an output h. Nothing else is
-needed. The statistics put $y = s z + m$, so the output in the units of y is `act(h, s, m)`, where h is the
-backbone's output for z. The backbone of an anchor works on $x = c z + d$ (see `wne_jax.Anchor`); its output
-is brought back by the inverse, `act(h, 1 / c, -d / c)`. Behind a gain the way from z to y is curved: a value
-follows the curve, and other kinds its tangent at the input. And a map is equivariant if f(a y + b) is
-`act(f(y), a, b)`, which is what `wne_jax.symmetry.equivariance.assert_equivariant` compares.
+A kind is one function, `act(h, a, b)`: the output h after the change y -> a y + b. Since $y = s z + m$, the
+output in the units of y is `act(h, s, m)`, where h is the backbone's output for z. With an anchor, the
+backbone works on $x = c z + d$ (see `wne_jax.Anchor`), and its output is transformed back by the inverse,
+`act(h, 1 / c, -d / c)`. With a gain, the map from z to y is nonlinear: values follow it, other kinds follow
+its tangent at the input. A map is equivariant if f(a y + b) equals `act(f(y), a, b)`, which
+`wne_jax.symmetry.equivariance.assert_equivariant` checks.
 
-A backbone that returns a pytree is declared by one kind for all leaves, or by a pytree of kinds. Kinds that
-are not in `OUTPUTS` are made by `Kind`, and passed where a name is.
+For a backbone that returns a pytree, declare one kind for all leaves, or a pytree of kinds. Kinds that are
+not in `OUTPUTS` are made with `Kind` and passed instead of a name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,13 +38,13 @@ class Kind:
     """How an output follows its input.
 
     Attributes:
-        act: `act(h, a, b)`, what y -> a y + b makes of an output h. The arrays a and b broadcast to h; where
-            an instance is constant, a is 0.
+        act: `act(h, a, b)`, the output h after the change y -> a y + b. The arrays a and b broadcast to h;
+            for a constant instance, a is 0.
         undo: The inverse, `undo(act(h, a, b), a, b) = h`; by default `act(h, 1 / a, -b / a)`.
         any_shape: Whether outputs may have any shape, because a and b are not used.
 
     Example:
-        The logarithm of a variance, as a Gaussian likelihood has it, is not in the table:
+        The logarithm of a variance, for a Gaussian likelihood, is not in the table:
 
         >>> def act(h, a, b):
         ...     return h + 2 * jnp.log(a)
@@ -80,10 +80,10 @@ Output = Any
 
 
 def kind(output: str | Kind) -> Kind:
-    """The kind of a name, or the kind itself.
+    """The kind with a given name, or the kind itself.
 
     Raises:
-        ValueError: There is no such name.
+        ValueError: The name is unknown.
     """
     if isinstance(output, Kind):
         return output
@@ -98,12 +98,12 @@ def kinds(output: Output, h: Any) -> list[Kind]:
     """One kind for each leaf of a pytree, in the order of `jax.tree.leaves`.
 
     Args:
-        output: One kind, or a pytree of kinds; a kind stands for all leaves below it. Lists and tuples are
-            the same here, and so are all mappings, which also declare a NamedTuple or a dataclass.
+        output: One kind, or a pytree of kinds; a kind applies to all leaves below it. Lists and tuples are
+            equivalent, and so are mappings, which can also declare a NamedTuple or a dataclass.
         h: The pytree.
 
     Raises:
-        ValueError: The two have different structures.
+        ValueError: The structures differ.
 
     Example:
         >>> kinds(("value", "variance"), [1.0, (2.0, 3.0)]) == [VALUE, VARIANCE, VARIANCE]
@@ -123,7 +123,7 @@ def kinds(output: Output, h: Any) -> list[Kind]:
 
 
 def hashable(output: Output) -> Output:
-    """The same declaration, as an attribute of a module needs it: dictionaries frozen, lists as tuples.
+    """The same declaration in hashable form, for attributes of modules: frozen dicts and tuples.
 
     Example:
         >>> hash(hashable({"x": ["value"]})) == hash(hashable({"x": ("value",)}))
@@ -154,20 +154,20 @@ def restore(
     z: Array | None = None,
     unbiased: bool = False,
 ) -> Any:
-    """Bring normalized outputs into the units of the input.
+    """Convert normalized outputs to the units of the input.
 
-    Behind a gain (see `wne_jax.statistics.gain`) coordinates are curved. Values go back along the curve;
-    other kinds take its tangent at the input's own z, so that they must have its size.
+    With a gain (see `wne_jax.statistics.gain`) the map from z to y is nonlinear. Values follow it; other
+    kinds use its slope at the input's z, so they must have the size of the input.
 
     Args:
         h: Output in normalized coordinates, an array or a pytree.
-        stats: What was removed from the input.
+        stats: The statistics removed from the input.
         output: Kinds of the outputs.
-        z: The normalized input, for what is no value behind a gain.
-        unbiased: Whether g / 4 is added to values behind a gain; see `wne_jax.denormalize`.
+        z: The normalized input; needed with a gain, for outputs other than values.
+        unbiased: Whether g / 4 is added to values with a gain; see `wne_jax.denormalize`.
 
     Raises:
-        ValueError: An output cannot carry the statistics.
+        ValueError: An output's shape does not match the statistics.
     """
     location, scale, gain = stats
     carried = jnp.broadcast_shapes(location.shape, scale.shape)
@@ -181,7 +181,7 @@ def restore(
             value = scale * unstabilized(h, ratio(stats)) + location
             return value + gain / 4 if unbiased else value
         if z is None:
-            raise ValueError(f"{name} is no value: behind a gain it needs z, the normalized input")
+            raise ValueError(f"{name} is not a value: with a gain it needs z, the normalized input")
         require_shape(h.shape, jnp.broadcast_shapes(z.shape, carried), kind, name=name)
         steep = slope(z, stats)
         here = scale * unstabilized(z, ratio(stats)) + location
@@ -199,15 +199,15 @@ def require_shape(
     name: str = "the output",
     mend: str = "return [B, ..., C] of that rank and batch, or declare output='invariant'",
 ) -> None:
-    """Reject an output that would change its shape by carrying the statistics.
+    """Reject an output whose shape would change when it is combined with the statistics.
 
     Args:
         shape: Shape of the output.
-        statistics: Shape of the statistics, `[B, 1, ..., 1]`, say.
+        statistics: Shape of the statistics, for example `[B, 1, ..., 1]`.
         kind: Kind of the output.
-        batch: Instances of the input, where they are known.
-        name: What the message calls the output.
-        mend: What the message says to do.
+        batch: Number of instances of the input, if known.
+        name: Name of the output in the message.
+        mend: Advice in the message.
 
     Raises:
         ValueError: The ranks or the batches differ, or the statistics do not broadcast to the output's shape.
@@ -219,13 +219,13 @@ def require_shape(
     )
     if not kind.any_shape and not fits:
         raise ValueError(
-            f"{name} has shape {tuple(shape)}, which cannot carry statistics of shape "
+            f"{name} has shape {tuple(shape)}, which does not match statistics of shape "
             f"{tuple(statistics)}: {mend}"
         )
 
 
 def _children(tree: Any) -> dict[str, Any]:
-    """The parts of a pytree one level down, by key, in the order of its leaves."""
+    """The direct children of a pytree by key, in the order of its leaves."""
     paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)[0]
     keys = (jax.tree_util.keystr(path) for path, _ in paths)
     by_name = (f"[{key[1:]!r}]" if key.startswith(".") else key for key in keys)  # as in a mapping
@@ -233,5 +233,5 @@ def _children(tree: Any) -> dict[str, Any]:
 
 
 def _outline(children: dict[str, Any]) -> str:
-    """The keys of a pytree's parts, for a message."""
+    """The keys of a pytree's children, for a message."""
     return "one array" if list(children) == [""] else f"the parts {', '.join(children) or 'none'}"

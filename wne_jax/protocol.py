@@ -1,24 +1,24 @@
-"""What a backbone may declare about itself, with the defaults of one that declares nothing.
+"""What a backbone may declare about itself, with the defaults.
 
-A backbone is a function of `[B, ..., C]`, a Linen module, or an NNX module. As attributes or properties it
-may declare
+A backbone is a function of `[B, ..., C]`, a Linen module, or an NNX module. It may declare these attributes or
+properties:
 
 | attribute | meaning | default |
 |---|---|---|
 | `multiple` | the spatial sides of its input must be multiples of this | 1 |
-| `ndim` | how many spatial axes its input has: 2 for images, 3 for volumes | 2 |
-| `receptive_radius` | how far an output pixel sees, in pixels; None if that is not bounded | None |
-| `noise_argument` | the keyword by which it takes the noise level; None if it is blind | a parameter that its call requires, if it is called `sigma`, `noise_std` or `noise_level`; else None |
+| `ndim` | number of spatial axes of its input: 2 for images, 3 for volumes | 2 |
+| `receptive_radius` | radius of the receptive field, in pixels; None if it is unbounded | None |
+| `noise_argument` | the keyword by which it takes the noise level; None if it is blind | a required parameter called `sigma`, `noise_std` or `noise_level`, else None |
 | `mask_argument` | the keyword by which it takes the mask of valid entries | None |
 | `pads_zeros` | whether it consists of `layers.Conv`, which see zeros beyond the borders of the image, and of layers that work on single pixels of their grid | False |
 | `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
-| `takes_sigma` | how it can be told the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
+| `takes_sigma` | how it takes the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
 
-A parameter that says whether a model is being trained needs no declaration: `train`, `training`,
-`is_training` and `deterministic` are found in the signature.
+A parameter for the training mode needs no declaration: `train`, `training`, `is_training` and `deterministic`
+are found in the signature.
 
-The functions below are the only place that reads these attributes. A wrapper has the property `forwards_to`:
-what it leaves open, its backbone answers.
+Only the functions below read these attributes. A wrapper has the property `forwards_to`: attributes that it does
+not declare are read from its backbone.
 """  # noqa: E501 (a table)
 
 import functools
@@ -28,15 +28,15 @@ from typing import Any, Literal
 Symmetry = Literal["none", "scale", "normalization"]
 
 TakesSigma = Literal["required", "optional", "statistic"]
-"""How a model takes a noise level: as an argument that it needs, or that it estimates where it is not given,
-or in place of the scale of its statistic."""
+"""How a model takes a noise level: as a required argument, as an argument that is estimated if not given, or in
+place of the scale of its statistic."""
 
 _UNDECLARED: Any = object()
 
 _NOISE_ARGUMENTS = ("sigma", "noise_std", "noise_level")
 
 _MODES = {"train": True, "training": True, "is_training": True, "deterministic": False}
-"""Parameters that say whether a model is being trained, with their values while it is."""
+"""Parameters for the training mode, with their values during training."""
 
 
 def multiple(model: Any) -> int:
@@ -50,7 +50,7 @@ def multiple(model: Any) -> int:
 
 
 def ndim(model: Any) -> int:
-    """How many spatial axes the input of a model has: 2 for `[B, H, W, C]`, 3 for `[B, D, H, W, C]`."""
+    """Number of spatial axes of a model's input: 2 for `[B, H, W, C]`, 3 for `[B, D, H, W, C]`."""
     return _ask(model, "ndim", 2)
 
 
@@ -66,7 +66,7 @@ def example_shape(model: Any, channels: int) -> tuple[int, ...]:
 
 
 def receptive_radius(model: Any) -> int | None:
-    """How far an output pixel sees, in pixels along either axis; None if that is not bounded."""
+    """Radius of the receptive field along each axis, in pixels; None if it is unbounded."""
     return _ask(model, "receptive_radius", None)
 
 
@@ -76,7 +76,7 @@ def mask_argument(model: Any) -> str | None:
 
 
 def pads_zeros(model: Any) -> bool:
-    """Whether convolutions that see zeros beyond the borders are all by which a model sees neighbours."""
+    """Whether a model connects pixels only by convolutions with zero padding."""
     return _ask(model, "pads_zeros", False)
 
 
@@ -103,7 +103,7 @@ def symmetry(model: Any) -> Symmetry:
 
 
 def takes_sigma(model: Any) -> TakesSigma | None:
-    """How a model can be told the noise level; None if it cannot."""
+    """How a model takes the noise level; None if it does not."""
     declared = getattr(model, "takes_sigma", _UNDECLARED)
     if declared is _UNDECLARED:
         return None if noise_argument(model) is None else "required"
@@ -111,7 +111,7 @@ def takes_sigma(model: Any) -> TakesSigma | None:
 
 
 def needs_sigma(model: Any) -> bool:
-    """Whether a model, or a function that denoises, must be told the noise level.
+    """Whether a model, or a denoising function, requires the noise level.
 
     Example:
         >>> needs_sigma(lambda y, sigma: y), needs_sigma(lambda y: y)
@@ -121,7 +121,7 @@ def needs_sigma(model: Any) -> bool:
 
 
 def requires(function: Any, name: str) -> bool:
-    """Whether a function, a module or its bound method must be given the noise level by this name.
+    """Whether a function, a module or its bound method requires an argument of this name.
 
     Example:
         >>> requires(lambda y, sigma: y, "sigma"), requires(lambda y: y, "sigma")
@@ -136,7 +136,7 @@ def requires(function: Any, name: str) -> bool:
 
 
 def condition(model: Any, sigma: Any) -> dict[str, Any]:
-    """The keyword arguments that tell a model the noise level: none where it does not need one.
+    """The keyword arguments that pass the noise level to a model; empty if it does not need one.
 
     Example:
         >>> condition(lambda y, sigma: y, 0.1)
@@ -147,7 +147,7 @@ def condition(model: Any, sigma: Any) -> dict[str, Any]:
 
 
 def mode(model: Any, *, train: bool) -> dict[str, bool]:
-    """The keyword arguments that say whether a model is being trained, where its call has such parameters.
+    """The keyword arguments that set the training mode; empty if the model's call has no such parameter.
 
     Example:
         >>> mode(lambda y, train=False: y, train=True), mode(lambda y: y, train=True)
@@ -165,11 +165,11 @@ def mode(model: Any, *, train: bool) -> dict[str, bool]:
 
 
 def parameters(function: Any, *, required: bool = False) -> list[str]:
-    """The names of the parameters of a function, or of a module's call; none where they cannot be found.
+    """The names of the parameters of a function, or of a module's call; empty if they are unknown.
 
     Args:
         function: The function, or an instance with `__call__`.
-        required: Leave out those that have a default.
+        required: Whether to leave out parameters with a default.
     """
     try:
         found = inspect.signature(function).parameters.values()
@@ -179,7 +179,7 @@ def parameters(function: Any, *, required: bool = False) -> list[str]:
 
 
 def _ask(model: Any, name: str, default: Any) -> Any:
-    """What a model declares, or the backbone that it forwards to, or the default."""
+    """The declaration of a model, or of the backbone that it forwards to, or the default."""
     value = getattr(model, name, None)
     if value is None and (inside := getattr(model, "forwards_to", None)) is not None:
         return _ask(inside, name, default)

@@ -4,15 +4,15 @@ A map commutes with every $y \mapsto a y + b$ ($a > 0$) exactly when it has the 
 
 $$f(y) = s(y)\, g\!\left(\frac{y - \mu(y)}{s(y)}\right) + \mu(y)$$
 
-(Saied & Fleuret 2026, characterization of normalization equivariance). `wrap` gives a function that form;
-`wne_jax.WNE` does the same for a Linen module. Both are the three functions of this file, in order.
+(Saied & Fleuret 2026, characterization of normalization equivariance). `wrap` gives a function this form;
+`wne_jax.WNE` does the same for a Linen module. Both apply the three functions of this file in order.
 
-Outputs that are no images of the input's units follow it in other ways; see `wne_jax.outputs`.
+Outputs that are not images in the input's units follow the input in other ways; see `wne_jax.outputs`.
 
-NaN and infinite pixels are refused in eager code. Under `jit`, `vmap` and `grad` values cannot be inspected:
-a NaN or an infinity then spreads over its own instance, through the statistics, and over no other. In float32
-an instance must keep its deviations from the mean within about 1e-18 to 1e18, where squares neither vanish
-nor overflow.
+NaN and infinite pixels raise an error in eager code. Under `jit`, `vmap` and `grad` values cannot be
+inspected: a NaN or an infinity then spreads, through the statistics, over its own instance but not to others.
+In float32, deviations from the mean must be between about 1e-18 and 1e18, so that their squares neither
+underflow nor overflow.
 """
 
 import inspect
@@ -36,10 +36,10 @@ Prediction = Literal["direct", "residual"]
 
 
 class Anchor(NamedTuple):
-    """The coordinates that a backbone works in: what it takes for location and for scale.
+    """The coordinates of a backbone: the location and the scale of its input.
 
-    A backbone trained on normalized data has the default, 0 and 1. A network trained elsewhere expects
-    the location that its training images had, and the scale that *the statistic in use* had on them.
+    A backbone trained on normalized data uses the default, 0 and 1. A network trained elsewhere expects the
+    location and the scale of its training images, measured by *the statistic in use*.
     """
 
     location: float = 0.0
@@ -55,24 +55,24 @@ def normalize(
 ) -> tuple[Array, Statistics]:
     r"""Remove location and scale: $z = (y - \mu(y)) / s(y)$, and $z = 0$ where $s(y) = 0$.
 
-    A statistic with a gain bends these coordinates; see `wne_jax.statistics.gain`.
+    A statistic with a gain makes this map nonlinear; see `wne_jax.statistics.gain`.
 
     Args:
         y: Real array `[B, ..., C]` in any range: vectors, images, volumes, video. Integers are cast to
             float32, never rescaled.
         statistics: The statistic to remove; see `wne_jax.statistics`.
-        axes: Axes to pool (default: all but the batch). They are part of the symmetry: pooling over
-            space alone makes the map commute with a change of each channel by itself.
-        where: Boolean mask that broadcasts to `y`, True where an entry is valid. Masked entries, NaN
-            included, influence nothing, and are 0 in `z`.
+        axes: Axes to pool (default: all but the batch). They determine the symmetry: pooling only over
+            space makes the map commute with separate changes of each channel.
+        where: Boolean mask that broadcasts to `y`, True where an entry is valid. Masked entries, including
+            NaN, are ignored and are 0 in `z`.
 
     Returns:
         `z`, in float32 (float64 for float64), and the statistics that `denormalize` takes.
 
     Raises:
-        ValueError: NaN or infinite valid entries, or deviations whose squares overflow (in eager code); a
-            bad shape, axes or mask.
-        TypeError: Complex data, a mask that is not boolean, or a statistic that is no function.
+        ValueError: Valid entries are NaN or infinite, or squared deviations overflow (in eager code); a
+            shape, axes or mask is invalid.
+        TypeError: The data are complex, the mask is not boolean, or the statistic is not a function.
 
     Example:
         >>> z, stats = normalize(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
@@ -83,7 +83,7 @@ def normalize(
     y, axes, where = prepare(y, axes, where)
     if not _finite(y):
         raise ValueError(
-            "y has NaN or infinite entries: mend them, or mask them with where=jnp.isfinite(y)"
+            "y has NaN or infinite entries: replace them, or mask them with where=jnp.isfinite(y)"
         )
     stats = statistics(y, axes=axes, where=where)
     if not all(map(_finite, jax.tree.leaves(stats))):
@@ -96,30 +96,30 @@ def normalize(
 
 
 def require_statistic(statistic: Any) -> None:
-    """Reject what is no statistic: a name, say.
+    """Reject anything but a statistic, for example a name.
 
     Raises:
-        TypeError: It is not callable.
+        TypeError: The statistic is not callable.
     """
     if not callable(statistic):
         raise TypeError(
             f"statistics must be a function such as wne_jax.statistics.mean_std, not {statistic!r}: "
-            "wne_jax.statistics.STATISTICS[name] has that of a name"
+            "look up names in wne_jax.statistics.STATISTICS"
         )
 
 
 def require_anchor(anchor: Any) -> None:
-    """Reject coordinates that are no `Anchor`.
+    """Reject anything but an `Anchor`.
 
     Raises:
-        TypeError: They are not.
+        TypeError: The anchor is not an `Anchor`.
     """
     if not isinstance(anchor, Anchor):
         raise TypeError(f"anchor must be Anchor(location, scale), not {anchor!r}")
 
 
 def in_coordinates(y: Array, stats: Statistics) -> Array:
-    """An array in normalized coordinates, its own or another's: 0 where the scale is 0."""
+    """An array normalized by given statistics; 0 where the scale is 0."""
     varies = stats.scale > 0
     u = jnp.where(varies, (y - stats.location) / jnp.where(varies, stats.scale, 1), 0)
     return u if stats.gain is None else stabilized(u, ratio(stats))
@@ -147,35 +147,35 @@ def process(
     Args:
         backbone: A map of arrays `[B, ..., C]`; it may return a pytree.
         z: Normalized data.
-        *args: Further arguments of the backbone, handed on as they are.
-        stats: The statistics that were removed; needed for `sigma` and `with_y`.
+        *args: Further arguments of the backbone, passed unchanged.
+        stats: The removed statistics; needed for `sigma` and `with_y`.
         sigma: Noise level in the units of the original data, a scalar or `[B]`. The backbone receives
             `anchor.scale * sigma / stats.scale`, shaped `[B, 1, ..., 1]`, by the keyword `noise_argument` (0
-            for a constant instance, whose estimate does not depend on it). Behind a gain noise has variance
-            1: the backbone receives `anchor.scale`, and a given level is refused.
-        where: Mask of valid entries, handed on by the keyword `mask_argument`.
+            for a constant instance, whose estimate does not depend on it). With a gain, noise has variance
+            1: the backbone receives `anchor.scale`, and giving a level is an error.
+        where: Mask of valid entries, passed by the keyword `mask_argument`.
         output: How the outputs follow the input: a kind, or a pytree of kinds; see `wne_jax.outputs`.
-        prediction: "direct" if the backbone returns the estimate, "residual" if it returns what is to be
-            subtracted from its input. It concerns outputs of the kind "value".
+        prediction: "direct" if the backbone returns the estimate, "residual" if it returns the difference to
+            subtract from its input. It applies to outputs of the kind "value".
         anchor: The coordinates that the backbone expects.
         multiple: Every spatial size is padded up to a multiple of this, by reflection, and the outputs are
-            cropped back; an output of another size in proportion. Sides of 1, and outputs without the
-            rank of `z`, stay.
-        dtype: Precision of the backbone's input (bfloat16, say); outputs come back in that of `z`.
+            cropped; outputs of another size are cropped in proportion. Sides of 1, and outputs with another
+            rank than `z`, are not changed.
+        dtype: Precision of the backbone's input, for example bfloat16; outputs have that of `z`.
         noise_argument: Keyword by which the backbone takes the noise level. A level passed by that name is
-            brought into the backbone's coordinates, too.
+            also converted to the backbone's coordinates.
         mask_argument: Keyword by which the backbone takes the mask, None if it takes none.
-        with_y: Names of keyword arguments in the units of y, `[B, ..., C]` (a guide, a second frame): the
-            statistics of y are removed from them as well.
+        with_y: Names of keyword arguments in the units of y, `[B, ..., C]`, such as a guide or a second
+            frame; they are normalized with the statistics of y.
         **kwargs: Further keyword arguments of the backbone.
 
     Returns:
         The outputs, in normalized coordinates and in the dtype of `z`.
 
     Raises:
-        ValueError: An unknown prediction or kind, a `multiple` below 1, an output that cannot carry the
-            statistics or be cropped, a residual of another shape, or a `sigma` that does not fit.
-        TypeError: A positional argument that would have to be brought into normalized coordinates.
+        ValueError: The prediction or kind is unknown, `multiple` is below 1, an output does not match the
+            statistics or cannot be cropped, a residual has another shape, or `sigma` is invalid.
+        TypeError: A positional argument would have to be converted to normalized coordinates.
     """
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction must be 'direct' or 'residual', not {prediction!r}")
@@ -188,8 +188,8 @@ def process(
     if stats is not None and stats.gain is not None:
         if sigma is not None:
             raise ValueError(
-                "sigma is one level, and these statistics have a gain, a level at each intensity: leave it "
-                "out, or give fixed_noise(alpha=, beta=) as statistics"
+                "sigma is one level, but this statistic has a gain, with a level for each intensity: leave it "
+                "out, or use the statistic fixed_noise(alpha=, beta=)"
             )
         if protocol.requires(backbone, noise_argument):
             kwargs[noise_argument] = jnp.full(
@@ -213,9 +213,7 @@ def process(
             f"the backbone returned {h!r}: it must return an array, or a pytree of arrays"
         )
     if prediction == "residual" and VALUE not in kinds(output, h):
-        raise ValueError(
-            "prediction='residual' is for an output of kind 'value', and there is none"
-        )
+        raise ValueError("prediction='residual' needs an output of kind 'value'")
 
     def leaf(h: Array, kind: Kind, path: str) -> Array:
         if not kind.any_shape and not jnp.issubdtype(h.dtype, jnp.inexact):
@@ -249,15 +247,15 @@ def denormalize(
     z: Array | None = None,
     unbiased: bool = False,
 ) -> Any:
-    r"""Put location and scale back: $s\,h + \mu$ for values, and what belongs to every other kind.
+    r"""Restore location and scale: $s\,h + \mu$ for values, and the corresponding change for other kinds.
 
     Args:
-        h: Array in normalized coordinates, of the rank and the batch of the statistics; or a pytree.
-        stats: What `normalize` returned.
+        h: Array in normalized coordinates, with the rank and batch of the statistics; or a pytree.
+        stats: The statistics returned by `normalize`.
         output: How the outputs follow the input; see `wne_jax.outputs`.
-        z: The normalized input. Behind a gain, outputs that are no values take the slope there.
-        unbiased: Whether values behind a gain are means of z: the square of a mean is less than the mean of
-            squares, and g / 4, the difference where the noise of z has variance 1, is added.
+        z: The normalized input. With a gain, outputs other than values use the slope at z.
+        unbiased: Whether to correct the bias of values with a gain. They are means of z, and the square of a
+            mean is less than the mean of squares; the difference is g / 4 for noise of variance 1.
 
     Returns:
         The outputs in the original units.
@@ -292,14 +290,14 @@ def wrap(
 ) -> Callable[..., Any]:
     r"""Make any function of arrays normalization-equivariant: $f(a y + b) = a f(y) + b$, $a > 0$.
 
-    A constant instance is returned as it is. A conditioned backbone gives
-    $f(a y + b, a \sigma) = a f(y, \sigma) + b$. Outputs of other kinds follow the input in their own way.
+    A constant instance is returned unchanged. A conditioned backbone gives
+    $f(a y + b, a \sigma) = a f(y, \sigma) + b$. For outputs of other kinds see `output`.
 
     Args:
         backbone: A map of arrays `[B, ..., C]`: a function, a bound Linen module, an NNX module.
         statistics: The statistic; see `normalize`.
         axes: Axes to pool; see `normalize`.
-        output: What the backbone returns, "value", "difference", "variance" or "invariant", or a pytree of
+        output: Kind of the backbone's output: "value", "difference", "variance", "invariant", or a pytree of
             these; see `wne_jax.outputs`.
         prediction: Whether values are estimates or residuals; see `process`.
         anchor: The coordinates that the backbone expects; see `process`.
@@ -308,14 +306,14 @@ def wrap(
         noise_argument: Keyword by which the backbone takes the noise level; see `process`.
         mask_argument: Keyword by which the backbone takes `where`; see `process`.
         with_y: Keyword arguments in the units of y; see `process`.
-        unbiased: Behind a gain, for a backbone that was trained on Gaussian noise; see `denormalize`.
-        batch_axes: Axes of the batch in `y` and in what the backbone takes and returns: () for a network of
-            one image without a batch, whose statistics are then those of the whole array.
-        channel_axis: Axis of the channels; 0 and no batch axes for a network of `[C, H, W]`.
+        unbiased: With a gain, for a backbone that was trained on Gaussian noise; see `denormalize`.
+        batch_axes: Axes of the batch in `y` and in the backbone's inputs and outputs: () for a network of one
+            image without a batch, whose statistics are then those of the whole array.
+        channel_axis: Axis of the channels; for a network of `[C, H, W]`, use 0 and no batch axes.
 
     Returns:
-        `f(y, *args, sigma=None, where=None, **kwargs)`, differentiable, for use under any
-        transformation of JAX. Its results have the dtype of the statistics: float32, or float64.
+        `f(y, *args, sigma=None, where=None, **kwargs)`, which is differentiable and works under all
+        transformations of JAX. Its results have the dtype of the statistics: float32 or float64.
 
     Example:
         >>> f = wrap(jnp.tanh)
@@ -323,7 +321,7 @@ def wrap(
         >>> bool(jnp.all(f(8 * y) == 8 * f(y)))
         True
 
-        A Gaussian likelihood, of which the second output is a variance:
+        A Gaussian likelihood, whose second output is a variance:
 
         >>> f = wrap(lambda z: (jnp.tanh(z), jnp.exp(z)), output=("value", "variance"))
         >>> mean, variance = f(y)
@@ -364,7 +362,7 @@ def wrap(
                     **kwargs)  # fmt: skip
         return denormalize(h, stats, output=output, z=z, unbiased=unbiased)
 
-    declared: Any = wrapped  # `wne_jax.wrappers.as_linen` reads what it was made of
+    declared: Any = wrapped  # read by `wne_jax.wrappers.as_linen`
     declared.wraps = (wrapped, backbone, {
         "statistics": statistics, "axes": axes, "output": output, "prediction": prediction,
         "anchor": anchor, "multiple": multiple, "dtype": dtype,
@@ -375,7 +373,7 @@ def wrap(
 
 
 def _require_map(backbone: Any) -> None:
-    """Reject what is no map of arrays, and say what to use."""
+    """Reject anything but a map of arrays, and suggest what to use."""
     name = getattr(backbone, "__name__", type(backbone).__name__)
     owner = getattr(backbone, "__self__", None)
     if name == "apply" and getattr(owner, "scope", owner) is None and owner is not None:
@@ -401,7 +399,7 @@ def _require_map(backbone: Any) -> None:
 
 
 def _finite(y: Array) -> bool:
-    """Whether all entries are finite; traced ones count as finite."""
+    """Whether all entries are finite; True for traced arrays."""
     finite = jnp.all(jnp.isfinite(y))
     return isinstance(finite, jax.core.Tracer) or bool(finite)
 
@@ -409,27 +407,27 @@ def _finite(y: Array) -> bool:
 def _refuse_positional(
     backbone: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
 ) -> None:
-    """Reject positional arguments with names whose values would have to be rescaled."""
+    """Reject positional arguments whose values would have to be rescaled."""
     if not args:
         return
     while isinstance(backbone, partial):
         backbone = backbone.func
     model = getattr(backbone, "__self__", backbone)
     while (inside := getattr(model, "forwards_to", None)) is not None:
-        model = backbone = inside  # a wrapper hands positional arguments on
+        model = backbone = inside  # a wrapper passes positional arguments on
     try:
         positional = list(inspect.signature(backbone).parameters)[1 : 1 + len(args)]
-    except (TypeError, ValueError):  # a callable that does not tell
+    except (TypeError, ValueError):  # a callable without a signature
         return
     for name in names:
         if name in positional:
             raise TypeError(
-                f"pass {name} by keyword: only there is it brought into the backbone's units"
+                f"pass {name} by keyword: only then is it converted to the backbone's units"
             )
 
 
 def _enter(z: Array, anchor: Anchor, multiple: int, dtype: DTypeLike | None) -> Array:
-    """What the backbone is given for normalized data."""
+    """The backbone's input for normalized data."""
     x = z if anchor == Anchor() else anchor.scale * z + anchor.location
     x = pad_to_multiple(x, multiple)
     return x if dtype is None else x.astype(dtype)
@@ -438,11 +436,11 @@ def _enter(z: Array, anchor: Anchor, multiple: int, dtype: DTypeLike | None) -> 
 def _in_units_of_y(other: ArrayLike, z: Array, stats: Statistics | None, name: str) -> Array:
     """A further input in the normalized coordinates of y."""
     if stats is None:
-        raise ValueError(f"process needs stats to bring {name} into normalized coordinates")
+        raise ValueError(f"process needs stats to convert {name} to normalized coordinates")
     other = jnp.asarray(other).astype(z.dtype)
     require_shape(
         other.shape, stats.scale.shape, VALUE, batch=z.shape[0], name=f"the input {name}",
-        mend="it must be [B, ..., C] of the rank and batch of y",
+        mend="it must be [B, ..., C] with the rank and batch of y",
     )  # fmt: skip
     return in_coordinates(other, stats)
 
@@ -450,11 +448,11 @@ def _in_units_of_y(other: ArrayLike, z: Array, stats: Statistics | None, name: s
 def _relative_sigma(sigma: ArrayLike, stats: Statistics | None, anchor: Anchor) -> Array:
     """The noise level in the backbone's coordinates, `[B, 1, ..., 1]`."""
     if stats is None:
-        raise ValueError("process needs stats to bring sigma into normalized coordinates")
+        raise ValueError("process needs stats to convert sigma to normalized coordinates")
     scale = stats.scale
     if scale.size != scale.shape[0]:
         raise ValueError(
-            f"sigma needs one scale for each instance, but axes leave statistics of shape {scale.shape}"
+            f"sigma needs one scale per instance, but axes give statistics of shape {scale.shape}"
         )
     sigma = jnp.asarray(sigma, scale.dtype)
     if sigma.size not in (1, scale.size):

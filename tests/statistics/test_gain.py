@@ -158,7 +158,7 @@ def test_a_conditioned_backbone_is_told_that_its_noise_is_1():
 
 
 def test_what_is_inside_says_whether_it_takes_a_gain():
-    with pytest.raises(ValueError, match="usual contrast"):
+    with pytest.raises(ValueError, match="training contrast"):
         wne.WNE(
             wne.wrappers.OneLevel(tiny("dncnn"), 0.1), with_gain(1.0), anchor=wne.Anchor(0.5, 0.2)
         )

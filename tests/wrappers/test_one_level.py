@@ -186,9 +186,9 @@ def test_wrappers_that_do_not_fit_are_rejected_by_module_and_configuration_alike
         wne.WNE(net)
     with pytest.raises(ValueError, match="mean and contrast of its training images as anchor"):
         ModelConfig(wrapper="wne", inside=config.OneLevel(25))
-    with pytest.raises(ValueError, match="images of its usual contrast"):
+    with pytest.raises(ValueError, match="images of its training contrast"):
         wne.WNE(net, statistics=haar_mad, anchor=ANCHOR)
-    with pytest.raises(ValueError, match="images of its usual contrast"):
+    with pytest.raises(ValueError, match="images of its training contrast"):
         ModelConfig(wrapper=WrapperConfig("wne", "haar_mad", ANCHOR), inside=config.OneLevel(25))
     for level in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="trained_sigma must be positive"):

@@ -1,4 +1,4 @@
-"""The method as modules, and what may stand between a wrapper and its backbone."""
+"""The method as modules, and modules that may be placed between a wrapper and its backbone."""
 
 from wne_jax.wrappers import one_level, rescaled, smooth_base
 from wne_jax.wrappers.bridge import FromInitApply, as_linen, fill, variables_of

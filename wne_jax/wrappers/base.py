@@ -1,4 +1,4 @@
-"""What modules around a backbone have in common."""
+"""Common parts of modules around a backbone."""
 
 import re
 from typing import Any
@@ -14,14 +14,14 @@ from wne_jax.transforms import Anchor
 
 
 class Forwards:
-    """What `wne_jax.protocol` asks of a backbone, a wrapper answers as its backbone does, by default."""
+    """A module that, by default, has the properties of `wne_jax.protocol` of its backbone."""
 
     backbone: Any
     normalizes = False
 
     @property
     def forwards_to(self) -> Any:
-        """The backbone, which is asked for what is not declared here."""
+        """The backbone, whose declarations are used for properties not declared here."""
         return self.backbone
 
     @property
@@ -31,7 +31,7 @@ class Forwards:
 
     @property
     def takes_sigma(self) -> TakesSigma | None:
-        """How the module can be told the noise level; None if it cannot."""
+        """How the module takes the noise level; None if it does not."""
         return protocol.takes_sigma(self.backbone)
 
 
@@ -45,31 +45,33 @@ class Wrapper(Forwards, nn.Module):
     backbone: nn.Module
 
     def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
+        """Share the backbone's scope."""
         assert self.scope is not None
-        self.scope.reservations.pop(str(self.backbone.name), None)  # free for what lies inside
+        self.scope.reservations.pop(
+            str(self.backbone.name), None
+        )  # free the name for inner modules
         if self._has_a_name() and not jax.tree.leaves(self.backbone.variables):
-            nn.share_scope(self.backbone, self)  # one that has variables is in use, and keeps them
+            nn.share_scope(self.backbone, self)  # a scope with variables is in use
         else:
             nn.share_scope(self, self.backbone)
 
     def _has_a_name(self) -> bool:
-        """Whether the module was named, itself or as the outermost of several, and not numbered by Linen."""
+        """Whether the module, or the outermost wrapper around it, was named by the user and not by Linen."""
         numbered = re.fullmatch(rf"{type(self).__name__}_\d+", str(self.name))
         assert self.scope is not None
         return self.name is not None and (numbered is None or self.scope.name != self.name)
 
 
 def require_module(wrapper: str, backbone: object, module: type) -> None:
-    """Reject a backbone that is no module of the wrapper's library, and say what to use.
+    """Reject a backbone that is not a module of the wrapper's library, and suggest what to use.
 
     Args:
         wrapper: Name of the wrapper.
-        backbone: What it was given.
+        backbone: The given backbone.
         module: The class of modules that it wraps, of Linen or of NNX.
 
     Raises:
-        TypeError: The backbone is a class, a module of the other library, a function, or no model at all.
+        TypeError: The backbone is a class, a module of the other library, a function, or not a model.
     """
     if isinstance(backbone, module):
         return
@@ -89,9 +91,9 @@ def require_module(wrapper: str, backbone: object, module: type) -> None:
 
 
 class Inside(Wrapper):
-    """Base of what stands between a wrapper and its backbone: one of them, directly around the backbone.
+    """Base of a module between a wrapper and its backbone; there may be one, directly around the backbone.
 
-    It is called as the backbone is, and with `anchor`, the coordinates in which the wrapper works.
+    It is called like the backbone, and with `anchor`, the coordinates of the wrapper.
     """
 
     pads_zeros = False
@@ -102,30 +104,30 @@ class Inside(Wrapper):
         if isinstance(self.backbone, Inside):
             raise ValueError(
                 f"{type(self).__name__} must be directly around the backbone, not around "
-                f"{type(self.backbone).__name__}: one of them stands inside a wrapper"
+                f"{type(self.backbone).__name__}: a wrapper may contain only one"
             )
         super().__post_init__()
 
-    @nn.nowrap  # calling a method of Linen's sets a module up, before its wrapper is
+    @nn.nowrap  # a Linen method would set up this module before its wrapper
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
-        """Reject a wrapper in whose coordinates this module does not work.
+        """Reject a wrapper whose coordinates do not suit this module.
 
-        The constructor of the wrapper asks it, and so does a configuration, which builds the module.
+        The constructor of the wrapper calls it.
 
         Args:
-            statistic: What the wrapper removes; None where there is no wrapper.
-            anchor: The wrapper's.
+            statistic: The statistic of the wrapper; None without a wrapper.
+            anchor: The anchor of the wrapper.
 
         Raises:
-            ValueError: It does not fit.
+            ValueError: The statistic or the anchor is not suitable.
         """
 
 
 def refuse_nesting(backbone: object) -> None:
-    """Refuse a backbone that is normalized already, itself or inside of what it wraps.
+    """Reject a backbone that is, or contains, a wrapper.
 
     Raises:
-        ValueError: It is.
+        ValueError: The backbone is wrapped already.
     """
     while isinstance(backbone, Forwards):
         if backbone.normalizes:

@@ -1,11 +1,11 @@
-"""Models of every kind in one form: a Linen module and its variables, `apply(variables, y, ...)`.
+"""Converts models of every kind to a Linen module and its variables, `apply(variables, y, ...)`.
 
-Training, weight files, inference and export work on Linen modules. `as_linen` brings NNX modules and
-functions into that form, and what `wne_jax.wrap` and `NNXWNE` made of them; `fill` takes variables the way
-back, into an NNX module. Variables of an NNX module are named by collection and path, as Linen's are:
-`params/first/kernel`, `batch_stats/norm/mean`.
+Training, weight files, inference and export work on Linen modules. `as_linen` converts NNX modules,
+functions, and the results of `wne_jax.wrap` and `NNXWNE`; `fill` writes variables back into an NNX module.
+Variables of an NNX module are named by collection and path, as in Linen: `params/first/kernel`,
+`batch_stats/norm/mean`.
 
-Flax's own `nnx.bridge` works in both directions, too: `WNE(nnx.bridge.ToLinen(Net, args=...))` and
+Flax's own `nnx.bridge` also works in both directions: `WNE(nnx.bridge.ToLinen(Net, args=...))` and
 `NNXWNE(nnx.bridge.ToNNX(net, rngs=...).lazy_init(y))`.
 """
 
@@ -30,13 +30,13 @@ Path = tuple[str, ...]
 
 
 class FromNNX(nn.Module):
-    """The Linen module of an NNX module, which it makes at every call, and fills with its variables.
+    """The Linen module of an NNX module, which is constructed at every call and filled with the variables.
 
-    The module is in its `eval()` mode, or in its `train()` mode where `train` is set; a call with a parameter
-    of its own for that gets it, too.
+    The module is in `train()` mode if `train` is set, else in `eval()` mode; if its call has a parameter for
+    the mode, that is set, too.
 
     Attributes:
-        make: The class, or a function that makes the module; `rngs` is handed on if it takes them.
+        make: The class, or a function that makes the module; `rngs` is passed if it takes them.
         options: Arguments of `make`.
 
     Example:
@@ -52,14 +52,14 @@ class FromNNX(nn.Module):
 
     @property
     def forwards_to(self) -> Any:
-        """The NNX module without values, which is asked for what `wne_jax.protocol` knows."""
+        """The abstract NNX module, whose declarations `wne_jax.protocol` reads."""
         return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
 
     @nn.nowrap
     def by_class(self) -> "FromNNX":
-        """The same module, made by its class also where it copies an instance.
+        """The same module constructed from its class, even if `make` copies an instance.
 
-        The arguments of the constructor are read from attributes of their names, and the result is compared.
+        The constructor's arguments are read from attributes of the same name, and the result is compared.
 
         Raises:
             ValueError: The arguments cannot be read from the instance.
@@ -74,19 +74,19 @@ class FromNNX(nn.Module):
         made = FromNNX(kind, options)
         try:
             same = _structure(made._made(nnx.Rngs(0))) == _structure(self.make.args[0])
-        except (TypeError, ValueError):  # a required argument that is no attribute
+        except (TypeError, ValueError):  # a required argument is not an attribute
             same = False
         if not same:
             raise ValueError(
-                f"the arguments that made this {kind.__name__} cannot be read from attributes of their "
-                f'names: give its configuration, ModelConfig("{kind.__module__}:{kind.__qualname__}", '
+                f"the arguments of this {kind.__name__} cannot be read from attributes of the same "
+                f'name: give its configuration, ModelConfig("{kind.__module__}:{kind.__qualname__}", '
                 "{argument: value})"
             )
         return made
 
     @nn.compact
     def __call__(self, *args: Any, train: bool = False, **kwargs: Any) -> Any:
-        """Call the module; what the call changes, such as running means, goes back into the variables."""
+        """Call the module; changed state, such as running means, is written back to the variables."""
         assert self.scope is not None
         streams = {name: self.make_rng(name) for name in self.scope.rngs}
         module = self._made(nnx.Rngs(0, **streams))
@@ -101,30 +101,29 @@ class FromNNX(nn.Module):
         return out
 
     def call_module(self, module: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the module that was made; a method of its own, so that others can step in between."""
+        """Call the constructed module; a separate method, so that it can be intercepted."""
         return module(*args, **kwargs)
 
     def _keep(self, variables: Mapping[str, Any]) -> None:
-        """Put what may change into the variables."""
+        """Write mutable values to the variables."""
         for collection, tree in variables.items():
             if self.is_mutable_collection(collection):
                 for name, value in tree.items():
                     self.put_variable(collection, name, value)
 
     def _made(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The module with values of its own."""
+        """The module with newly initialized values."""
         call = self.make.__init__ if inspect.isclass(self.make) else self.make
         takes = "rngs" in inspect.signature(call).parameters
         return self.make(**self.options, **({"rngs": rngs} if takes else {}))
 
 
 class FromInitApply(nn.Module):
-    """The Linen module of two functions, as Haiku and Equinox have them: so their networks are trained and
-    saved, too.
+    """The Linen module of an init and an apply function, to train and save networks of Haiku and Equinox.
 
     Attributes:
         init_fn: `init_fn(key, y)` makes the parameters, a pytree of arrays.
-        apply_fn: `apply_fn(parameters, y, ...)` applies them. What it has as attributes, it declares; see
+        apply_fn: `apply_fn(parameters, y, ...)` applies them. Its attributes are declarations; see
             `wne_jax.protocol`.
 
     Example:
@@ -149,7 +148,7 @@ class FromInitApply(nn.Module):
 
     @property
     def forwards_to(self) -> Any:
-        """The function of y, which is asked for what `wne_jax.protocol` knows."""
+        """The function of y, whose declarations `wne_jax.protocol` reads."""
         function: Any = partial(self.apply_fn, None)
         vars(function).update(getattr(self.apply_fn, "__dict__", {}))
         return function
@@ -181,11 +180,11 @@ class FromFunction(nn.Module):
 
     @property
     def forwards_to(self) -> Any:
-        """The function, which is asked for what `wne_jax.protocol` knows."""
+        """The function, whose declarations `wne_jax.protocol` reads."""
         return self.function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
+        """Call the function."""
         return self.function(*args, **kwargs)
 
 
@@ -193,17 +192,16 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
     """A model of any kind as a Linen module and its variables.
 
     Args:
-        model: A Linen module, an NNX module or a function of `[B, ..., C]`, bare or wrapped. Networks of
-            Equinox and Haiku are functions that close over their parameters,
-            `lambda y: transformed.apply(params, None, y)`, or `FromInitApply`, to be trained.
-        variables: Those of a Linen module that is not bound. For an NNX module they stand in the place of its
-            own.
+        model: A Linen module, an NNX module or a function of `[B, ..., C]`, bare or wrapped. For networks of
+            Equinox and Haiku, pass a function that closes over the parameters,
+            `lambda y: transformed.apply(params, None, y)`, or a `FromInitApply` to train them.
+        variables: Variables of an unbound Linen module. For an NNX module they replace its own.
 
     Returns:
         The module, wrapped if `model` is, and the variables.
 
     Raises:
-        TypeError: It is no model, a Linen module without variables, or a function with variables.
+        TypeError: `model` is not a model, a Linen module without variables, or a function with variables.
 
     Example:
         >>> import jax.numpy as jnp
@@ -226,7 +224,7 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
             raise TypeError(f"{name} is a Linen module: its variables are missing")
         return model, variables
     made, backbone, options = getattr(model, "wraps", (None, None, {}))
-    if made is model:  # and no function that copied the attributes of one
+    if made is model:  # not a function with copied attributes
         return _wrapped(backbone, options, variables)
     if variables:
         raise TypeError(
@@ -236,9 +234,9 @@ def as_linen(model: Any, variables: Any = None) -> tuple[nn.Module, Any]:
 
 
 def variables_of(module: nnx.Module) -> dict[str, Any]:
-    """The variables of an NNX module by collection and path, without the state of its random numbers.
+    """The variables of an NNX module by collection and path, without the random number state.
 
-    Those of an `NNXWNE` are those of its backbone.
+    An `NNXWNE` has the variables of its backbone.
 
     Example:
         >>> variables_of(nnx.BatchNorm(2, rngs=nnx.Rngs(0)))["batch_stats"]["var"].tolist()
@@ -249,11 +247,11 @@ def variables_of(module: nnx.Module) -> dict[str, Any]:
 
 
 def fill(module: nnx.Module, variables: Mapping[str, Any]) -> None:
-    """Put variables into an NNX module: the way back from training and from weight files.
+    """Write variables, for example from training or weight files, into an NNX module.
 
     Args:
-        module: The module; its state is replaced, that of its random numbers stays.
-        variables: As `variables_of` returns them.
+        module: The module; its state is replaced, except the random number state.
+        variables: Variables as returned by `variables_of`.
 
     Raises:
         ValueError: Variables are missing or left over, or shapes differ.
@@ -274,17 +272,17 @@ def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple
     """`WNE` around a backbone of any kind."""
     if other := {"batch_axes", "channel_axis"} & options.keys():
         raise TypeError(
-            f"the model must take a batch [B, ..., C]: leave out {' and '.join(sorted(other))}, and give "
-            "wrap a backbone of batches, such as jax.vmap(backbone)"
+            f"the model must take a batch [B, ..., C]: leave out {' and '.join(sorted(other))}, and pass "
+            "a backbone of batches to wrap, such as jax.vmap(backbone)"
         )
     module, own = as_linen(backbone, variables)
     return WNE(module, **options), own
 
 
 def _variables(module: nnx.Module) -> dict[Path, nnx.Variable]:
-    """The variables of a module, all but those of random numbers, by collection and path.
+    """The variables of a module by collection and path, except the random number state.
 
-    Arrays that are plain attributes are no variables: they stay what they are made to be.
+    Arrays that are plain attributes are not variables and are not changed.
     """
     module = module.backbone if isinstance(module, NNXWNE) else module
     state = nnx.state(module, nnx.All(nnx.Variable, nnx.Not(nnx.RngState)))
@@ -296,7 +294,7 @@ def _variables(module: nnx.Module) -> dict[Path, nnx.Variable]:
 
 
 def _structure(module: nnx.Module) -> Any:
-    """What two modules that differ in the values of their variables alone share."""
+    """The structure of a module, equal for modules that differ only in the values of their variables."""
     module = nnx.clone(module)
     module.eval()
     graph, state = nnx.split(module)
@@ -309,11 +307,11 @@ def _structure(module: nnx.Module) -> Any:
 
 
 def _update(module: nnx.Module, given: Mapping[Path, Array]) -> None:
-    """Give every variable of a module its value; further ones belong to what is around the module."""
+    """Set every variable of a module; further given variables belong to outer modules and are ignored."""
     own, name = _variables(module), type(module).__name__
     for path, leaf in own.items():
         if path not in given:
-            raise ValueError(f"the variables of {name} lack {'/'.join(path)}")
+            raise ValueError(f"the variable {'/'.join(path)} of {name} is missing")
         if given[path].shape != (shape := leaf.get_value().shape):
             raise ValueError(f"{'/'.join(path)} of {name} must be {shape}, not {given[path].shape}")
         leaf.set_value(given[path])

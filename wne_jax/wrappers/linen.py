@@ -1,9 +1,9 @@
-r"""The method as modules: wrap any Flax backbone, without a parameter of its own.
+r"""The method as modules that wrap any Flax backbone and add no parameters.
 
-`WNE(backbone)` is `wne_jax.wrap` lifted to Linen. It shares its backbone's scope, so that the tree of
-variables and their initial values are those of the bare backbone, and a checkpoint moves either way. Mutable
-collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of intermediates pass through.
-`NNXWNE`, in the file beside, is the same for an NNX module.
+`WNE(backbone)` is the Linen version of `wne_jax.wrap`. It shares the scope of its backbone, so the variables
+and their initial values are those of the bare backbone, and checkpoints are interchangeable. Mutable
+collections (BatchNorm), rngs (dropout), `nn.remat`, `nn.vmap` and capturing of intermediates work as usual.
+`NNXWNE` is the same for NNX modules.
 """
 
 from collections.abc import Sequence
@@ -31,30 +31,31 @@ from wne_jax.wrappers.base import Inside, Wrapper, refuse_nesting, require_modul
 class WNE(Wrapper):
     r"""Normalization equivariance for any Linen backbone: $f(a y + b) = a f(y) + b$ for $a > 0$.
 
-    Called as the backbone is, plus `sigma` and `where`: `model.apply(variables, y, sigma=None, where=None,
-    ...)`. Anything else is handed on.
+    It is called like the backbone, plus `sigma` and `where`: `model.apply(variables, y, sigma=None,
+    where=None, ...)`. All other arguments are passed to the backbone.
 
     Attributes:
         backbone: The module to wrap. Its first argument is the array `[B, ..., C]`.
         statistics: The statistic to remove; see `wne_jax.statistics`.
         axes: Axes to pool (default: all but the batch).
-        output: How what the backbone returns follows the input: "value", "difference", "variance",
+        output: How the backbone's output follows the input: "value", "difference", "variance",
             "invariant", or a pytree of these; see `wne_jax.outputs`.
-        prediction: "direct" if the backbone returns the estimate, "residual" if what is to be subtracted.
+        prediction: "direct" if the backbone returns the estimate, "residual" if it returns the difference to
+            subtract.
         anchor: The coordinates that the backbone expects.
-        multiple: Spatial sizes are padded to a multiple of this; by default what the backbone declares.
+        multiple: Spatial sizes are padded to a multiple of this (default: as declared by the backbone).
         dtype: Precision of the backbone's input.
         with_y: Names of further inputs in the units of the first; see `wne_jax.process`.
         unbiased: Behind a gain, for a backbone that was trained on Gaussian noise; see `wne_jax.denormalize`.
-        noise_argument: Keyword by which the backbone takes the noise level; by default what it declares, see
-            `wne_jax.protocol`.
-        mask_argument: Keyword by which the backbone takes `where`; by default what it declares.
-        method: Name of the backbone's method to wrap. (`apply(..., method=...)` is Linen's own: it calls
-            a function of the module, and `lambda m, y: m.backbone.encode(y)` reaches the bare backbone.)
+        noise_argument: Keyword by which the backbone takes the noise level (default: as declared, see
+            `wne_jax.protocol`).
+        mask_argument: Keyword by which the backbone takes `where` (default: as declared).
+        method: Name of the backbone's method to wrap. (`apply(..., method=...)` is a feature of Linen: it
+            calls a function of the module, and `lambda m, y: m.backbone.encode(y)` calls the bare backbone.)
 
     Raises:
-        ValueError: The backbone is wrapped already, or what is inside does not fit statistics and anchor.
-        TypeError: It is no Linen module, or the statistic is no function.
+        ValueError: The backbone is wrapped already, or the inner module does not suit statistic and anchor.
+        TypeError: The backbone is not a Linen module, or the statistic is not a function.
 
     References:
         Saied & Fleuret, "Normalization Equivariance for Arbitrary Backbones", 2026.
@@ -87,7 +88,7 @@ class WNE(Wrapper):
     normalizes = True
 
     def __post_init__(self):
-        """Reject a backbone that is wrapped already, no Linen module, or unfit for statistics and anchor."""
+        """Check the backbone, the statistic and the anchor."""
         refuse_nesting(self.backbone)
         require_module(type(self).__name__, self.backbone, nn.Module)
         require_statistic(self.statistics)
@@ -99,13 +100,13 @@ class WNE(Wrapper):
 
     @property
     def symmetry(self) -> Symmetry:
-        """What the model is equivariant to by construction: its statistic says."""
+        """What the model is equivariant to by construction, which depends on the statistic."""
         return symmetry_of(self.statistics) if self.output == "value" else "none"
 
     @property
     def takes_sigma(self) -> TakesSigma | None:
-        """How the model can be told the noise level: as its backbone, or in place of its scale."""
-        if has_gain(self.statistics):  # behind which noise has one level for the backbone
+        """How the model takes the noise level: like its backbone, or in place of the scale."""
+        if has_gain(self.statistics):  # after a gain, the backbone's noise level is constant
             told = super().takes_sigma or not takes_noise(self.statistics)
             return None if told else "statistic"
         if self.noise_argument is not None:
@@ -142,7 +143,7 @@ class WNE(Wrapper):
 
 
 class ScaleEquivariant(WNE):
-    r"""Scale equivariance alone: $f(a y) = a f(y)$, with $s(y) = \sqrt{\operatorname{mean} y^2}$.
+    r"""Only scale equivariance: $f(a y) = a f(y)$, with $s(y) = \sqrt{\operatorname{mean} y^2}$.
 
     The control of Saied & Fleuret (2026) that ignores brightness. Attributes as in `WNE`.
     """
@@ -151,10 +152,10 @@ class ScaleEquivariant(WNE):
 
 
 class InputNormalized(WNE):
-    r"""The input is normalized, the output is not brought back: $g(T(y))$, or `WNE(output="invariant")`.
+    r"""The input is normalized, the output is not denormalized: $g(T(y))$, or `WNE(output="invariant")`.
 
-    The control "IN" of Saied & Fleuret (2026): *invariant* to a y + b, hence unable to answer in the units
-    of its input. Attributes as in `WNE`.
+    The control "IN" of Saied & Fleuret (2026): it is *invariant* to a y + b, so its output cannot have the
+    units of its input. Attributes as in `WNE`.
     """
 
     output: Output = "invariant"

@@ -18,7 +18,7 @@ from wne_jax.wrappers.base import Forwards, refuse_nesting, require_module
 
 
 class NNXWNE(Forwards, nnx.Module):
-    """`WNE` for an NNX module: a module with the one submodule `backbone` and no state of its own.
+    """`WNE` for an NNX module: its only submodule is `backbone`, and it has no state of its own.
 
     Args:
         backbone: The NNX module, or any callable, to wrap.
@@ -59,31 +59,31 @@ class NNXWNE(Forwards, nnx.Module):
 
     @property
     def multiple(self) -> int | None:
-        """What sides are padded to a multiple of, if it was given; else the backbone declares it."""
+        """The padding multiple, if given; else as declared by the backbone."""
         return self.options.get("multiple")
 
     @property
     def noise_argument(self) -> str | None:
-        """The keyword of the noise level, if it was given; else the backbone declares it."""
+        """The keyword of the noise level, if given; else as declared by the backbone."""
         return self.options.get("noise_argument")
 
     @property
     def mask_argument(self) -> str | None:
-        """The keyword of the mask, if it was given; else the backbone declares it."""
+        """The keyword of the mask, if given; else as declared by the backbone."""
         return self.options.get("mask_argument")
 
     @property
     def symmetry(self) -> Symmetry:
-        """What the model is equivariant to by construction: its statistic says."""
+        """What the model is equivariant to by construction, which depends on the statistic."""
         value = self.options.get("output", "value") == "value"
         return symmetry_of(self.options.get("statistics", mean_std)) if value else "none"
 
     @property
     def takes_sigma(self) -> TakesSigma | None:
-        """How the model can be told the noise level: as its backbone, or in place of its scale."""
+        """How the model takes the noise level: like its backbone, or in place of the scale."""
         if self.noise_argument is not None:
             return "required"
         statistic = self.options.get("statistics", mean_std)
-        if has_gain(statistic):  # behind which noise has one level for the backbone
+        if has_gain(statistic):  # after a gain, the backbone's noise level is constant
             return None if super().takes_sigma or not takes_noise(statistic) else "statistic"
         return super().takes_sigma or ("statistic" if takes_noise(statistic) else None)

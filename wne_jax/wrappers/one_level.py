@@ -1,19 +1,19 @@
-r"""A network trained for one noise level, used frozen at every level.
+r"""A network trained at one noise level, used without training at every level.
 
-In coordinates where mean and contrast are those of its training images, a network trained at $\sigma_0$ meets
-some other level $\sigma$; let $a = \sigma_0 / \sigma$.
+The input has the mean and contrast of the network's training images, but the noise level $\sigma$ instead of
+the training level $\sigma_0$; let $a = \sigma_0 / \sigma$.
 
-Noise above the training level ($a \le 1$): shrink the image towards its mean until the noise is $\sigma_0$,
-denoise, stretch back.
+Noise above the training level ($a \le 1$): the image is scaled towards its mean until the noise is
+$\sigma_0$, denoised, and scaled back.
 
-Noise below it ($a > 1$): stretching the whole image in the same way would bring the noise to $\sigma_0$, but
-intensities far outside of [0, 1], where the network has seen nothing; that, not the noise, is what makes it
-fail there. So only the detail around a smooth base is stretched, $z = a (u - b) + b$. The base is a blurred
-first estimate. What the network then takes for noise is texture in part, and is shrunk where its local energy
-exceeds that of the noise, by the factor of Wiener, $\min(1, \sigma^2 / \overline{r^2})$.
+Noise below it ($a > 1$): scaling the whole image up would also give the noise $\sigma_0$, but intensities far
+outside [0, 1], which the network has never seen and where it fails. So only the detail around a smooth base
+is scaled, $z = a (u - b) + b$. The base is a blurred first estimate. The noise that the network then removes
+contains some texture; where its local energy exceeds that of the noise, it is reduced by the Wiener gain
+$\min(1, \sigma^2 / \overline{r^2})$.
 
-All of this happens in normalized coordinates and is a function of them alone: behind `wne_jax.wrap`, it is
-exactly normalization-equivariant, as any function is.
+All of this is a function of the normalized input; inside `wne_jax.wrap`, it is therefore exactly
+normalization-equivariant.
 
 The constants below were chosen by PSNR at levels 5 and 10 on crops of five Set12 images, with one network.
 """
@@ -34,7 +34,7 @@ from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
 
 ANCHOR = Anchor(0.45, 0.2)
-"""Mean and contrast of images in the unit range, rather a small contrast: few pixels then leave the range."""
+"""Mean and contrast of images in the unit range; the contrast is small, so few pixels leave the range."""
 
 BASE = 0.7
 """Standard deviation, in pixels, of the blur that makes the base."""
@@ -43,7 +43,7 @@ ENERGY = 1.5
 """Standard deviation, in pixels, of the window over which energies are averaged."""
 
 LARGEST_STRETCH = 20.0
-"""Noise below this share of the training level counts as of this share."""
+"""Lower bound of the noise level, as a share of the training level."""
 
 
 def one_level(
@@ -54,11 +54,11 @@ def one_level(
     location: float,
     sigma: ArrayLike | None = None,
 ) -> Array:
-    """Denoise by a network that knows one noise level; two passes through it.
+    """Denoise with a network of one noise level, in two passes.
 
     Args:
         backbone: Denoiser of images `[B, H, W, C]`, trained at the level `trained_sigma`.
-        u: Images `[B, H, W, C]` of the backbone's usual mean and contrast.
+        u: Images `[B, H, W, C]` with the mean and contrast of the backbone's training images.
         trained_sigma: Standard deviation of the noise in training, in the units of `u`.
         location: The mean of the images.
         sigma: Noise level of `u`, a scalar or `[B]` (default: `haar_sigma`).
@@ -67,7 +67,7 @@ def one_level(
         The estimate, of the shape of `u`. At `sigma = trained_sigma` it is `backbone(u)`, to rounding.
 
     Raises:
-        ValueError: A `sigma` of another size.
+        ValueError: `sigma` has another size.
 
     Example:
         >>> import jax
@@ -88,13 +88,13 @@ def one_level(
     base = jnp.where(low, base, location)
     z = stretch * (u - base) + base
     noise = (z - backbone(z)) / stretch
-    # The exponent lets the gain come in continuously, from none at the training level.
+    # The exponent lets the gain set in continuously below the training level.
     gain = wiener_gain(noise, level) ** jnp.clip(stretch - 1, 0, 1)
     return u - noise * gain
 
 
 def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Array:
-    r"""The share of an estimated noise that is noise: $\min(1, \sigma^2 / \overline{r^2})$.
+    r"""The Wiener gain of an estimate of the noise: $\min(1, \sigma^2 / \overline{r^2})$.
 
     Args:
         noise: r, images `[B, H, W, C]`; the mean of its square is taken over a Gaussian window.
@@ -117,9 +117,9 @@ def wiener_gain(noise: Array, sigma: ArrayLike, *, window: float = ENERGY) -> Ar
 
 
 class OneLevel(Inside):
-    """Linen module of `one_level`: wrap it by `WNE` with `mean_std` and the backbone's own anchor.
+    """Linen module of `one_level`: wrap it in `WNE` with `mean_std` and the backbone's anchor.
 
-    It adds no parameters: the tree of variables is the backbone's. The mean of its images is the location of
+    It adds no parameters: the variables are those of the backbone. The mean of its images is the location of
     the wrapper's anchor.
 
     Attributes:
@@ -127,8 +127,8 @@ class OneLevel(Inside):
         trained_sigma: That level, in the backbone's units: 25 / 255 for a network of the unit range.
 
     Raises:
-        ValueError: A level that is not positive, a network that takes the level, or a wrapper in whose
-            coordinates images have not the mean and contrast of the network's own.
+        ValueError: The level is not positive, the network takes the level, or the wrapper does not give
+            images the mean and contrast of the training images.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -143,22 +143,24 @@ class OneLevel(Inside):
     trained_sigma: float
 
     def __post_init__(self):
-        """Reject a level that is not positive, and a network of every level."""
+        """Reject a level that is not positive, and a network that takes the level."""
         if not 0 < self.trained_sigma < float("inf"):
             raise ValueError(f"trained_sigma must be positive, not {self.trained_sigma}")
         if protocol.noise_argument(self.backbone) is not None:
-            raise ValueError("a network of one level must be blind; this one takes the noise level")
+            raise ValueError(
+                "a network of one level must be blind, but this one takes the noise level"
+            )
         super().__post_init__()
 
     @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
-        """Reject images that are not as in training; see `Inside.check_wrapper`."""
+        """Reject coordinates that differ from training; see `Inside.check_wrapper`."""
         if statistic is None:
             return
         if has_unit_noise(statistic) or has_gain(statistic):
             raise ValueError(
-                "a network of one level needs images of its usual contrast, so a statistic such as mean_std, "
-                "not one whose scale is the noise level"
+                "a network of one level needs images of its training contrast: use a statistic such as "
+                "mean_std, not one whose scale is the noise level"
             )
         if anchor == Anchor():
             raise ValueError(
@@ -182,7 +184,7 @@ class OneLevel(Inside):
 
     @property
     def takes_sigma(self) -> TakesSigma:
-        """It estimates the level where it is not told."""
+        """The level is estimated if not given."""
         return "optional"
 
     @property
@@ -192,7 +194,7 @@ class OneLevel(Inside):
 
     @property
     def receptive_radius(self) -> int | None:
-        """That of two passes and of the windows in between; None if the backbone's is not bounded."""
+        """The radius of two passes and the windows between them; None if the backbone's is unbounded."""
         radius = protocol.receptive_radius(self.backbone)
         if radius is None:
             return None

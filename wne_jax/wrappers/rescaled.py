@@ -1,9 +1,9 @@
-r"""Other scales, as a factor inside of the wrapper.
+r"""Other scales, as a factor inside the wrapper.
 
-Behind `mean_std` an image has contrast 1. Any positive $k(z)$ of that normalized image gives another scale,
-$s(y) = \operatorname{std}(y)\, k(T(y))$, and with it the same symmetry: T(y) does not change under a y + b,
-so k does not either. The backbone then works on z / k. What k should be is an open choice, and these are
-three answers to it that `experiments.regret` compares with the statistics of `wne_jax.statistics`.
+After `mean_std`, an image has contrast 1. Any positive function $k(z)$ of this normalized image gives another
+scale, $s(y) = \operatorname{std}(y)\, k(T(y))$, with the same symmetry: T(y) is invariant to a y + b, so k
+is, too. The backbone then works on z / k. Three choices of k are given here; `experiments.regret` compares
+them with the statistics of `wne_jax.statistics`.
 
 k is computed from the backbone's input; on a tiled image, separately for each tile.
 """
@@ -30,7 +30,7 @@ from wne_jax.wrappers.base import Inside
 Factor = Literal["blend", "multi_scale", "learned"]
 
 LARGEST = 20.0
-"""Learned factors stay within 1/20 and 20."""
+"""Learned factors are between 1/20 and 20."""
 
 
 def blend(z: Array) -> Array:
@@ -53,9 +53,9 @@ def blend(z: Array) -> Array:
 def multi_scale(z: Array) -> Array:
     r"""The geometric mean over four octaves of the root mean square of a high-pass of unit noise gain.
 
-    Averaged over 2 x 2 pixels, white noise has half its deviation: the high-pass of every coarser image
-    is doubled, and noise alone gives the same number in all of them. Images too small for an octave do
-    without it.
+    Averaging 2 x 2 pixels halves the standard deviation of white noise. The high-pass of every coarser image
+    is doubled, so that white noise has the same value in all octaves. Octaves that are too small for a
+    high-pass are skipped.
 
     Args:
         z: Images `[B, H, W, C]` of contrast 1.
@@ -66,7 +66,7 @@ def multi_scale(z: Array) -> Array:
     logs, gain, octave = [], 1.0, z
     for _ in range(4):
         level = gain * high_pass(octave).scale
-        logs.append(jnp.log(jnp.maximum(level, FLOOR)))  # an octave may be empty
+        logs.append(jnp.log(jnp.maximum(level, FLOOR)))  # an octave may be zero
         height, width = octave.shape[1] // 2, octave.shape[2] // 2
         if min(height, width) < 4:
             break
@@ -78,12 +78,12 @@ def multi_scale(z: Array) -> Array:
 
 
 class LearnedFactor(nn.Module):
-    """A small network that says the factor: two strided convolutions, the mean over all pixels, one number.
+    """A small network for the factor: two strided convolutions, the mean over all pixels, one number.
 
-    It starts at 1, the scale of `mean_std`.
+    Its initial value is 1, the scale of `mean_std`.
 
     Attributes:
-        features: Channels inside.
+        features: Hidden channels.
     """
 
     features: int = 16
@@ -101,14 +101,14 @@ class LearnedFactor(nn.Module):
 
 
 class Rescaled(Inside):
-    """A backbone that works on z / k(z): wrap it by `WNE` with `mean_std`.
+    """A backbone that works on z / k(z): wrap it in `WNE` with `mean_std`.
 
     Attributes:
         backbone: A denoiser.
-        by: What k is: "blend", "multi_scale", or "learned", which adds parameters under `rescaled`.
+        by: The factor k: "blend", "multi_scale", or "learned", which adds parameters under `rescaled`.
 
     Raises:
-        ValueError: An unknown factor, or a network that is told the noise level.
+        ValueError: The factor is unknown, or the network takes the noise level.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -122,33 +122,33 @@ class Rescaled(Inside):
     by: Factor
 
     def __post_init__(self):
-        """Reject an unknown factor, and levels that would have to be divided by it."""
+        """Reject an unknown factor, and a network that takes the noise level."""
         if self.by not in get_args(Factor):
             raise ValueError(f"by must be one of {', '.join(get_args(Factor))}; not {self.by!r}")
         if protocol.noise_argument(self.backbone) is not None:
-            raise ValueError("a rescaled network must be blind; this one is told the noise level")
+            raise ValueError("a rescaled network must be blind, but this one takes the noise level")
         super().__post_init__()
 
     @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
-        """Reject images that are not of contrast 1; see `Inside.check_wrapper`."""
+        """Reject coordinates without contrast 1; see `Inside.check_wrapper`."""
         by_noise = statistic is not None and (has_unit_noise(statistic) or has_gain(statistic))
         if statistic is None or by_noise or symmetry_of(statistic) != "normalization":
             raise ValueError(
-                "a rescaled backbone starts from images of contrast 1: it needs a wrapper with a statistic "
-                "such as mean_std"
+                "a rescaled backbone needs images of contrast 1: use a wrapper with a statistic such as "
+                "mean_std"
             )
         if anchor != Anchor():
-            raise ValueError(f"a rescaled backbone has a scale of its own: leave out {anchor}")
+            raise ValueError(f"a rescaled backbone has its own scale: leave out {anchor}")
 
     def setup(self):
-        """Adopt the backbone's scope in place of one of our own."""
+        """Share the backbone's scope."""
         super().setup()
         if self.by == "learned":
             self.rescaled = LearnedFactor()
 
     def __call__(self, z: Array, *, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
-        """Denoise, without an anchor."""
+        """Denoise; there is no anchor."""
         factors = {"blend": blend, "multi_scale": multi_scale}
         k = (self.rescaled if self.by == "learned" else factors[self.by])(z).astype(z.dtype)
         return k * self.backbone(z / k, **kwargs)

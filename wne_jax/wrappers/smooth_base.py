@@ -1,24 +1,24 @@
 r"""A smooth base: low frequencies bypass the backbone, which sees only the residual.
 
-Normalization equivariance leaves location and scale free, and the location need not be a number: an image
-$b(y)$ with $b(a y + c) = a\,b(y) + c$ will do, such as a blur. Then
+Normalization equivariance allows any location and scale, and the location need not be a number: it can be an
+image $b(y)$ with $b(a y + c) = a\,b(y) + c$, such as a blur. Then
 
 $$f(y) = s(y)\, g\!\left(\frac{y - b(y)}{s(y)}\right) + b(y)$$
 
-commutes with contrast and brightness for any g, and what g sees depends on the noise level much less. Behind
-`haar_mad` the noise has one strength everywhere, and contrast is what a test level changes: five times as
-much of it at 5 as at 25. Most of an image's contrast lies in its low frequencies, which say little about the
-noise on top of them.
+commutes with contrast and brightness for any g, and the input of g depends much less on the noise level.
+After `haar_mad`, the noise always has the same level, but the contrast depends on the test level: at 5 it is
+five times that at 25. Most of an image's contrast is in its low frequencies, which contain little information
+about the noise.
 
-What the backbone then takes for noise can be judged, since noise has variance 1 in normalized coordinates:
-where its local energy E exceeds a `wiener_cap`, it is texture in part, and is shrunk by the Wiener gain
-wiener_cap / E. That matters far below the training level, and nowhere else.
+The removed residual can be checked, since the noise has variance 1 in normalized coordinates: where its local
+energy E exceeds a `wiener_cap`, it contains texture, and is reduced by the Wiener gain wiener_cap / E. This
+only matters far below the training level.
 
-In the coordinates of an anchor (m, c) the noise has variance $c^2$, so that the limit is wiener_cap $c^2$.
-The backbone expects images around m, and sees the residual moved there.
+In the coordinates of an anchor (m, c) the noise has variance $c^2$, so the limit is wiener_cap $c^2$. The
+backbone expects images with mean m, so m is added to the residual.
 
-In normalized coordinates this is a module around the backbone, inside of the wrapper: statistics, masks,
-tiles and streams need not know of it.
+This is a module around the backbone and inside the wrapper, so statistics, masks, tiles and streams are not
+affected.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from wne_jax.wrappers.base import Inside
 from wne_jax.wrappers.one_level import wiener_gain
 
 WINDOW = 2.5
-"""Standard deviation, in pixels, of the window over which the energy of what is removed is averaged."""
+"""Standard deviation, in pixels, of the window over which the energy of the removed part is averaged."""
 
 
 def smooth_base(
@@ -48,17 +48,17 @@ def smooth_base(
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
     **kwargs: Any,
 ) -> Array:
-    """Apply a backbone to what a blur leaves, and put the blurred image back.
+    """Apply a backbone to an image minus its blur, and add the blur again.
 
     Args:
         backbone: Denoiser of images `[B, H, W, C]`.
         z: Images `[B, H, W, C]`.
         *args: Further arguments of the backbone.
-        sigma_px: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise pass it
-            and stay; where it reaches as far as the backbone sees, its receptive radius, that is little.
-        wiener_cap: Local energy beyond which what is removed is shrunk, a little more than 1 where the noise
-            of `z` has variance 1 (in units of `anchor.scale` squared); None for no limit.
-        anchor: Location around which the backbone expects its input, and scale of the coordinates of `z`.
+        sigma_px: Standard deviation of the Gaussian, in pixels. The lowest frequencies of the noise are not
+            removed; this noise is weak if sigma_px is about the backbone's receptive radius.
+        wiener_cap: Local energy above which the removed part is reduced, in units of `anchor.scale` squared:
+            a little more than 1 if the noise of `z` has variance 1; None for no limit.
+        anchor: Mean of the backbone's input, and scale of the coordinates of `z`.
         **kwargs: Further keyword arguments of the backbone.
 
     Returns:
@@ -83,18 +83,18 @@ def smooth_base(
 
 
 class SmoothBase(Inside):
-    """Linen module of `smooth_base`: wrap it by `WNE`. The variables are the backbone's.
+    """Linen module of `smooth_base`: wrap it in `WNE`. The variables are those of the backbone.
 
-    For low precision give the backbone a `dtype`, not the wrapper: that would round the base, too.
+    For low precision set `dtype` of the backbone, not of the wrapper, which would also round the base.
 
     Attributes:
         backbone: A denoiser.
         sigma_px: Standard deviation of the Gaussian, in pixels.
-        wiener_cap: Local energy, in units of the noise, beyond which what is removed is shrunk, or None. It
+        wiener_cap: Local energy, in units of the noise, above which the removed part is reduced, or None. It
             needs a statistic whose scale is the noise level, such as `haar_mad`.
 
     Raises:
-        ValueError: A sigma_px or a wiener_cap that is not positive, or a backbone that is not bare.
+        ValueError: sigma_px or wiener_cap is not positive, or the backbone is not bare.
 
     Example:
         >>> import jax, wne_jax as wne
@@ -117,11 +117,11 @@ class SmoothBase(Inside):
 
     @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
-        """Reject a Wiener cap where the noise has no known variance; see `Inside.check_wrapper`."""
+        """Reject a Wiener cap if the variance of the noise is unknown; see `Inside.check_wrapper`."""
         if self.wiener_cap is not None and (statistic is None or not has_unit_noise(statistic)):
             raise ValueError(
-                "wiener_cap compares with the variance of the noise, so it needs a statistic whose scale is "
-                "the noise level, such as haar_mad"
+                "wiener_cap needs a known variance of the noise: use a statistic whose scale is the noise "
+                "level, such as haar_mad"
             )
 
     def __call__(
@@ -144,13 +144,13 @@ class SmoothBase(Inside):
 
     @property
     def symmetry(self) -> Symmetry:
-        """That of the backbone, and with it a y + b for a backbone of scale: the blur takes the b away."""
+        """That of the backbone; "scale" becomes "normalization", since the blur removes the b of a y + b."""
         inside = protocol.symmetry(self.backbone)
         return "none" if inside == "none" or self.wiener_cap is not None else "normalization"
 
     @property
     def receptive_radius(self) -> int | None:
-        """That of the backbone and of the blur; None if the backbone's is not bounded."""
+        """The radius of the backbone and the blur; None if the backbone's is unbounded."""
         radius = protocol.receptive_radius(self.backbone)
         if radius is None:
             return None
