@@ -214,7 +214,7 @@ class TestPytrees:
         mean = jnp.mean(y, (1, 2, 3), keepdims=True)
         np.testing.assert_allclose(denoised, y - (plain - mean), atol=1e-6)
         np.testing.assert_array_equal(variance, same)
-        with pytest.raises(ValueError, match="prediction='residual' is for"):
+        with pytest.raises(ValueError, match="prediction='residual' needs"):
             wne.wrap(smooth, output="difference", prediction="residual")(y)
 
 

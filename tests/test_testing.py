@@ -40,7 +40,7 @@ def undecided(y):
         (lambda y: y[::-1], "depends on its neighbours"),
         (
             declaring(lambda y: jnp.roll(y, 3, axis=2), receptive_radius=2),
-            "changes the output 3 pixels away, and receptive_radius is 2",
+            "changes the output 3 pixels away, but receptive_radius is 2",
         ),
         (lambda y, sigma: y, "the noise level changes nothing"),
         (declaring(lambda y: y + 0.1, symmetry="scale"), r"not equivariant to Affine\(a=0.01"),
@@ -95,7 +95,5 @@ def test_random_variables_fit_the_network_and_are_away_from_its_start(key):
 
 
 def test_a_backbone_of_several_outputs_is_named():
-    with pytest.raises(
-        AssertionError, match="returns a tuple, and not one image: check one of its"
-    ):
+    with pytest.raises(AssertionError, match="returns a tuple, not one image: check one of its"):
         check_backbone(lambda y: (y, y))

@@ -226,7 +226,7 @@ class Mask(Operator):
 
 @struct.dataclass
 class Composition(Operator):
-    """First the inner operator, then the outer one: `outer @ inner`.
+    """The composition `outer @ inner`, which applies the inner operator first.
 
     Example:
         >>> seen = Downsample(2) @ Blur(gaussian_kernel(1.0))

@@ -28,8 +28,8 @@ from typing import Any, Literal
 Symmetry = Literal["none", "scale", "normalization"]
 
 TakesSigma = Literal["required", "optional", "statistic"]
-"""How a model takes a noise level: as a required argument, as an argument that is estimated if not given, or in
-place of the scale of its statistic."""
+"""How a model takes a noise level: as a required argument, as an optional argument (else it is estimated), or
+in place of the scale of its statistic."""
 
 _UNDECLARED: Any = object()
 

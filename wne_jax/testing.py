@@ -1,11 +1,11 @@
-"""For those who extend the library: what a backbone, a statistic and a layout must fulfil, as functions.
+"""Contracts for extensions of the library: tests of a backbone, a statistic and a layout.
 
     wne.testing.check_backbone(MyNetwork())
     wne.testing.check_statistic(my_statistic)
     wne.testing.check_layout(my_layout, shapes)
 
 Each function returns nothing if the contract holds, and raises an `AssertionError` of one line otherwise.
-They run on small arrays. `random_variables` and `tiny` are what tests of a network start from.
+They run on small arrays. `random_variables` and `tiny` are helpers for tests of a network.
 """
 
 import tempfile
@@ -42,18 +42,18 @@ TINY: dict[str, dict[str, Any]] = {
     "restormer": {"dim": 4, "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 0},
     "resnet": {"depth": 18, "classes": 5},
 }
-"""Options of the smallest networks that have every part, by the names of `models.build`."""
+"""Options of the smallest networks with all parts, by name of `models.build`."""
 
 SIGMA = 0.1
-"""The noise level that a conditioned backbone is given, in the units of the image."""
+"""The noise level for a conditioned backbone, in the units of the image."""
 
 
 def tiny(name: str, **options: Any) -> nn.Module:
-    """A network of the library, as small as it can be with all its parts.
+    """The smallest version of a network of the library with all its parts.
 
     Args:
         name: A name of `models.build`.
-        **options: Options of the network, in addition to those of `TINY` or in their place.
+        **options: Options of the network, which extend or replace those of `TINY`.
 
     Example:
         >>> tiny("fdncnn").features, tiny("fdncnn", features=4).features
@@ -67,16 +67,16 @@ def random_variables(
 ) -> Any:
     r"""Random numbers in the shapes of a module's variables, away from their initial values.
 
-    Many networks start at the identity, or with biases of 0, and a test at such a place sees little. Kernels
-    are normal with variance 1 / fan-in, so that they keep the size of a signal; biases and running means
-    are normal with deviation 0.3; single numbers are uniform in [0.2, 0.8]; scales and running variances are
-    above 1. NumPy draws them: initializers take seconds to compile.
+    Many networks are initialized as the identity or with zero biases, where tests detect little. Here,
+    kernels are normal with variance 1 / fan-in, which preserves the size of a signal; biases and running
+    means are normal with standard deviation 0.3; single numbers are uniform in [0.2, 0.8]; scales and running
+    variances are above 1. They are drawn with NumPy, because initializers take seconds to compile.
 
     Args:
         model: The Linen module.
-        *args: What `model.init` takes after the key: an example of the input.
-        seed: Of the random numbers.
-        spread: Factor of all deviations.
+        *args: Arguments of `model.init` after the key: an example of the input.
+        seed: Random seed.
+        spread: Factor of all standard deviations.
         **kwargs: Further arguments of `model.init`.
 
     Returns:
@@ -104,33 +104,33 @@ def random_variables(
 
 
 def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
-    r"""Check that a backbone does what it declares, and that the wrapper makes it equivariant.
+    r"""Check that a backbone satisfies its declarations, and that the wrapper makes it equivariant.
 
     The backbone, with random variables:
 
-    - returns images of the shape and dtype of its input, the same compiled as step by step;
-    - gives an image the same result, bit for bit, whatever else is in the batch;
-    - takes sides that are multiples of the `multiple` that it declares;
+    - returns images of the shape and dtype of its input, with the same result compiled and uncompiled;
+    - gives an image the same result, bit for bit, independently of the other images of the batch;
+    - accepts sides that are multiples of its declared `multiple`;
     - changes no bit of its output farther from a changed pixel than `receptive_radius`;
     - takes the noise level by its `noise_argument`, and uses it;
-    - has the `symmetry` that it declares.
+    - has the declared `symmetry`.
 
-    Wrapped by `WNE`, it
+    Wrapped in `WNE`, it
 
-    - has the variables that it has without the wrapper;
-    - fulfils f(a y + b) = a f(y) + b, bit for bit where b = 0 and a is a power of two;
-    - returns constant images as they are, with finite gradients there and elsewhere;
-    - takes images of any size.
+    - has the same variables as without the wrapper;
+    - satisfies f(a y + b) = a f(y) + b, bit for bit if b = 0 and a is a power of two;
+    - returns constant images unchanged, with finite gradients there and elsewhere;
+    - accepts images of any size.
 
-    What these facts are called, and their defaults, is in `wne_jax.protocol`.
+    The declarations and their defaults are listed in `wne_jax.protocol`.
 
     Args:
         model: A Linen module, an NNX module, or a function of `[B, ..., C]`.
-        y: Images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, that it accepts, two or more, about unit range
-            (default: random ones of one channel and the smallest size that suits `multiple`).
+        y: Two or more images `[B, H, W, C]`, or volumes `[B, D, H, W, C]`, that it accepts, in about unit
+            range (default: random ones with one channel and the smallest size that suits `multiple`).
 
     Raises:
-        AssertionError: Naming what fails.
+        AssertionError: A check fails; the message names it.
 
     Example:
         >>> check_backbone(lambda y: 0.9 * y)
@@ -162,16 +162,16 @@ def check_backbone(model: Any, y: ArrayLike | None = None) -> None:
 
 
 def check_statistic(statistic: Statistic) -> None:
-    """Check that a statistic generates normalization equivariance: `statistics.check_contract` on examples.
+    """Check that a statistic gives normalization equivariance: `statistics.check_contract` on examples.
 
-    The examples are textures with noise, gray and in colour, on a large offset, rounded to whole numbers, and
-    pooled over the image alone. Passes over blocks are checked where the statistic has them.
+    The examples are textures with noise: gray, in colour, with a large offset, rounded to whole numbers, and
+    pooled only over the image. Computation by blocks is checked if the statistic supports it.
 
     Args:
         statistic: `statistic(y, *, axes, where) -> Statistics`.
 
     Raises:
-        AssertionError: Naming the clause that fails, where, and by how much.
+        AssertionError: A clause fails; the message has the clause, the place and the error.
 
     Example:
         >>> from wne_jax.statistics import mean_std, root_mean_square
@@ -190,16 +190,16 @@ def check_statistic(statistic: Statistic) -> None:
 def check_layout(layout: Layout, shapes: Shapes) -> None:
     """Check that a layout reads a checkpoint: each tensor is used once, and each variable filled once.
 
-    On random tensors of these shapes it is also checked that no value is lost, that the model comes back
-    from a file bit for bit, that a checkpoint without one of its tensors is refused, and that the layout
-    leaves other checkpoints alone.
+    On random tensors of these shapes it also checks that no value is lost, that the model can be saved and
+    loaded bit for bit, that a checkpoint with a missing tensor is rejected, and that the layout does not
+    accept other checkpoints.
 
     Args:
         layout: The function that recognises the checkpoint.
-        shapes: The shapes of a small checkpoint by the names of its tensors.
+        shapes: The shapes of the tensors of a small checkpoint, by name.
 
     Raises:
-        AssertionError: Naming what fails.
+        AssertionError: A check fails; the message names it.
 
     Example:
         >>> from wne_jax.weights.layouts import kair_dncnn
@@ -264,11 +264,11 @@ def _prepare(model: Any, y: Array) -> tuple[Callable, Callable, Any]:
 
 
 def _check_output(name: str, eager: Array, compiled: Array, y: Array) -> None:
-    """Shape and dtype are those of the input; compiled and step by step are the same."""
+    """Check that shape and dtype are those of the input, and that compilation does not change the result."""
     one = hasattr(eager, "shape")
     _require(
         one,
-        f"{name}: returns a {type(eager).__name__}, and not one image: check one of its outputs",
+        f"{name}: returns a {type(eager).__name__}, not one image: check one of its outputs",
     )
     _require(eager.shape == y.shape, f"{name}: the output is {eager.shape} for {y.shape}")
     _require(eager.dtype == y.dtype, f"{name}: the output is {eager.dtype} for {y.dtype}")
@@ -278,13 +278,13 @@ def _check_output(name: str, eager: Array, compiled: Array, y: Array) -> None:
 
 
 def _check_neighbours(name: str, f: Callable[[Array], Array], y: Array) -> None:
-    """The first image's result is the same beside others."""
+    """Check that the first image's result does not depend on the others."""
     same = f(y)[0] == f(jnp.concatenate([y[:1], 50 * y[1:] + 7]))[0]
     _require(bool(same.all()), f"{name}: an image's result depends on its neighbours in the batch")
 
 
 def _check_radius(name: str, f: Callable[[Array], Array], y: Array, model: Any) -> None:
-    """A changed pixel changes nothing that is farther away than the radius."""
+    """Check that a changed pixel changes nothing farther away than the radius."""
     radius, multiple = protocol.receptive_radius(model), protocol.multiple(model)
     if radius is None:
         return
@@ -296,14 +296,14 @@ def _check_radius(name: str, f: Callable[[Array], Array], y: Array, model: Any) 
     reach = int(np.abs(np.flatnonzero(~same) - at).max(initial=0))
     _require(
         reach <= radius,
-        f"{name}: a pixel changes the output {reach} pixels away, and receptive_radius is {radius}",
+        f"{name}: a pixel changes the output {reach} pixels away, but receptive_radius is {radius}",
     )
 
 
 def _check_symmetry(
     name: str, f: Callable[[Array], Array], y: Array, symmetry: protocol.Symmetry
 ) -> None:
-    """f(a y) = a f(y), or f(a y + b) = a f(y) + b, where that is declared."""
+    """Check f(a y) = a f(y), or f(a y + b) = a f(y) + b, if declared."""
     if symmetry == "normalization":
         assert_normalization_equivariant(f, y, jax.random.key(1), samples=4, gain=_gain(f, y))
     elif symmetry == "scale":
@@ -323,7 +323,7 @@ def _check_wrapped(name: str, wrapped: Callable, variables: Any, y: Array, multi
         _require(exact, f"{name}: wrapped, f(2^{k} y) is not 2^{k} f(y), bit for bit")
     constant = jnp.full_like(y, 0.3)
     kept = bool((compiled(variables, constant, _level(y)) == constant).all())
-    _require(kept, f"{name}: wrapped, a constant image does not come back as it is")
+    _require(kept, f"{name}: wrapped, a constant image is not returned unchanged")
 
     @jax.jit
     def gradients(variables: Any, y: Array) -> Any:
@@ -346,19 +346,19 @@ def _level(y: Array) -> Array:
 
 
 def _following(compiled: Callable, variables: Any, y: Array) -> Callable[[Array], Array]:
-    """The model as a function of the images alone: sigma follows their contrast."""
+    """The model as a function of only the images, with sigma proportional to their contrast."""
     contrast = lambda y: jnp.ptp(y, axis=tuple(range(1, y.ndim)))  # noqa: E731
     reference = contrast(y)
     return lambda moved: compiled(variables, moved, SIGMA * contrast(moved) / reference)
 
 
 def _gain(f: Callable[[Array], Array], y: Array) -> float:
-    """How much a random network amplifies rounding, from what it does to the image."""
+    """The amplification of rounding errors by a random network, estimated from its output."""
     return float(4 + jnp.max(jnp.abs(f(y) - y)) / jnp.std(y))
 
 
 def _texture(shape: tuple[int, ...]) -> Array:
-    """Waves along the last two axes and noise, in unit range, another one in every channel."""
+    """Waves along the last two spatial axes and noise, in unit range, different in every channel."""
     rows, columns = np.mgrid[: shape[-3], : shape[-2]]
     waves = 0.5 + 0.2 * np.sin(rows / 2) * np.cos(columns / 3)
     noise = 0.05 * np.random.default_rng(0).standard_normal(shape)
@@ -366,7 +366,7 @@ def _texture(shape: tuple[int, ...]) -> Array:
 
 
 def _answers(layout: Layout, shapes: Shapes) -> Plan | None:
-    """The plan of a layout; a layout may also fail on what is not its own, as `weights.convert` knows."""
+    """The plan of a layout; like in `weights.convert`, it may raise on checkpoints of other layouts."""
     try:
         return layout(shapes)
     except (LookupError, ValueError, ArithmeticError):
@@ -374,7 +374,7 @@ def _answers(layout: Layout, shapes: Shapes) -> Plan | None:
 
 
 def _reads(layout: Layout, tensors: dict[str, np.ndarray], name: str) -> bool:
-    """Whether a layout takes these tensors for a whole checkpoint."""
+    """Whether a layout accepts these tensors as a complete checkpoint."""
     plan = _answers(layout, {tensor: value.shape for tensor, value in tensors.items()})
     try:
         return plan is not None and fill(plan, tensors, name) is not None

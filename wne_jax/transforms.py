@@ -104,7 +104,7 @@ def require_statistic(statistic: Any) -> None:
     if not callable(statistic):
         raise TypeError(
             f"statistics must be a function such as wne_jax.statistics.mean_std, not {statistic!r}: "
-            "look up names in wne_jax.statistics.STATISTICS"
+            "for a name, use wne_jax.statistics.STATISTICS[name]"
         )
 
 
@@ -188,7 +188,7 @@ def process(
     if stats is not None and stats.gain is not None:
         if sigma is not None:
             raise ValueError(
-                "sigma is one level, but this statistic has a gain, with a level for each intensity: leave it "
+                "sigma is one level, but this statistic has a gain (a level for each intensity): leave it "
                 "out, or use the statistic fixed_noise(alpha=, beta=)"
             )
         if protocol.requires(backbone, noise_argument):

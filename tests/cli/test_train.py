@@ -248,7 +248,7 @@ def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsy
         (("--data", "nothing"), "known schemes are"),
         (("--data", clean, "--patch", 25), "smaller than min_size 25"),
         (("--data", clean, "--backbone", "vgg"), "there is no model 'vgg'"),
-        (("--data", clean, "--option", "depth"), "expected NAME=VALUE"),
+        (("--data", clean, "--option", "depth"), "must be NAME=VALUE"),
         (("--data", clean, "--option", "width=3"), "no option 'width'; it has depth, features"),
         (("--data", clean, "--option", "batch_norm=True"), "a value like true"),
         (("--data", clean, "--option", "depth=3.5"), "a value like 20"),

@@ -187,7 +187,9 @@ class TestConfig:
 
     def test_what_cannot_be_read_is_refused(self):
         assert config_of(Forgetful(rngs=nnx.Rngs(0))).options == {}
-        with pytest.raises(ValueError, match=r"made this Forgetful cannot be read .*ModelConfig\("):
+        with pytest.raises(
+            ValueError, match=r"arguments of this Forgetful cannot be read .*ModelConfig\("
+        ):
             config_of(Forgetful(3, rngs=nnx.Rngs(0)))
         with pytest.raises(ValueError, match=r"functions have no configuration"):
             config_of(jnp.tanh)

@@ -1,19 +1,19 @@
 r"""Restoration with a denoiser as prior: plug and play, for any linear operator and any denoiser.
 
-Of an image x, $y = A x + n$ is observed, with white noise n of standard deviation $\sigma$. Two iterations
-alternate between the data and a denoiser D, at levels $\sigma_1 > \dots > \sigma_K = \sigma$ that fall
-geometrically:
+The observation of an image x is $y = A x + n$, with white noise n of standard deviation $\sigma$. Two
+iterations alternate between the data and a denoiser D, at levels $\sigma_1 > \dots > \sigma_K = \sigma$ that
+decrease geometrically:
 
 *Half-quadratic splitting* solves a regularized least-squares problem exactly, then denoises,
 
 $$x_k = \arg\min_x \|A x - y\|^2 + \alpha_k \|x - z_{k-1}\|^2, \quad \alpha_k = \lambda \sigma^2 / \sigma_k^2,
 \qquad z_k = D(x_k, \sigma_k).$$
 
-*Proximal gradient descent* takes a gradient step in its place, $x_k = z_{k-1} - \eta A^\top (A z_{k-1} - y)$.
+*Proximal gradient descent* takes a gradient step instead, $x_k = z_{k-1} - \eta A^\top (A z_{k-1} - y)$.
 
-The levels are in the units of y. They begin at the standard deviation of the first estimate, and end at the
-noise that is given or estimated. So if D is normalization-equivariant, the restoration is too, as a whole:
-for an operator that keeps constants, the result of $a y + b$ is a x + b.
+The levels are in the units of y. They start at the standard deviation of the first estimate and end at the
+given or estimated noise level. So if D is normalization-equivariant, the whole restoration is, too: for an
+operator that preserves constants, if y gives x, then $a y + b$ gives $a x + b$.
 
 References:
     Zhang, Li, Zuo, Zhang, Van Gool & Timofte, "Plug-and-play image restoration with deep denoiser prior",
@@ -42,16 +42,16 @@ Denoise = Callable[[Array, Array], Array]
 
 
 class Restoration(NamedTuple):
-    """What an iteration found, for every image of the batch.
+    """The result of an iteration, for every image of the batch.
 
     Attributes:
         estimate: `[B, H, W, C]`, not clipped.
-        sigma: The noise level of the observation, given or estimated, `[B]`.
-        residual: Root mean square of A z - y after 0, 1, ... steps, `[K + 1, B]`; it falls towards `sigma`
-            where the iteration works.
+        sigma: The given or estimated noise level of the observation, `[B]`.
+        residual: Root mean square of A z - y after 0, 1, ... steps, `[K + 1, B]`; in a successful iteration
+            it decreases towards `sigma`.
         change: Root mean square of z_k - z_(k-1), `[K, B]`.
-        diverged: Whether the residual is not finite, or ended above its beginning and above twice the noise,
-            `[B]`.
+        diverged: Whether the final residual is not finite, or larger than both the first one and twice the
+            noise level, `[B]`.
         psnr: PSNR of z_k in dB, clipped to [0, 1], `[K + 1, B]`; None without a reference.
     """
 
@@ -73,17 +73,17 @@ def half_quadratic_splitting(
     weight: float = 0.23,
     reference: ArrayLike | None = None,
 ) -> Restoration:
-    r"""Restore by exact least squares and denoising in turns.
+    r"""Restore by alternating exact least squares and denoising.
 
-    The least-squares problem is solved in Fourier space where the operator is a circular convolution, and by
-    conjugate gradients otherwise.
+    The least-squares problem is solved in Fourier space if the operator is a circular convolution, else by
+    conjugate gradients.
 
     Args:
-        denoise: D; it is told the level.
+        denoise: D; it takes the level.
         y: Observations `[B, H', W', C']`, in any units.
         operator: A.
         sigma: Standard deviation of the noise in the units of y, a scalar or `[B]` (default: estimated, see
-            `wne_jax.statistics.estimate_sigma`; a mosaic or a mask needs it given).
+            `wne_jax.statistics.estimate_sigma`; required for a mosaic or a mask).
         steps: K.
         weight: $\lambda$.
         reference: Clean images in unit range, for the PSNR of every step.
@@ -92,10 +92,10 @@ def half_quadratic_splitting(
         The result and its history.
 
     Raises:
-        ValueError: An observation that is not `[B, H, W, C]`, or an option out of its range.
+        ValueError: The observation is not `[B, H, W, C]`, or an option is out of range.
 
     Example:
-        With a denoiser that changes nothing, a mask fills its gaps by the mean of what is kept:
+        With the identity as denoiser, the gaps of a mask are filled with the mean of the kept pixels:
 
         >>> from wne_jax.operators import Mask
         >>> y = jnp.array([1.0, 0.0, 3.0, 0.0]).reshape(1, 2, 2, 1)
@@ -120,23 +120,23 @@ def proximal_gradient(
     step_size: float = 1.0,
     reference: ArrayLike | None = None,
 ) -> Restoration:
-    r"""Restore by gradient steps and denoising in turns.
+    r"""Restore by alternating gradient steps and denoising.
 
     Args:
-        denoise: D; it is told the level.
+        denoise: D; it takes the level.
         y: Observations `[B, H', W', C']`, in any units.
         operator: A.
         sigma: As in `half_quadratic_splitting`.
         steps: K.
-        step_size: $\eta$; below 2 divided by the largest squared singular value of A, which is 1 for blurs
-            by positive kernels of sum one, mosaics and masks.
+        step_size: $\eta$, less than 2 divided by the largest squared singular value of A, which is 1 for
+            mosaics, masks, and blurs by positive kernels with sum one.
         reference: As in `half_quadratic_splitting`.
 
     Returns:
         The result and its history.
 
     Raises:
-        ValueError: An observation that is not `[B, H, W, C]`, or an option out of its range.
+        ValueError: The observation is not `[B, H, W, C]`, or an option is out of range.
     """
     if not step_size > 0:
         raise ValueError(f"step_size must be above 0, not {step_size}")
@@ -145,7 +145,7 @@ def proximal_gradient(
 
 
 def _alternate(denoise, y, operator, fit, sigma, steps, reference) -> Restoration:
-    """The iteration, of Python: D is compiled, and so is each fit to the data."""
+    """The iteration, a Python loop over compiled denoising and compiled data fits."""
     y = jnp.asarray(y)
     if y.ndim != 4:
         raise ValueError(f"y must be [B, H, W, C] (one image is y[None]), not {y.shape}")
@@ -158,7 +158,7 @@ def _alternate(denoise, y, operator, fit, sigma, steps, reference) -> Restoratio
     first = jnp.std(z, axis=(1, 2, 3))
     residual, change, psnr = [_rms(operator(z) - y)], [], [_psnr(z, reference)]
     for k in range(steps):
-        # From the deviation of the first estimate to the noise; a noise of 0 is approached, not reached.
+        # From the standard deviation of the first estimate to the noise level, which is kept above 0.
         part = jnp.asarray((k + 1) / steps, y.dtype)
         level = first * jnp.maximum(noise / jnp.where(first > 0, first, 1), 1e-3) ** part
         x = fit(y, z, noise, level)
@@ -179,7 +179,7 @@ def _alternate(denoise, y, operator, fit, sigma, steps, reference) -> Restoratio
 
 @jax.jit
 def _first(operator: Operator, y: Array) -> Array:
-    """The weighted mean of what was seen of each pixel; where nothing was seen, that of the others."""
+    """The weighted mean of the observations of each pixel; unobserved pixels get the mean of the others."""
     seen, weights = operator.adjoint(y), operator.adjoint(jnp.ones_like(y))
     enough = weights > 1e-3 * jnp.max(weights)
     axes = (1, 2, 3)
@@ -192,7 +192,7 @@ def _first(operator: Operator, y: Array) -> Array:
 def _least_squares(
     operator: Operator, weight: Array, y: Array, z: Array, noise: Array, level: Array
 ) -> Array:
-    r"""The fit z + d, $(A^\top A + \alpha)\,d = A^\top(y - A z)$: a brightness is in z alone."""
+    r"""The fit z + d, with $(A^\top A + \alpha)\,d = A^\top(y - A z)$, so an offset only affects z."""
     alpha = weight * jnp.square(jnp.maximum(noise / level, 1e-3))[:, None, None, None]
     right = operator.adjoint(y - operator(z))
     transfer = operator.transfer(z.shape)

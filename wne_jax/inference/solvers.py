@@ -1,19 +1,18 @@
-r"""Iterations that reuse a blind denoiser as a prior, for whatever an orthogonal projector keeps of an image.
+r"""Iterations with a blind denoiser as prior, for images of which an orthogonal projection is known.
 
-Known of an image x is $x_c = P x$ with a linear $P = P^2 = P^\top$: some of its pixels, its low frequencies,
-averages over blocks, or nothing. From a noisy start, a denoiser D and fresh noise z lead to an image that has
-$x_c$ and that D takes for clean:
+The known part of an image x is $x_c = P x$ with a linear $P = P^2 = P^\top$: some pixels, low frequencies,
+block averages, or nothing. From a noisy start, a denoiser D and new noise z lead to an image that contains
+$x_c$ and is noise-free according to D:
 
 $$u = (I - P)(D(y) - y) + x_c - P y, \qquad s = \|u\| / \sqrt d, \qquad y \leftarrow y + h\,u + \gamma\,z,$$
 
-until $s \le s_L$. The result is $x_c + (I - P)\,y$. D must be blind: s, which falls from step to step, is the
-level of noise that it meets. With $P = 0$ the iteration samples; with $P = 0$ and $\beta = 1$ it adds no
+until $s \le s_L$. The result is $x_c + (I - P)\,y$. D must be blind: s, which decreases from step to step, is
+the noise level of its input. With $P = 0$ the iteration samples; with $P = 0$ and $\beta = 1$ it adds no
 noise and denoises in small steps.
 
-If D commutes with $y \mapsto a y + b$, so does all of the iteration: from $a y_0 + b$, with $a x + b$ for x
-and $a s_L$ for $s_L$, it takes as many steps, and its y, its s and its result are $a y + b$, $a s$ and
-$a x + b$, for every P, $\beta$ and noise. That is why such a D can be used far from the level of its
-training.
+If D commutes with $y \mapsto a y + b$, so does the whole iteration. With $a y_0 + b$, $a x + b$ and $a s_L$
+in place of $y_0$, x and $s_L$, it takes the same number of steps, and y, s and the result become $a y + b$,
+$a s$ and $a x + b$, for every P, $\beta$ and noise. Hence such a D can be used far from its training level.
 
 References:
     Kadkhodaie & Simoncelli, "Stochastic solutions for linear inverse problems using the prior implicit in a
@@ -38,10 +37,10 @@ from wne_jax.layers import spectra
 
 
 class Projector:
-    """A linear map P of images `[B, H, W, C]` with P = P^2 = P^T: what is known of an image.
+    """A linear map P of images `[B, H, W, C]` with P = P^2 = P^T: the projection onto the known part.
 
-    Those of this module are pytrees, so that one compiled step serves all of a kind and shape. Any other
-    function will do, too, if `check_projector` accepts it.
+    The projectors of this module are pytrees, so one compiled step works for all of the same kind and shape.
+    Any other function can be used, too, if `check_projector` accepts it.
     """
 
     def __call__(self, y: Array) -> Array:
@@ -60,7 +59,7 @@ class Nothing(Projector):
 
 @struct.dataclass
 class Pixels(Projector):
-    """Some pixels are known, the others are not: inpainting.
+    """Some pixels are known: inpainting.
 
     Attributes:
         mask: Boolean, True where a pixel is known; broadcastable to `[B, H, W, C]`, of rank 4. See
@@ -70,7 +69,7 @@ class Pixels(Projector):
     mask: Array | np.ndarray
 
     def __call__(self, y: Array) -> Array:
-        """Zero where the mask is False, NaN included."""
+        """Set pixels to zero where the mask is False, including NaN."""
         if self.mask.dtype != bool or self.mask.ndim != y.ndim:
             raise ValueError(
                 f"mask must be boolean and of rank {y.ndim} as the images (one [H, W] is "
@@ -84,7 +83,7 @@ class LowFrequencies(Projector):
     """The frequencies up to a radius are known: sharpening, super-resolution of periodic images.
 
     Attributes:
-        cutoff: In cycles a pixel, as in `wne_jax.layers.spectra.low_pass`.
+        cutoff: Radius in cycles per pixel, as in `wne_jax.layers.spectra.low_pass`.
     """
 
     cutoff: float = struct.field(pytree_node=False)
@@ -96,7 +95,7 @@ class LowFrequencies(Projector):
 
 @struct.dataclass
 class BlockMeans(Projector):
-    """The mean of every square block is known: super-resolution of what a coarser sensor sees.
+    """The mean of every square block is known: super-resolution for a coarser sensor.
 
     Attributes:
         factor: Side of the blocks in pixels, a divisor of height and width.
@@ -105,7 +104,7 @@ class BlockMeans(Projector):
     factor: int = struct.field(pytree_node=False)
 
     def __call__(self, y: Array) -> Array:
-        """Every pixel replaced by the mean of its block."""
+        """Replace every pixel by the mean of its block."""
         batch, height, width, channels = y.shape
         n = self.factor
         if n < 1 or height % n or width % n:
@@ -116,12 +115,12 @@ class BlockMeans(Projector):
 
 
 def random_mask(key: Array, shape: tuple[int, ...], *, share: float) -> Array:
-    """Pixels to know, each with the same chance; the channels of a pixel go together.
+    """A random mask of known pixels, with equal probability; it is the same for all channels.
 
     Args:
-        key: Random key; or keys `[B]`, one an image.
+        key: Random key; or keys `[B]`, one per image.
         shape: `(B, H, W, C)`.
-        share: How many pixels are known on average, from 0 to 1.
+        share: Expected share of known pixels, from 0 to 1.
 
     Returns:
         bool[B, H, W, 1], for `Pixels`.
@@ -137,7 +136,7 @@ def check_projector(
 ) -> None:
     """Check on random images that a function is an orthogonal projector.
 
-    Checked are the shape, linearity, P P u = P u, and that P is symmetric: <P u, v> = <u, P v>.
+    It checks the shape, linearity, P P u = P u, and symmetry, <P u, v> = <u, P v>.
 
     Args:
         projector: The function P.
@@ -145,7 +144,7 @@ def check_projector(
         shape: `(B, H, W, C)`.
 
     Raises:
-        AssertionError: Naming the clause that fails, and by how much.
+        AssertionError: A clause fails; the message has the clause and the error.
 
     Example:
         >>> check_projector(BlockMeans(2), jax.random.key(0), (1, 4, 6, 1))
@@ -180,14 +179,14 @@ def start(
     sigma: float = 1.0,
     level: float = 0.5,
 ) -> Array:
-    r"""Where the iteration begins: $x_c + c\,(I - P)\,\mathbf 1 + s_0 z$.
+    r"""The start of the iteration: $x_c + c\,(I - P)\,\mathbf 1 + s_0 z$.
 
     Args:
-        key: Random key; or keys `[B]`, one an image.
-        observed: Images x `[B, H, W, C]`; of them only P x is used.
+        key: Random key; or keys `[B]`, one per image.
+        observed: Images x `[B, H, W, C]`, of which only P x is used.
         projector: P.
         sigma: $s_0$, the standard deviation of the noise, in the units of `observed`.
-        level: c, for what is not known, in the same units.
+        level: c, the value of the unknown part, in the same units.
 
     Returns:
         $y_0$, of the shape of `observed`.
@@ -200,13 +199,13 @@ def start(
 def schedule(t: int, *, h0: float, beta: float) -> tuple[float, float]:
     r"""The constants of step t = 1, 2, ...: $h = h_0 t / (1 + h_0 (t - 1))$ and $\gamma / s$.
 
-    Without new noise a step would take the share h of the level away. It takes $\beta h$, and
-    $\gamma = s \sqrt{(1 - \beta h)^2 - (1 - h)^2}$ makes up the difference.
+    Without new noise, a step would reduce the level by the share h. With noise
+    $\gamma = s \sqrt{(1 - \beta h)^2 - (1 - h)^2}$, it reduces the level by the share $\beta h$.
 
     Args:
         t: Number of the step, from 1.
         h0: The first h, in (0, 1].
-        beta: In (0, 1]; at 1 there is no noise.
+        beta: In (0, 1]; 1 means no noise.
 
     Example:
         >>> schedule(1, h0=0.5, beta=1.0), schedule(2, h0=0.5, beta=1.0)
@@ -219,15 +218,16 @@ def schedule(t: int, *, h0: float, beta: float) -> tuple[float, float]:
 
 
 class Solution(NamedTuple):
-    r"""What `iterate` found, of every image of the batch.
+    r"""The result of `iterate`, for every image of the batch.
 
     Attributes:
         estimate: $x_c + (I - P)\,y$, `[B, H, W, C]`, not clipped.
         steps: Steps made, `[B]`.
-        converged: Whether the level fell to `stop_sigma`, `[B]`; a level that is not finite ends an image,
-            too.
-        sigma: The level s after 0, 1, ... steps, `[T + 1, B]`, NaN when an image has ended.
-        psnr: Likewise of the estimates, clipped to [0, 1]; None without a reference.
+        converged: Whether the level reached `stop_sigma`, `[B]`; an image also ends if its level is not
+            finite.
+        sigma: The level s after 0, 1, ... steps, `[T + 1, B]`, NaN after an image has ended.
+        psnr: PSNR (dB) of the estimates, clipped to [0, 1], of the shape of `sigma`; None without a
+            reference.
         frames: Estimates by number of steps.
     """
 
@@ -253,34 +253,34 @@ def iterate(
     reference: ArrayLike | None = None,
     keep: Collection[int] = (),
 ) -> Solution:
-    """Iterate from a start until the level has fallen, for every image by itself.
+    """Iterate until the level is at most `stop_sigma`, separately for every image.
 
-    An image that has ended stays as it is while others of its batch go on; it costs as much as they do. Its
-    noise depends on its own key and the step alone.
+    A finished image is not changed while others of its batch continue, but it is still computed. Its noise
+    depends only on its own key and the step.
 
     Args:
-        denoise: The blind denoiser D, a map of `[B, H, W, C]` that is compiled already (`Denoiser.function`
-            is): the loop is one of Python, since a convolution inside of XLA's runs on one thread on CPUs.
-        y: The start `[B, H, W, C]`: of `start`, or a noisy image.
-        key: Random key, another one than that of `start`; or keys `[B]`, one an image. Not needed where
-            `beta` is 1.
+        denoise: The blind denoiser D, a compiled map of `[B, H, W, C]`, such as `Denoiser.function`. The loop
+            runs in Python, because on CPUs a convolution in a loop of XLA uses only one thread.
+        y: The start `[B, H, W, C]`: the result of `start`, or a noisy image.
+        key: Random key, different from that of `start`; or keys `[B]`, one per image. Not needed if `beta`
+            is 1.
         projector: P.
-        observed: Images x of which P x is known, `[B, H, W, C]`; what P does not keep is not used.
+        observed: Images x `[B, H, W, C]`, of which only P x is used.
         h0: Size of the first step; see `schedule`.
-        beta: From nearly 0 (much noise, slow) to 1 (none).
+        beta: From almost 0 (much noise, slow) to 1 (no noise).
         stop_sigma: $s_L$, in the units of `y`.
-        max_steps: Steps after which to stop anyway.
+        max_steps: Maximum number of steps.
         reference: Clean images in unit range, for the PSNR of every step.
-        keep: Numbers of steps after which to keep the estimates.
+        keep: Numbers of steps after which estimates are kept.
 
     Returns:
         The results and their history.
 
     Raises:
-        ValueError: An option out of its range, a denoiser that is not blind, no key, or nothing observed.
+        ValueError: An option is out of range, the denoiser is not blind, or `key` or `observed` is missing.
 
     Example:
-        Of an image that D takes for a constant, two pixels tell the rest:
+        If D returns constant images, two known pixels determine the others:
 
         >>> x = jnp.array([2.0, 2.0, 7.0, 7.0]).reshape(1, 2, 2, 1)
         >>> mask = jnp.array([True, True, False, False]).reshape(1, 2, 2, 1)
@@ -327,7 +327,7 @@ def iterate(
 def _start(
     projector: Callable[[Array], Array], keys: Array, x: Array, sigma: Array, level: Array
 ) -> Array:
-    """P x, and beyond it a level and noise."""
+    """P x, plus a constant and noise in the unknown part."""
     flat = jnp.full_like(x, level)
     return projector(x) + (flat - projector(flat)) + sigma * _noise(keys, x)
 
@@ -353,7 +353,7 @@ def _advance(
     h: Array,
     noise: Array,
 ) -> Array:
-    """One step, of the images that have not ended."""
+    """One step for the images that have not ended."""
     moved = y + h * u
     if keys is not None:
         z = _noise(jax.vmap(jax.random.fold_in, (0, None))(keys, t), y)
@@ -367,18 +367,18 @@ def _psnr(estimate: Array, reference: Array) -> Array:
 
 
 def _pytree(projector: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """What compiled functions take as an argument."""
+    """The projector as a pytree, for arguments of compiled functions."""
     is_leaf = any(leaf is projector for leaf in jax.tree.leaves(projector))
     return Partial(projector) if is_leaf else projector
 
 
 def _noise(keys: Array, like: Array) -> Array:
-    """White noise of variance 1, from one key an image."""
+    """White noise of variance 1, with one key per image."""
     return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)
 
 
 def _keys(key: Array, batch: int) -> Array:
-    """One key an image."""
+    """One key per image."""
     keys = jax.random.split(key, batch) if key.ndim == 0 else key
     if keys.shape != (batch,):
         raise ValueError(f"key must be one key, or [B] = [{batch}], not {keys.shape}")
@@ -394,9 +394,11 @@ def _floating(x: ArrayLike, name: str) -> Array:
 
 
 def _check(denoise, projector, observed, key, h0, beta, stop_sigma, max_steps) -> None:
-    """Refuse what cannot be iterated."""
+    """Check the arguments of `iterate`."""
     if protocol.needs_sigma(denoise):
-        raise ValueError("denoise must be blind: this one wants the level, which is not known here")
+        raise ValueError(
+            "denoise must be blind, but this one takes the level, which is unknown here"
+        )
     for name, value in (("h0", h0), ("beta", beta)):
         if not 0 < value <= 1:
             raise ValueError(f"{name} must be more than 0 and at most 1, not {value}")
@@ -405,6 +407,6 @@ def _check(denoise, projector, observed, key, h0, beta, stop_sigma, max_steps) -
             f"stop_sigma and max_steps must be 0 or more, not {stop_sigma} and {max_steps}"
         )
     if key is None and beta != 1:
-        raise ValueError(f"key is needed for the noise of beta = {beta}; only beta = 1 has none")
+        raise ValueError(f"key is needed for the noise of beta = {beta}; beta = 1 needs none")
     if observed is None and not isinstance(projector, Nothing):
-        raise ValueError("observed is needed: the images of which the projector keeps something")
+        raise ValueError("observed is needed: the projector keeps a part of these images")

@@ -141,7 +141,7 @@ class FromInitApply(nn.Module):
                 lambda key, y: eqx.filter(MyNet(key=key), eqx.is_array),
                 lambda p, y: jnp.moveaxis(jax.vmap(eqx.combine(p, rest))(jnp.moveaxis(y, -1, 1)), 1, -1),
             )
-    """  # noqa: D205
+    """
 
     init_fn: Callable[[Array, Array], Any]
     apply_fn: Callable[..., Any]
