@@ -298,7 +298,7 @@ def test_what_an_encoder_raises_is_one_line(tmp_path, unchanged, monkeypatch, ca
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     monkeypatch.setattr(Image.Image, "save", overflow)
     said = mistake(capsys, "denoise", tmp_path / "a.png", "-o", tmp_path / "b.png")
-    assert "a.png: too large to convert" in said and files(tmp_path) == ["a.png"]
+    assert "b.png: cannot be written: too large to convert" in said and files(tmp_path) == ["a.png"]
 
 
 def test_a_tile_must_fit_what_the_model_pads_to(unchanged):
