@@ -26,6 +26,7 @@ from experiments.harness import (
     central,
     earlier_records,
     find_or_train,
+    load_sets,
     results_folder,
     run,
     tables_of,
@@ -38,6 +39,7 @@ from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, Record, mean_over, split_by
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
+from wne_jax.images.units import to_unit
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.statistics import has_gain, named
 
@@ -70,6 +72,9 @@ class Options(Compared):
     """Side of the square images, in pixels."""
     images: int = 6
     """Maximum number of images."""
+
+    photographs: tuple[str, ...] = ()
+    """Noisy photographs, of which crops are drawn before and after the packaged denoiser: folder:RNI."""
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -172,6 +177,21 @@ def gaps(records: Sequence[Record], arms: Sequence[str], *, title: str) -> Figur
     return figure
 
 
+def crops(specs: Sequence[str], *, size: int = 128) -> Figure:
+    """Central squares of noisy photographs: as they are, and denoised under two assumptions on the noise."""
+    gray = Denoiser.pretrained("gray")
+    white, auto = gray.with_noise("white"), gray.with_noise("auto")
+    rows, labels = [], []
+    for images in load_sets(specs).values():
+        for image in images:
+            shown = {"as it is": image.pixels}
+            shown |= {"white noise": white(image.pixels), "auto": auto(image.pixels)}
+            squares = {name: central(image._replace(pixels=x), size) for name, x in shown.items()}
+            rows.append({name: to_unit(square.pixels) for name, square in squares.items()})
+            labels.append(image.name)
+    return plotting.image_panel(rows, row_labels=labels, title="The packaged denoiser")
+
+
 def summary(options: Options, records: Sequence[Record]) -> str:
     """The result in words: the mean over levels, sets and images of every row, for each kind of noise."""
     psnr = [r for r in records if r.metric == "psnr" and r.value is not None]
@@ -193,6 +213,8 @@ def main(options: Options) -> None:
         records = together(found, earlier, measure(options, denoisers, sets))
         out.write(records)
         draw(options, records, out)
+        if options.photographs:
+            plotting.save(crops(options.photographs), out.path / "photographs.png", out.source)
         title = f"Other noise than the networks were trained on (white, {options.at}; 8-bit units)"
         write_table(out, title, tables_of(records, VIEW), dict(runs.values()))
     print("\n" + summary(options, records))

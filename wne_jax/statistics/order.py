@@ -162,7 +162,7 @@ def quantiles(
             last = jnp.sum(valid, axis=axes, keepdims=True, dtype=jnp.float32) - 1
             place = share * jnp.maximum(last, 0)
             between = (place - jnp.floor(place)).astype(x.dtype)
-        found.append((1 - between) * lower + between * upper)
+        found.append(lower + between * (upper - lower))  # exact where both are the same
     if where is None:
         return found
     some = where.any(axes, keepdims=True)
@@ -186,10 +186,7 @@ def quantiles_of_parts(
         return [rank for pair, _ in around for rank in pair]
 
     entries = _entries_of_parts(make_pass, ranks).reshape(-1, 2)
-    return [
-        float((np.float32(1) - np.float32(f)) * low + np.float32(f) * high)
-        for (low, high), f in zip(entries, places)
-    ]
+    return [float(low + np.float32(f) * (high - low)) for (low, high), f in zip(entries, places)]
 
 
 def median_of_parts(make_pass: Callable[[], Iterator[np.ndarray]]) -> float:
