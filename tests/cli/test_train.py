@@ -235,7 +235,7 @@ def test_a_file_that_fits_two_models_is_read_by_its_mode(tmp_path, images, capsy
     save_file({k: v.astype(np.float32) for k, v in tensors.items()}, tmp_path / "x.safetensors")
     arguments = ("--data", f"repeats:{images / 'bursts'}", "-o", tmp_path / "run", *SMALL,
                  "--init", tmp_path / "x.safetensors")  # fmt: skip
-    assert "say which with mode=" in mistake(capsys, *arguments)
+    assert "choose one with mode=" in mistake(capsys, *arguments)
     assert train(*arguments, "--mode", "scale-equivariant") == 0
     assert Denoiser.load(tmp_path / "run").config.options["mode"] == "scale-equivariant"
 

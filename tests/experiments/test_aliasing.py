@@ -49,19 +49,19 @@ def test_every_step_is_recorded_for_both_paddings_and_both_transformations(run):
     assert lost("as published", "translation") == {"Conv 3x3", "ReLU"}
 
 
-def test_tables_and_figure_say_where_they_come_from(run):
+def test_tables_and_figure_state_their_origin(run):
     text = (run.workdir / "table.md").read_text()
     assert "| BatchNorm | yes | yes | yes | yes | DnCNN |" in text
     assert "| ReLU | yes | **no** | yes | **no** | DnCNN |" in text
     assert "random, none zero" in text and "below 1e-05" in text
     assert "revision" in text and "seed 0" in text
-    aliasing.main(dataclasses.replace(run, stage="report"))  # from the records alone
+    aliasing.main(dataclasses.replace(run, stage="report"))  # only from the records
     assert (run.workdir / "table.md").read_text() == text
     with Image.open(run.workdir / "layers.png") as figure:
         assert "seed 0" in figure.info["Description"] and min(figure.size) > 300
 
 
-def test_statistics_of_the_image_keep_translations_and_those_of_tiles_do_not(run):
+def test_only_statistics_of_the_whole_image_commute_with_translations(run):
     records = records_of(run, "wrapper_defect")
     assert list(records[0].settings) == ["pixels", "size"]
     means = mean_over(records, by=["arm", "size"])
@@ -70,7 +70,7 @@ def test_statistics_of_the_image_keep_translations_and_those_of_tiles_do_not(run
     assert means["mean_std", "96x96"] > 1e-5
 
 
-def test_one_tile_is_the_whole_image():
+def test_one_tile_gives_the_statistics_of_the_whole_image():
     y = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 6, 9, 1)), jnp.float32)
     np.testing.assert_allclose(by_tiles(jnp.tanh, 1)(y), wne.wrap(jnp.tanh)(y), atol=1e-6)
     tiles = by_tiles(jnp.tanh, 3)(y)
@@ -78,12 +78,12 @@ def test_one_tile_is_the_whole_image():
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_random_weights_have_no_zero(name):
+def test_random_weights_are_nonzero(name):
     for leaf in jax.tree.leaves(drawn(MODELS[name].build(), (1, 16, 16, 1), 0)):
         assert np.all(np.asarray(leaf) != 0)
 
 
-def test_functions_between_layers_have_names_and_coarser_maps_are_marked():
+def test_functions_between_layers_are_named_and_coarser_maps_marked():
     config = MODELS["DRUNet"]
     variables = drawn(config.build(), (1, 16, 16, 1), 0)
     y = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 16, 16, 1)), jnp.float32)
@@ -95,7 +95,7 @@ def test_functions_between_layers_have_names_and_coarser_maps_are_marked():
     ]  # fmt: skip
 
 
-def test_a_kind_that_commutes_in_some_places_is_counted():
+def test_the_table_counts_the_places_where_a_kind_commutes():
     settings = {"kind": "Conv", "transformation": "shift", "padding": "circular"}
     table = kind_table(
         [
@@ -106,7 +106,7 @@ def test_a_kind_that_commutes_in_some_places_is_counted():
     assert table.endswith("| Conv | 1 of 2 | a; b |")
 
 
-def test_bars_stand_in_network_order_from_the_top(run):
+def test_bars_are_in_network_order_from_the_top(run):
     records = records_of(run, "layer_defect")
     figure = plotting.layer_bars(records, threshold=1e-5, title="a title")
     shift, translation = figure.axes
@@ -117,7 +117,7 @@ def test_bars_stand_in_network_order_from_the_top(run):
     np.testing.assert_allclose(lengths, defects)
 
 
-def test_trained_weights_are_measured_in_place_of_random_ones(run, tmp_path, monkeypatch):
+def test_trained_weights_are_measured_if_given(run, tmp_path, monkeypatch):
     Denoiser(TINY.build(), drawn(TINY.build(), (1, 16, 16, 1), 5), TINY).save(
         tmp_path / "own.safetensors"
     )
@@ -130,7 +130,7 @@ def test_trained_weights_are_measured_in_place_of_random_ones(run, tmp_path, mon
     assert "weights: own.safetensors" in (tmp_path / "run" / "table.md").read_text()
 
 
-def test_a_mistake_claims_no_folder(tmp_path):
+def test_an_error_creates_no_folder(tmp_path):
     with pytest.raises(ValueError, match="size 8 or more"):
         aliasing.main(Options(size=4, workdir=tmp_path / "run"))
     with pytest.raises(ValueError, match="no such file"):

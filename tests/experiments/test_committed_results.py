@@ -1,4 +1,4 @@
-"""Every committed result is what the command that it names makes."""
+"""Committed results are those of the commands that they name."""
 
 import dataclasses
 import importlib
@@ -26,7 +26,7 @@ FOLDERS = sorted(
 
 
 def parsed(folder):
-    """The module and the options of the command that a folder names, and its `config.json`."""
+    """The module and the options of the command of a folder, and its `config.json`."""
     source = json.loads((RESULTS / folder / CONFIG).read_text())
     _, _, name, *arguments = shlex.split(source["command"])
     module = importlib.import_module(name)
@@ -34,17 +34,17 @@ def parsed(folder):
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_command_has_the_options_of_the_results(folder):
+def test_the_command_reproduces_the_options_of_the_results(folder):
     _, options, source = parsed(folder)
     now = flatten(json.loads(json.dumps(dataclasses.asdict(options), default=str)))
     before = flatten(source["config"])
     for name in now:
         if name.partition(".")[0] not in REPLACEABLE:
-            assert before.get(name) == now[name], name  # None where there was no such option yet
+            assert before.get(name) == now[name], name  # None if the option did not exist yet
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_files_are_those_that_are_listed_and_the_records_are_of_the_experiment(folder):
+def test_files_are_listed_in_the_configuration_and_records_are_of_the_experiment(folder):
     module, _, source = parsed(folder)
     there = {path.name for path in (RESULTS / folder).iterdir() if path.is_file()}
     assert there == {CONFIG, *source["files"]}
@@ -53,11 +53,11 @@ def test_the_files_are_those_that_are_listed_and_the_records_are_of_the_experime
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_tables_are_those_of_the_records(folder, tmp_path, monkeypatch, request):
+def test_tables_are_rendered_from_the_records(folder, tmp_path, monkeypatch, request):
     module, options, _ = parsed(folder)
     if not hasattr(options, "stage"):
         pytest.skip("it has no report of its own")
-    if module.Options.NAME in ("difficulty", "filters"):  # which read an image to the end
+    if module.Options.NAME in ("difficulty", "filters"):  # these read an image even for the report
         request.getfixturevalue("wne_data")
     shutil.copytree(RESULTS / folder, tmp_path / "again")
     monkeypatch.setattr(plotting, "save", lambda *_, **__: None)
@@ -67,7 +67,7 @@ def test_the_tables_are_those_of_the_records(folder, tmp_path, monkeypatch, requ
     assert (tmp_path / "again/table.md").read_text() == (RESULTS / folder / "table.md").read_text()
 
 
-def test_every_network_that_is_committed_is_whole_and_small():
+def test_committed_networks_are_complete_and_small():
     networks = [path.parent for path in (RESULTS / "networks").rglob(CONFIG)]
     assert networks
     for folder in networks:

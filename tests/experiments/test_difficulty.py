@@ -42,7 +42,7 @@ def image():
     return NamedImage("blocks", (coarse + rng.normal(0, 9, coarse.shape)).astype(np.uint8))
 
 
-def test_contrasts_are_the_deviations_of_all_windows(image):
+def test_contrasts_are_standard_deviations_of_windows(image):
     windows = np.lib.stride_tricks.sliding_window_view(to_unit(image.pixels)[..., 0], (70, 70))
     drawn = coverage.contrasts([image], 20_000, 70, np.random.default_rng(0))
     expected = np.unique(windows.std(axis=(2, 3)).astype(np.float64))
@@ -50,23 +50,23 @@ def test_contrasts_are_the_deviations_of_all_windows(image):
     np.testing.assert_allclose(np.mean(drawn), windows.std(axis=(2, 3)).mean(), rtol=1e-3)
 
 
-def test_a_known_contrast_has_the_coverage_that_its_law_says(key):
-    # Of one contrast alone, levels do not overlap; of none, they are alike.
+def test_coverage_of_a_known_contrast_agrees_with_its_distribution(key):
+    # With a single contrast, levels do not overlap; with contrast 0, they are equal.
     apart = coverage.draw_by_law(np.full(4000, 0.2, np.float32), LEVELS, 4900, key)
     np.testing.assert_allclose(rows(table(apart)), 95 * np.eye(5), atol=0.1)
     alike = coverage.draw_by_law(np.zeros(4000, np.float32), LEVELS, 4900, key)
     np.testing.assert_allclose(rows(table(alike)), 95, atol=2)
 
 
-def test_the_published_table_says_how_flat_its_corpus_is():
+def test_the_published_table_determines_the_share_of_flat_patches():
     points = coverage.published_contrasts(4900)
     stds, shares = np.transpose(points)
     assert len(points) == 8 and (np.diff(stds) > 0).all() and (np.diff(shares) > 0).all()
-    # By hand, of (50, 10): Delta = 37.5982 is SNR 2.4663, hence std 15.70, below which are 19.06 %.
+    # By hand, for (50, 10): Delta = 37.5982 is SNR 2.4663, hence std 15.70; 19.06 % are below.
     np.testing.assert_allclose(points[4], (15.704, 0.1906), rtol=1e-3)
 
 
-def test_bsd400_has_the_expected_coverage_and_with_flat_patches_the_published_one(wne_data, key):
+def test_bsd400_with_flat_patches_has_the_published_coverage(wne_data, key):
     images = load_images(f"folder:{wne_data / 'BSD400'}", min_size=70)
     stds = coverage.contrasts(images, 60_000, 70, np.random.default_rng(0))
     law = coverage.draw_by_law(stds, LEVELS, 4900, key)
@@ -83,7 +83,7 @@ def test_bsd400_has_the_expected_coverage_and_with_flat_patches_the_published_on
     np.testing.assert_allclose(rows(table(mixed)), published_rows(), atol=2)
 
 
-def test_the_excess_is_what_a_level_adds_at_equal_difficulty():
+def test_the_excess_is_the_effect_of_the_level_at_equal_difficulty():
     rng = np.random.default_rng(0)
     delta = rng.uniform(0, 70, 4000)
     level = rng.choice([10.0, 50.0], 4000)
@@ -92,13 +92,13 @@ def test_the_excess_is_what_a_level_adds_at_equal_difficulty():
         records = [
             {"difficulty": d, "level": s, "error": e} for d, s, e in zip(delta, level, error)
         ]
-        # Levels lie half of it above and below what both have in common, in the root mean square.
+        # The levels are shifted by half of it above and below their common value.
         assert normalized_error.excess(records, 4900) <= added
         assert normalized_error.excess(records, 4900) >= added / 2 - 0.1
 
 
 def write_network(options, arm, level=25.0):
-    """A network of random weights, where a trained one would be."""
+    """Write a network with random weights in place of a trained one."""
     config = options.config(arm, level)
     model, example = config.model.build(), jnp.zeros((1, 8, 8, 1))
     variables = jax.jit(model.init)(jax.random.key(0), example)
@@ -111,7 +111,7 @@ def write_network(options, arm, level=25.0):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory, image):
-    """The experiment, on one image, with networks of random weights."""
+    """The experiment on one image, with networks of random weights."""
     folder = tmp_path_factory.mktemp("experiments")
     (folder / "images").mkdir()
     write_image(folder / "images" / "blocks.png", image.pixels)
@@ -128,7 +128,7 @@ def ran(tmp_path_factory, image):
     return folder
 
 
-def test_difficulty_leaves_tables_figures_and_records(ran):
+def test_difficulty_writes_tables_figures_and_records(ran):
     workdir = ran / "difficulty"
     records = read_records(workdir / "records.csv")
     covered = [r for r in records if r.unit == "%"]
@@ -141,7 +141,7 @@ def test_difficulty_leaves_tables_figures_and_records(ran):
     corner = [
         r for r in covered if (r.trained, r.level, r.published is None) == ((50.0,), 10.0, False)
     ]
-    # Beside the corpus as it is, and with the share of flat patches that comes nearest.
+    # For the original corpus, and with the best share of flat patches.
     assert len(corner) == 2 and all(r.published == 19.06 for r in corner)
     shares = [r for r in covered if r.metric == "coverage_with_flat_patches"]
     assert len(shares) == 25 * len(difficulty.FLAT_SHARES)
@@ -154,7 +154,7 @@ def test_difficulty_leaves_tables_figures_and_records(ran):
     assert json.loads((workdir / "config.json").read_text())["config"]["samples"] == 2000
 
 
-def test_what_is_missing_is_added_and_what_is_there_stays(ran, tmp_path):
+def test_resume_adds_missing_results_and_keeps_existing_ones(ran, tmp_path):
     shutil.copytree(ran / "difficulty", tmp_path / "difficulty")
     shutil.copytree(ran / "networks", tmp_path / "networks")
     config = json.loads((ran / "difficulty/config.json").read_text())["config"]
@@ -170,7 +170,7 @@ def test_what_is_missing_is_added_and_what_is_there_stays(ran, tmp_path):
     difficulty.main(options)
     assert (
         tmp_path / "difficulty/error.png"
-    ).read_bytes() == figure  # of more than the new network
+    ).read_bytes() == figure  # the figure has more than the new network
     after = read_records(tmp_path / "difficulty/records.csv")
     assert {repr(r) for r in before if r.value is not None} < {repr(r) for r in after}
     new = {
@@ -206,7 +206,7 @@ def test_errors_of_networks_have_a_figure_and_records(image, tmp_path, key):
     assert one == other
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
+def test_invalid_options_raise_before_training(tmp_path):
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "images/small.png", np.zeros((96, 60, 1), np.uint8))
     small = f"folder:{tmp_path / 'images'}"

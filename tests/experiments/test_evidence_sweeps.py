@@ -1,4 +1,4 @@
-"""Tables 1 and 7 to 9, and Figures 3 to 19 that are sweeps over noise levels: one folder of tiny networks."""
+"""Tables 1 and 7 to 9, and the sweeps of Figures 3 to 19, with one folder of tiny networks."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ LEVELS = (10.0, 25.0, 60.0)
 
 
 def write_network(options, arm):
-    """A finished run, but for the training: all parameters are random, offsets too."""
+    """Write a finished run without training: all parameters are random, including offsets."""
     config = options.config(arm, 25.0)
     folder, model = networks.folder_of(options, arm, config), config.model.build()
     folder.mkdir(parents=True)
@@ -57,7 +57,7 @@ def done(tmp_path_factory):
     at_25 = common | {"test_sigmas_255": LEVELS, "train_sigmas_255": ((25.0,),)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sizes.PRESETS, "tiny", preset)
-        patch.setattr(networks, "_load", functools.cache(networks._load))  # each compiles once
+        patch.setattr(networks, "_load", functools.cache(networks._load))  # compile each once
         for arm in ("baseline", "se-arch", "ne-arch", "wne", "wne-wiener-cap", "input-only"):
             write_network(Networks(networks=root / "networks", data=set12), arm)
         robustness.main(robustness.Options(workdir=root / "robustness", **at_25))
@@ -70,7 +70,7 @@ def done(tmp_path_factory):
         ))  # fmt: skip
         with pytest.raises(FileExistsError, match="replace them with --overwrite"):
             matched.main(matched.Options(workdir=root / "matched", **common))
-        # What is refused trains nothing.
+        # An error trains nothing.
         assert not (root / "networks/tiny/dncnn-baseline-10").exists()
         yield root
 
@@ -79,8 +79,8 @@ def read(workdir):
     return read_records(workdir / folders.RECORDS)
 
 
-def test_published_levels_between_two_of_the_sweep_are_those_of_the_papers_table():
-    table = {  # read off by others, at 5, 10, 25, 50, 75, 100
+def test_interpolated_published_levels_agree_with_the_papers_table():
+    table = {  # read independently at 5, 10, 25, 50, 75, 100
         ("dncnn_sigma25", "baseline"): (30.32, 30.38, 30.50, 16.96, 12.86, 11.08),
         ("dncnn_sigma25", "ne-arch"): (36.14, 34.22, 30.37, 27.03, 25.04, 23.66),
         ("dncnn_sigma10", "wne"): (37.78, 34.78, 30.27, 26.63, 24.57, 23.18),
@@ -95,7 +95,7 @@ def test_published_levels_between_two_of_the_sweep_are_those_of_the_papers_table
     assert published.between_levels(curve, "se-arch", 25) is None
 
 
-def test_published_curves_are_those_of_set12_alone():
+def test_published_curves_exist_only_for_set12():
     assert published.curve("dncnn_sigma25", "Set12") == published.sweep("dncnn_sigma25")
     assert published.curve("dncnn_sigma25", "embedded") == []
     assert published.curve("dncnn_sigma17", "Set12") == []
@@ -120,19 +120,19 @@ def test_matched_tables_have_every_published_row_and_its_figure(done):
     assert theirs == expected
 
 
-def test_what_is_not_trained_is_an_empty_labelled_cell(done):
+def test_cells_of_missing_networks_are_empty_and_labelled(done):
     measured = [r for r in read(done / "matched") if r.value is not None]
     assert {(r.model, r.arm) for r in measured} == {
         *(("dncnn", arm) for arm in ("baseline", "wne", "wne-wiener-cap")),
         *(("fdncnn", arm) for arm in ("se-arch", "ne-arch")),
     }
-    assert {(r.level, r.trained) for r in measured} == {(25, (25,))}  # trained there alone
+    assert {(r.level, r.trained) for r in measured} == {(25, (25,))}  # trained only there
     table = (done / "matched/table.md").read_text()
     assert "| swinir wne | not run (30.65) | not run (27.47) |" in table
     assert "Table 9" in table and "| restormer wne | not run | not run |" in table
 
 
-def test_matched_numbers_are_those_of_the_robustness_sweep_and_of_both_tables(done):
+def test_matched_numbers_equal_those_of_the_robustness_sweep(done):
     ours = mean_over(read(done / "matched"), by=["table", "model", "arm", "level"])
     means = mean_over(
         [r for r in read(done / "robustness") if r.metric == "psnr"], by=["arm", "level"]
@@ -167,7 +167,7 @@ def test_psnr_and_ssim_are_of_the_same_estimates(done):
             assert values[arm, name] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_defect_of_what_is_equivariant_is_rounding_and_no_other(done):
+def test_only_equivariant_networks_have_a_defect_of_rounding(done):
     records = [r for r in read(done / "defects") if r.metric == "defect" and r.value is not None]
     assert {r.level for r in records} == set(LEVELS)
     for record in records:
@@ -175,7 +175,7 @@ def test_the_defect_of_what_is_equivariant_is_rounding_and_no_other(done):
         assert (record.value < 1e-5) if exact else (record.value > 1e-4), record
 
 
-def test_what_one_set_of_images_gives_two_scripts_is_the_same(done):
+def test_two_scripts_give_equal_results_on_the_same_images(done):
     whole, again = (
         mean_over(
             [r for r in read(done / name) if r.metric == "psnr"], by=["arm", "image", "level"]
@@ -196,7 +196,7 @@ def test_input_only_output_is_the_same_for_any_contrast_and_brightness(done):
     np.testing.assert_allclose(f(0.3 * y + 0.2), f(y), atol=1e-5)
 
 
-def test_brightness_contrast_and_structure_are_the_whole_squared_error(done):
+def test_brightness_contrast_and_structure_errors_sum_to_the_squared_error(done):
     found = mean_over(
         [r for r in read(done / "input_only") if r.image], by=["arm", "level", "metric"]
     )
@@ -216,7 +216,7 @@ def test_an_offset_is_a_brightness_error_and_a_stretch_a_contrast_error():
     assert float(input_only.gain(3 * x + 1, x)[0]) == pytest.approx(3, rel=1e-5)
 
 
-def test_figures_are_drawn_and_say_where_they_come_from(done):
+def test_figures_are_drawn_with_their_origin(done):
     names = {
         "robustness": ("psnr-Set12-dncnn-25", "ssim-Set12-dncnn-25"),
         "defects": ("defect-Set12", "psnr-Set12"),
@@ -229,7 +229,7 @@ def test_figures_are_drawn_and_say_where_they_come_from(done):
                 assert min(png.size) > 300 and "revision" in png.info["Description"]
 
 
-def test_tables_say_what_the_networks_were_trained_with(done):
+def test_tables_state_the_training_settings(done):
     for folder in ("robustness", "defects", "input_only", "matched"):
         text = (done / folder / "table.md").read_text()
         assert "dncnn (depth 3, features 4), 3 steps of 2 crops 16x16 of folder:" in text
@@ -241,7 +241,7 @@ def contents(folder):
 
 
 def again(done, script, workdir, **changes):
-    """One of the scripts, on the same images at the same levels."""
+    """Run one of the scripts on the same images at the same levels."""
     name = script.__name__.rpartition(".")[2]
     set12 = f"folder:{done / 'Set12'}"
     config = json.loads((done / name / "config.json").read_text())["config"]
@@ -260,7 +260,7 @@ def tuple_of(value):
 
 
 @pytest.mark.parametrize("script", [robustness, defects, input_only, matched])
-def test_an_empty_folder_of_networks_costs_no_result(done, tmp_path, script):
+def test_a_missing_folder_of_networks_removes_no_result(done, tmp_path, script):
     name = script.__name__.rpartition(".")[2]
     workdir = tmp_path / name
     shutil.copytree(done / name, workdir)
@@ -277,17 +277,17 @@ def test_an_empty_folder_of_networks_costs_no_result(done, tmp_path, script):
     assert (workdir / "table.md").read_bytes() == before["table.md"]
 
 
-def test_tables_say_how_published_figures_are_to_be_read(done):
+def test_tables_explain_the_published_figures(done):
     for folder in ("robustness", "defects"):
         assert tables.INTERPOLATED in (done / folder / "table.md").read_text()
     assert f"- {matched.TWICE}" in (done / "matched/table.md").read_text()
     twice = {key[1:] for key in published.MATCHED if key[0] == "Table 1"} & {
         key[1:] for key in published.MATCHED if key[0] == "Table 7"
     }
-    assert twice == {("fdncnn", "se-arch"), ("fdncnn", "ne-arch")}  # whom it names
+    assert twice == {("fdncnn", "se-arch"), ("fdncnn", "ne-arch")}  # those named in the note
 
 
-def test_each_backbone_has_its_folder_and_the_report_finds_both(tmp_path):
+def test_each_backbone_has_its_own_folder_and_the_report_finds_both(tmp_path):
     runs = []
     for backbone in ("dncnn", "swinir"):
         folder = tmp_path / robustness.Options(backbone=backbone).folder

@@ -1,4 +1,4 @@
-"""Every experiment at its smallest, by the command that a user types."""
+"""Every experiment at its smallest size, by its command."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
@@ -38,7 +38,7 @@ class Done(NamedTuple):
 
 
 def run(module, *arguments):
-    """A command in this process, which need not start, and compiles quickly."""
+    """Run a command in this process, which saves the start-up and compiles faster."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -48,9 +48,7 @@ def run(module, *arguments):
         contextlib.redirect_stderr(err),
     ):
         patch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        patch.setattr(
-            harness_command, "keep_compiled", lambda: None
-        )  # of what is compiled otherwise
+        patch.setattr(harness_command, "keep_compiled", lambda: None)  # fast compilation
         try:
             harness_command.run(module.main, module.Options, module.__doc__)
         except SystemExit as end:
@@ -63,7 +61,7 @@ def configs(**options):
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])
-def test_arms_differ_in_the_wrapper_and_in_nothing_else(preset):
+def test_arms_differ_only_in_the_wrapper(preset):
     arms = configs(preset=preset, arms=("baseline", "wne", "wne-noise", "scale"))
     for config in arms.values():
         changed = differences(arms["baseline"], config)
@@ -71,7 +69,7 @@ def test_arms_differ_in_the_wrapper_and_in_nothing_else(preset):
     assert len({config.model.wrapper for config in arms.values()}) == len(arms)
 
 
-def test_the_papers_own_settings_live_in_its_preset():
+def test_the_papers_settings_are_in_its_preset():
     arms = configs(preset="paper", arms=("baseline", "wne"))
     assert (arms["baseline"].loss, arms["wne"].loss) == ("l1", "mse")
     assert arms["wne"].optimizer.schedule == "halved" and arms["wne"].steps == 500_000
@@ -83,7 +81,7 @@ ARMS = ("--arms", "baseline", "wne", "--steps", 3, "--test-sigmas-255", 5, 90)
 
 
 def write_images(folder, *shapes):
-    """Noise of several sizes, as a source of images."""
+    """A source of noise images of several sizes."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i, shape in enumerate(shapes):
@@ -93,7 +91,7 @@ def write_images(folder, *shapes):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Folder of the run, the arguments that made it, and how it ended."""
+    """The folder of the run, its arguments and its result."""
     root = tmp_path_factory.mktemp("runs")
     test = write_images(root / "photos", (140, 132), (72, 80), (96, 72))
     places = ("--networks", root / "networks", "--workdir", root / "mismatch")
@@ -108,7 +106,7 @@ def records_of(workdir, metric="psnr"):
     return [r for r in records if r.metric == metric and r.value is not None]
 
 
-def test_mismatch_leaves_records_table_and_figures(trained):
+def test_mismatch_writes_records_table_and_figures(trained):
     workdir, _, done = trained
     records = records_of(workdir)
     assert {r.level for r in records} == {5, 25, 90}
@@ -152,7 +150,7 @@ class InNNX(nnx.Module):
 
 
 @pytest.mark.parametrize("name", ["InLinen", "InNNX"])
-def test_a_backbone_of_ones_own_enters_a_comparison_by_its_import_path(tmp_path, monkeypatch, name):
+def test_a_custom_backbone_is_compared_by_its_import_path(tmp_path, monkeypatch, name):
     (tmp_path / "own_backbones.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_backbones", raising=False)
@@ -171,13 +169,13 @@ def test_a_backbone_of_ones_own_enters_a_comparison_by_its_import_path(tmp_path,
     assert folders_ == {f"own_backbones.{name}-{arm}-25" for arm in ("baseline", "wne")}
 
 
-def test_every_shape_is_compiled_once(trained):
+def test_each_shape_is_compiled_once(trained):
     _, _, done = trained
     assert "training step: 2 compilations, 2 arms" in done.stdout
     compiled, shapes = re.search(
         r"denoising: (\d+) compilations, (\d+) shapes", done.stdout
     ).groups()
-    # Two arms: images of three sizes, a crop of the largest, and one more where identities are checked.
+    # Two arms: images of three sizes, a crop of the largest, and another for the check of identities.
     assert compiled == shapes == str(2 * 4 + 1)
 
 
@@ -185,7 +183,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_mismatch_resumes_and_repeats_its_stages(trained):
+def test_mismatch_can_be_resumed_and_its_stages_repeated(trained):
     workdir, arguments, _ = trained
     before = contents(workdir)
     for more in (("--stage", "report"), ("--resume",), ("--stage", "eval", "--resume")):
@@ -221,7 +219,7 @@ def test_a_missing_arm_is_an_empty_row(trained, tmp_path):
     assert "| baseline | not run |" in (tmp_path / "run/table.md").read_text()
 
 
-def test_a_broken_identity_ends_the_run_before_any_table(trained, monkeypatch):
+def test_a_violated_identity_stops_the_run_before_any_table(trained, monkeypatch):
     workdir, arguments, _ = trained
     broken = lambda self: setattr(self, "symmetry", "normalization")  # noqa: E731
     initial = Denoiser.__init__
@@ -275,7 +273,7 @@ def test_the_small_preset_runs_on_the_research_sets(tmp_path, wne_data):
         (("--test", "folder:a/x", "folder:b/x"), "different names"),
     ],
 )
-def test_a_wrong_option_is_one_clear_line_and_claims_no_folder(tmp_path, arguments, message):
+def test_an_invalid_option_gives_one_line_and_creates_no_folder(tmp_path, arguments, message):
     places = ("--workdir", tmp_path / "run", "--networks", tmp_path / "networks")
     done = run(mismatch, *places, *arguments)
     assert done.returncode == 2
@@ -283,7 +281,7 @@ def test_a_wrong_option_is_one_clear_line_and_claims_no_folder(tmp_path, argumen
     assert not any(tmp_path.iterdir())
 
 
-def test_a_command_ends_a_mistake_in_one_line(tmp_path):
+def test_a_command_reports_an_error_in_one_line(tmp_path):
     command = [sys.executable, "-m", "experiments.mismatch", "--stage", "report"]
     done = subprocess.run(
         [*command, "--workdir", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True

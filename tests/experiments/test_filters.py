@@ -18,7 +18,7 @@ from wne_jax.training.config import save_config
 
 
 def write_network(options, arm):
-    """A network of random weights, where a trained one would be."""
+    """Write a network with random weights in place of a trained one."""
     config = options.config(arm, 25.0)
     model, example = config.model.build(), jnp.zeros((1, 8, 8, 1))
     variables = jax.jit(model.init)(jax.random.key(0), example)
@@ -31,7 +31,7 @@ def write_network(options, arm):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """The experiment, on one image, with networks of random weights."""
+    """The experiment on one image, with networks of random weights."""
     folder, rng = tmp_path_factory.mktemp("filters"), np.random.default_rng(0)
     coarse = rng.uniform(20, 230, (12, 11, 1)).repeat(8, axis=0).repeat(8, axis=1)
     (folder / "images").mkdir()
@@ -48,7 +48,7 @@ def ran(tmp_path_factory):
     return options
 
 
-def test_pixels_are_what_they_are_named():
+def test_chosen_pixels_are_flat_edge_and_texture():
     clean = np.full((64, 64), 0.5)
     clean[:, 20:30] = 1.0
     clean[36:60, 36:60] = stats.norm.ppf(
@@ -61,7 +61,7 @@ def test_pixels_are_what_they_are_named():
     assert np.ptp(clean[row - 3 : row + 4, column - 3 : column + 4]) == 0
 
 
-def test_filters_of_the_wrapped_network_alone_sum_to_one(ran):
+def test_only_filters_of_the_wrapped_network_sum_to_one(ran):
     records = read_records(ran.workdir / folders.RECORDS)
     values = {(r.arm, r.level, r.metric): r.value for r in records if r.value is not None}
     assert {key[:2] for key in values} == {(m, s) for m in ("baseline", "wne") for s in (10, 50)}
@@ -73,7 +73,7 @@ def test_filters_of_the_wrapped_network_alone_sum_to_one(ran):
     assert "| dncnn ne-arch | not run | not run |" in (ran.workdir / "table.md").read_text()
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
+def test_invalid_options_raise_before_training(tmp_path):
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "images/small.png", np.zeros((96, 60, 1), np.uint8))
     small = f"folder:{tmp_path / 'images'}"
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
     assert not any(folder.exists() for folder in places.values())
 
 
-def test_networks_that_are_gone_take_no_result_with_them(ran, tmp_path):
+def test_results_of_deleted_networks_are_kept(ran, tmp_path):
     shutil.copytree(ran.workdir, tmp_path / "filters")
     (tmp_path / "none").mkdir()
     again = dataclasses.replace(ran, networks=tmp_path / "none", workdir=tmp_path / "filters")

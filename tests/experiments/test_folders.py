@@ -1,4 +1,4 @@
-"""Nothing deletes a result unasked, whatever is interrupted."""
+"""Results are never deleted unintentionally, even by interrupted runs."""
 
 import ast
 import importlib
@@ -53,13 +53,13 @@ def contents(folder):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A folder of results, with a file of somebody's own."""
+    """A folder of results that also contains a file of the user."""
     write(Options(workdir=tmp_path / "out"))
     (tmp_path / "out/mine.txt").write_text("mine")
     return tmp_path / "out"
 
 
-def test_a_new_folder_holds_the_files_and_says_which(tmp_path):
+def test_a_new_folder_contains_and_lists_the_files(tmp_path):
     out = write(Options(workdir=tmp_path / "deep/out", seed=3))
     assert out.workdir == tmp_path / "deep/out"
     assert contents(tmp_path / "deep").keys() == {
@@ -69,35 +69,35 @@ def test_a_new_folder_holds_the_files_and_says_which(tmp_path):
     assert source["files"] == ["figures/word.png", "word.txt"] and source["config"]["seed"] == 3
 
 
-def test_results_that_are_there_are_refused(workdir):
+def test_existing_results_raise(workdir):
     before = contents(workdir)
     with pytest.raises(FileExistsError, match="with --resume, replace them with --overwrite"):
         write(Options(workdir=workdir, word="new"))
     assert contents(workdir) == before
 
 
-def test_overwrite_replaces_what_an_experiment_has_written_and_nothing_else(workdir):
+def test_overwrite_replaces_only_files_of_the_experiment(workdir):
     write(Options(workdir=workdir, word="new", overwrite=True), files=["word.txt"])
     after = contents(workdir.parent)
     assert after.keys() == {"out/config.json", "out/word.txt", "out/mine.txt"}
     assert after["out/word.txt"] == b"new" and after["out/mine.txt"] == b"mine"
 
 
-def test_links_of_ones_own_stay(workdir):
+def test_links_of_the_user_are_kept(workdir):
     (workdir.parent / "elsewhere").mkdir()
     (workdir / "link").symlink_to(workdir.parent / "elsewhere")
     write(Options(workdir=workdir, word="new", overwrite=True))
     assert (workdir / "link").is_symlink() and (workdir / "word.txt").read_text() == "new"
 
 
-def test_a_file_of_ones_own_survives_a_result_of_its_name(workdir):
+def test_a_file_of_the_user_is_kept_if_a_result_has_its_name(workdir):
     (workdir / "table.md").write_text("mine, too")
     write(Options(workdir=workdir, overwrite=True), files=["table.md"])
     assert (workdir / "table.md").read_text() == "old"
     assert (workdir / "table.md.kept").read_text() == "mine, too"
 
 
-def test_resume_keeps_what_is_there_and_its_origin(workdir):
+def test_resume_keeps_results_and_their_origin(workdir):
     before = json.loads((workdir / "config.json").read_text())
     write(Options(workdir=workdir, resume=True, networks=Path("elsewhere")), files=["more.txt"])
     after = json.loads((workdir / "config.json").read_text())
@@ -109,7 +109,7 @@ def test_resume_keeps_what_is_there_and_its_origin(workdir):
 
 
 @pytest.mark.parametrize("how", [{"resume": True}, {"stage": "report"}])
-def test_results_of_other_options_are_not_continued(workdir, how):
+def test_results_of_other_options_cannot_be_resumed(workdir, how):
     before = contents(workdir)
     with pytest.raises(ValueError, match="made with different values of train_sigmas_255, word"):
         write(Options(workdir=workdir, word="new", train_sigmas_255=((2.0, 55.0),), **how))
@@ -117,7 +117,7 @@ def test_results_of_other_options_are_not_continued(workdir, how):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_failure_leaves_the_old_results_and_nothing_else(workdir, error):
+def test_a_failure_keeps_only_the_old_results(workdir, error):
     before = contents(workdir.parent)
     for how in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(error), results_folder(Options(workdir=workdir, **how)) as out:
@@ -130,7 +130,7 @@ def test_a_failure_leaves_the_old_results_and_nothing_else(workdir, error):
     assert [path.name for path in workdir.parent.iterdir()] == ["out"]
 
 
-def test_the_old_results_come_back_when_the_new_ones_cannot_take_their_place(workdir, monkeypatch):
+def test_old_results_are_restored_if_the_new_ones_cannot_replace_them(workdir, monkeypatch):
     before, rename = contents(workdir.parent), os.rename
 
     def broken(source, target):
@@ -173,7 +173,7 @@ def test_a_killed_run_leaves_nothing(workdir):
         ({"workdir": Path("theirs"), "overwrite": True}, FileExistsError, "holds no results"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(workdir, change, error, message):
+def test_invalid_options_raise_in_one_line(workdir, change, error, message):
     (workdir.parent / "theirs").mkdir()
     (workdir.parent / "theirs/notes.txt").touch()
     change = {k: workdir.parent / v if k == "workdir" else v for k, v in change.items()}
@@ -181,7 +181,7 @@ def test_what_cannot_be_is_refused_in_one_line(workdir, change, error, message):
         check_workdir(Options(**{"workdir": workdir} | change))
 
 
-def test_earlier_records_are_those_of_a_run_that_goes_on(tmp_path):
+def test_earlier_records_exist_only_for_a_resumed_run(tmp_path):
     options = Options(workdir=tmp_path / "out")
     record = Record(experiment="word", metric="psnr", level=5, value=30)
     with results_folder(options) as out:
@@ -190,7 +190,7 @@ def test_earlier_records_are_those_of_a_run_that_goes_on(tmp_path):
     assert earlier_records(Options(workdir=tmp_path / "out", resume=True)) == [record]
 
 
-def test_each_place_counts_once():
+def test_each_cell_has_one_record():
     def at(level, value):
         return Record(experiment="word", metric="psnr", level=level, value=value)
 
@@ -200,7 +200,7 @@ def test_each_place_counts_once():
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_script_refuses_results_that_are_there_before_it_computes(name, workdir, capsys):
+def test_every_script_raises_on_existing_results_before_computing(name, workdir, capsys):
     module, before = importlib.import_module(f"experiments.{name}"), contents(workdir)
     needed = [f.name for f in fields(module.Options) if f.default is f.default_factory is MISSING]
     arguments = [word for option in needed for word in (f"--{option}", "nowhere")]
@@ -216,7 +216,7 @@ def test_every_script_refuses_results_that_are_there_before_it_computes(name, wo
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_script_writes_into_a_folder_of_the_harness_and_removes_nothing(name):
+def test_every_script_writes_only_by_results_folder(name):
     tree = ast.parse((ROOT / f"experiments/{name}.py").read_text())
     called = {
         node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id

@@ -46,13 +46,13 @@ def test_a_size_is_measured_and_its_images_are_removed(tmp_path, weights):
     assert again.returncode == 2 and "already holds results" in again.stderr
 
 
-def test_a_mistake_is_one_line_and_claims_no_folder(tmp_path):
+def test_an_error_is_one_line_and_creates_no_folder(tmp_path):
     done = run("--weights", tmp_path / "absent.safetensors", "--workdir", tmp_path / "large")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "large").exists()
 
 
-def test_images_are_a_function_of_size_and_seed(tmp_path):
+def test_images_depend_only_on_size_and_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         write_image(tmp_path / f"{name}.npy", 0.09, sigma_255=25, seed=seed)
     a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")

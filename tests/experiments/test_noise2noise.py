@@ -23,7 +23,7 @@ TASKS = ("denoising", "inpainting")
 
 
 def photograph(shape, seed=0):
-    """Noise that is smooth enough to be told from noise."""
+    """Smooth random images, which differ from white noise."""
     x = np.random.default_rng(seed).normal(size=(*shape, 1))
     for axis in (0, 1):
         for _ in range(12):
@@ -35,7 +35,7 @@ def photograph(shape, seed=0):
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """The experiment on two small images, with networks of random weights."""
+    """The experiment on two small images with networks of random weights."""
     root = tmp_path_factory.mktemp("noise2noise")
     (root / "Set12").mkdir()
     for seed in range(2):
@@ -76,7 +76,7 @@ def iterations(records, metric):
     return [r for r in records if r.metric == metric and r["result"] and r.value is not None]
 
 
-def test_every_result_stands_beside_the_published_one_or_says_not_run(finished, records):
+def test_every_result_has_its_published_figure_or_is_not_run(finished, records):
     tables = VIEWS[1].pivot(records)
     (stopped,) = (table for title, table in tables.items() if "denoising" in title)
     for column, figure in published.RESIDUAL_STOPPED["wne"].items():
@@ -91,7 +91,7 @@ def test_every_result_stands_beside_the_published_one_or_says_not_run(finished, 
     assert "images 2, size at most 64x64; at most 6 steps" in table and "revision" in table
 
 
-def test_all_arms_start_from_the_same_pixels_and_end_when_told(records):
+def test_all_arms_start_from_the_same_pixels_and_stop_at_the_maximum(records):
     assert {(r["task"], r.arm) for r in iterations(records, "steps")} == {
         (task, arm) for task in TASKS for arm in ("n2n", "n2n-wne")
     }
@@ -110,7 +110,7 @@ def test_all_arms_start_from_the_same_pixels_and_end_when_told(records):
             assert len(start) == 2 and start[0] == start[1]
 
 
-def test_one_pass_of_residual_stopped_denoising_is_that_of_the_sweep(records):
+def test_one_pass_of_denoising_equals_the_sweep(records):
     swept = {
         (r.arm, r.image): r.value
         for r in records
@@ -122,7 +122,7 @@ def test_one_pass_of_residual_stopped_denoising_is_that_of_the_sweep(records):
             assert r.value == pytest.approx(swept[r.arm, r.image], abs=1e-4)
 
 
-def test_figures_and_a_small_animation_are_there(finished):
+def test_figures_and_a_small_animation_are_written(finished):
     names = {path.name for path in finished.iterdir()}
     assert {f"{task}-Set12.png" for task in TASKS} <= names
     assert {f"trajectories-{task}-Set12.png" for task in TASKS} <= names
@@ -133,7 +133,7 @@ def test_figures_and_a_small_animation_are_there(finished):
         assert path.stat().st_size < 1.5e6
 
 
-def test_kept_steps_lie_between_the_start_and_the_last():
+def test_kept_steps_include_the_first_and_the_last():
     for last in (0, 1, 7, 1000):
         steps = kept_steps(last)
         assert steps[0] == 0 and steps[-1] == last and len(steps) == len(set(steps)) <= 64
@@ -146,29 +146,29 @@ def test_problems_are_orthogonal_projectors(key):
         solvers.check_projector(p, key, (2, 32, 40, 1))
 
 
-def test_a_denoiser_that_knows_the_image_takes_as_many_steps_as_the_schedule_says(key):
+def test_an_ideal_denoiser_takes_the_steps_of_the_schedule(key):
     images = [photograph((32, 40), seed) for seed in range(2)]
     clean = jnp.stack([jnp.asarray(image.pixels, jnp.float32) / 255 for image in images])
 
     def oracle(y):
         return clean
 
-    # The level falls by 1 - beta h a step, from about 1 to 0.01, up to the chance of the noise.
+    # The level decreases by the factor 1 - beta h per step, from about 1 to 0.01, up to random deviations.
     h = np.array([solvers.schedule(t, h0=0.01, beta=0.01)[0] for t in range(1, 1000)])
     expected = np.argmax(np.cumprod(1 - 0.01 * h) <= 0.01)
     found = solve("inpainting", oracle, images, key, max_steps=999)
     for outcome in found:
         assert outcome.record["steps"] == pytest.approx(expected, rel=0.2)
         assert outcome.record["converged"] and outcome.sigma[-1] <= 0.01 < outcome.sigma[-2]
-        # What is left of the error is the level: PSNR = -20 log10 s, and more by what is known exactly.
+        # The remaining error is the level: PSNR = -20 log10 s, or more due to the known part.
         assert 0 <= outcome.record["final"] + 20 * np.log10(outcome.sigma[-1]) < 1
         assert outcome.record["one_pass"] > 90 and outcome.record["ssim"] > 0.9
     for outcome in denoise_until(oracle, images, key, sigma_255=10.0, max_steps=100):
-        # Without noise it falls by 1 - h, from 10 to 1: the published networks need 22.8 and 25.0.
+        # Without noise the factor is 1 - h, from 10 to 1: the published networks need 22.8 and 25.0.
         assert outcome.record["steps"] == outcome.record["steps_to_best"] == 22
 
 
-def test_blocks_are_whole_in_images_of_any_size(key):
+def test_images_are_cropped_to_whole_blocks(key):
     image = photograph((34, 43))
     (found,) = solve("blocks", lambda y: 0.9 * y, [image], key, max_steps=1)
     clean = image.pixels[:32, :40] / 255
@@ -177,13 +177,13 @@ def test_blocks_are_whole_in_images_of_any_size(key):
     np.testing.assert_allclose(found.observed[::4, ::4], means, atol=1e-6)
 
 
-def test_each_backbone_has_its_folder():
+def test_each_backbone_has_its_own_folder():
     assert Options().folder == Path("runs/noise2noise")
     assert Options(backbone="swinir").folder == Path("runs/noise2noise-swinir")
     assert Options(backbone="swinir", workdir=Path("mine")).folder == Path("mine")
 
 
-def test_results_of_networks_that_are_gone_stay(options, tmp_path):
+def test_results_of_deleted_networks_are_kept(options, tmp_path):
     shutil.copytree(options.workdir, tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     again = {"resume": True, "networks": tmp_path / "none", "workdir": tmp_path / "run"}

@@ -1,4 +1,4 @@
-"""Noise that is not Gaussian, on networks that do nothing: their figures are those of the noise."""
+"""Noise that is not Gaussian, with identity networks, whose figures are those of the noise."""
 
 import dataclasses
 import shutil
@@ -23,7 +23,7 @@ LEVELS = (5.0, 17.0, 50.0)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two images that are called Set12, the identity as `baseline`, and nothing else trained."""
+    """Two images called Set12, the identity as `baseline`, and no other networks."""
     place = tmp_path_factory.mktemp("non_gaussian")
     rows, columns = np.mgrid[:96, :96] / 96
     (place / "Set12").mkdir()
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     return options
 
 
-def test_a_network_is_trained_on_each_noise_at_the_level_of_the_paper():
+def test_networks_are_trained_on_each_noise_at_the_papers_level():
     configs = {label: config for label, (_, config) in wanted(Options(arms=("wne",))).items()}
     trained = {label: (c.noise, c.sigma_255) for label, c in configs.items()}
     assert trained == {
@@ -62,21 +62,21 @@ def found(run, **columns):
     return [r for r in records if all(r[name] == value for name, value in columns.items())]
 
 
-def test_the_identity_leaves_rayleigh_noise_its_mean(run):
+def test_the_identity_keeps_the_mean_of_rayleigh_noise(run):
     records = found(run, degradation="rayleigh", metric="offset")
     assert {r.arm for r in records} == {INPUT, "baseline"}
     for record in records:
         mean = record.level * np.sqrt(np.pi / (4 - np.pi))
         error = 5 * record.level / 96  # five standard errors
-        if record.arm == INPUT or record.level == 5:  # where nothing is clipped
+        if record.arm == INPUT or record.level == 5:  # without clipping
             assert abs(record.value - mean) < error
 
 
-def test_input_and_published_curves_stand_beside_ours(run):
+def test_input_and_published_curves_are_recorded(run):
     rayleigh = pivot(
         found(run, degradation="rayleigh", metric="psnr"), rows=["arm"], columns=["level"]
     )
-    # E n^2 = sigma^2 + m^2, of any image: ours and the published one.
+    # E n^2 = sigma^2 + m^2 for every image, ours and the published one.
     for level in LEVELS:
         cell = rayleigh.cells[(INPUT,), (level,)]
         power = (level / 255) ** 2 * (1 + np.pi / (4 - np.pi))
@@ -85,12 +85,12 @@ def test_input_and_published_curves_stand_beside_ours(run):
     sweep = published.sweep("jpeg_qf_from_uniform")
     assert jpeg.cells[("wne",), (45,)].published == published.at_level(sweep, "wne", 45)
     assert jpeg.cells[("wne",), (45,)].value is None
-    for quality in (5, 45, 85):  # of an image of 8 bits, clipping takes nothing
+    for quality in (5, 45, 85):  # clipping does not change an 8-bit image
         same = [jpeg.cells[(arm,), (quality,)].value for arm in (INPUT, "baseline")]
         assert same[0] == pytest.approx(same[1], abs=1e-5)
 
 
-def test_tables_and_figures_say_what_was_run(run):
+def test_tables_and_figures_state_what_was_run(run):
     table = (run.workdir / "table.md").read_text()
     assert "| wne | not run (" in table and "| baseline | **" in table and "revision" in table
     assert "## Offset (of 255), rayleigh, trained on rayleigh, trained at 17, Set12" in table
@@ -100,12 +100,12 @@ def test_tables_and_figures_say_what_was_run(run):
             assert min(figure.size) > 300
 
 
-def test_a_folder_of_results_is_not_overwritten_unasked(run):
+def test_results_are_not_overwritten_without_the_option(run):
     with pytest.raises(FileExistsError, match="with --resume, replace them with --overwrite"):
         main(run)
 
 
-def test_networks_that_are_gone_take_no_result_with_them(run, tmp_path):
+def test_results_of_deleted_networks_are_kept(run, tmp_path):
     shutil.copytree(run.workdir, tmp_path / "run")
     (tmp_path / "none").mkdir()
     again = dataclasses.replace(run, networks=tmp_path / "none", workdir=tmp_path / "run")
@@ -117,7 +117,7 @@ def test_networks_that_are_gone_take_no_result_with_them(run, tmp_path):
     assert after == before
 
 
-def test_qualities_that_jpeg_has_not_are_refused_before_anything_is_trained(tmp_path):
+def test_invalid_jpeg_qualities_raise_before_training(tmp_path):
     for qualities, given in (((0, 5), "0, 5"), ((101,), "101"), ((), "nothing")):
         options = Options(qualities=qualities, networks=tmp_path / "nets", workdir=tmp_path / "run")
         with pytest.raises(ValueError, match=f"qualities must be from 1 to 100, not {given}"):

@@ -1,4 +1,4 @@
-"""The report of overhead, from what was measured and committed."""
+"""The report of the overhead from committed records."""
 
 import shutil
 from pathlib import Path
@@ -32,13 +32,13 @@ def again(tmp_path_factory):
     return workdir
 
 
-def test_the_committed_report_is_that_of_the_committed_measurement(again):
+def test_the_committed_report_is_rendered_from_the_committed_records(again):
     for name in ("table.md", "records.csv"):
         assert (again / name).read_text() == (COMMITTED / name).read_text()
     assert (again / "overhead.png").stat().st_size > 10_000
 
 
-def test_ratios_stand_beside_those_published_for_the_same_device(again):
+def test_ratios_have_the_published_ones_of_the_same_device(again):
     records = read_records(again / "records.csv")
     (found,) = VIEWS[0].pivot(records).values()
     (measured,) = (
@@ -54,12 +54,12 @@ def test_ratios_stand_beside_those_published_for_the_same_device(again):
     assert f"| NE-arch | inference | {measured:.3f} |" in text and "| 1.90 | 1.69 |" in text
 
 
-def test_a_backbone_that_was_not_timed_says_so():
+def test_a_backbone_that_was_not_timed_is_marked():
     rows = [line for line in table(list(published_ratios())).splitlines() if "SwinIR" in line]
     assert len(rows) == 2 and all("not run" in row and "| 1.00 |" in row for row in rows)
 
 
-def test_the_papers_sizes_are_those_of_its_preset():
+def test_the_preset_has_the_papers_sizes():
     sizes = PRESETS["paper"]
     assert sizes["fdncnn"].settings == {"depth": 20, "features": 64, "batch": 16, "size": 128}
     light = ModelConfig("swinir", {}).build()
@@ -67,7 +67,7 @@ def test_the_papers_sizes_are_those_of_its_preset():
     assert (sizes["swinir"].batch, sizes["swinir"].size) == (32, 64)
 
 
-def test_layers_and_features_are_changed_of_fdncnn_alone():
+def test_layers_and_features_only_change_fdncnn():
     options = Options(depth=3, features=4, batch=2)
     assert sizes_of(options, "fdncnn") == Sizes({"depth": 3, "features": 4}, 2, 64)
     assert sizes_of(options, "swinir").options == PRESETS["tiny"]["swinir"].options

@@ -1,4 +1,4 @@
-"""A backbone of one's own enters every experiment that compares networks, by its import path."""
+"""Every experiment that compares networks accepts a custom backbone by its import path."""
 
 import contextlib
 import importlib
@@ -22,7 +22,7 @@ from flax import linen as nn, nnx
 
 
 class InLinen(nn.Module):
-    """Its call is that of training unless it is told otherwise."""
+    """A network whose call is in training mode by default."""
 
     @nn.compact
     def __call__(self, y, train=True):
@@ -31,7 +31,7 @@ class InLinen(nn.Module):
 
 
 class InNNX(nnx.Module):
-    """It has modes, and no argument for them."""
+    """A network with modes but no argument for them."""
 
     def __init__(self, *, rngs):
         self.first = nnx.Conv(1, 4, (3, 3), rngs=rngs)
@@ -53,12 +53,12 @@ EXPERIMENTS = {
     "filters": ("--size", "32", "--window", "9"),
     "overhead": ("--batch", "1", "--size", "16", "--rounds", "2"),
 }  # fmt: skip
-"""What each is given to be small; `mismatch` has a test of its own."""
+"""Arguments that make each experiment small; `mismatch` has its own test."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with `own_nets.py` and an image, in which the commands run."""
+    """A folder with `own_nets.py` and an image; the commands run in it."""
     root = tmp_path_factory.mktemp("own")
     (root / "own_nets.py").write_text(NETS)
     (root / "photos").mkdir()
@@ -81,7 +81,7 @@ def folder(tmp_path_factory):
     ("experiment", "name"),
     [("robustness", "InLinen"), *((experiment, "InNNX") for experiment in EXPERIMENTS)],
 )
-def test_it_ends_with_the_table(folder, experiment, name, monkeypatch):
+def test_a_custom_backbone_appears_in_the_table(folder, experiment, name, monkeypatch):
     module, backbone = importlib.import_module(f"experiments.{experiment}"), f"own_nets:{name}"
     workdir = folder / f"{experiment}-{name}"
     arguments = ["--backbone", backbone, *EXPERIMENTS[experiment], "--workdir", str(workdir)]

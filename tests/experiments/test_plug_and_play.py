@@ -9,7 +9,7 @@ from wne_jax.inference.plug_and_play import Restoration
 from wne_jax.operators import Identity
 
 
-def test_a_denoiser_as_prior_restores_better_than_what_knows_no_images(tmp_path, monkeypatch):
+def test_a_denoiser_as_prior_restores_better_than_classical_filters(tmp_path, monkeypatch):
     one = load_images("embedded", split="test")[1:2]
     monkeypatch.setattr(plug_and_play, "load_sets", lambda *_, **__: {"embedded": one})
     options = Options(workdir=tmp_path / "results", size=48, test_sigmas_255=(7.65,))
@@ -24,7 +24,7 @@ def test_a_denoiser_as_prior_restores_better_than_what_knows_no_images(tmp_path,
     assert {p.name for p in (tmp_path / "results").iterdir()} >= {"table.md", "panel-embedded.png"}
 
 
-def test_what_is_not_equivariant_is_found_out_before_anything_is_written():
+def test_a_violated_equivariance_raises_before_anything_is_written():
     def solve(y, operator, sigma):
         return Restoration(jnp.tanh(y), *(None,) * 5)
 
@@ -32,6 +32,6 @@ def test_what_is_not_equivariant_is_found_out_before_anything_is_written():
         require_equivariance(solve, Identity(), jnp.ones((1, 4, 4, 1)), 0.1)
 
 
-def test_a_size_that_does_not_divide_is_rejected():
+def test_an_indivisible_size_is_rejected():
     with pytest.raises(ValueError, match="size must be a multiple of 6"):
         main(Options(size=50))

@@ -28,7 +28,7 @@ SMALL = {"depth": 2, "features": 4}
 
 @pytest.fixture(scope="module")
 def regret(tmp_path_factory):
-    """Networks of random weights in place of trained ones, and what the script makes of them."""
+    """The experiment with networks of random weights in place of trained ones."""
     folder = tmp_path_factory.mktemp("regret")
     tiny = sizes.PRESETS["tiny"]
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +62,7 @@ def test_regret_is_the_specialist_minus_the_candidate(regret):
     assert {r.level for r in rows} == {5, 25} == set(own) and len(rows) == len(psnr) == 4 * 2
     for row in rows:
         np.testing.assert_allclose(row.value, own[row.level] - psnr[row.arm, row.level], atol=1e-9)
-    # A specialist is one of two, so the better one regrets nothing at its own level.
+    # The specialist is the best arm, so its regret is 0 at its own level.
     at_home = [r.value for r in rows if r.arm in regret.specialists and r.level == 25]
     assert min(at_home) == pytest.approx(0, abs=1e-9)
     for name in ("regret.png", "coordinates.png", "table.md"):
@@ -74,7 +74,7 @@ def test_windows_are_measured_at_every_side(regret):
     assert found == {(arm, side) for arm in regret.compared for side in (16, 32, 64)}
 
 
-def test_changes_of_contrast_and_brightness_leave_the_wrapped_networks_alone(regret):
+def test_changes_of_contrast_and_brightness_do_not_affect_wrapped_networks(regret):
     rows = read(regret.workdir, "psnr_under_a_change")
     assert {r.arm for r in rows} == set(regret.compared)
     for arm in ("wne", "wne-noise", "wne-smooth-base"):
@@ -83,7 +83,7 @@ def test_changes_of_contrast_and_brightness_leave_the_wrapped_networks_alone(reg
         np.testing.assert_allclose(values[:number] * 5, values, atol=1e-3)
 
 
-def test_each_choice_keeps_what_it_promises_in_the_coordinates_of_the_backbone(regret):
+def test_each_statistic_normalizes_its_own_quantity(regret):
     def of(arm):
         values = [
             [r.value for r in read(regret.workdir, metric) if r.arm == arm]
@@ -93,13 +93,13 @@ def test_each_choice_keeps_what_it_promises_in_the_coordinates_of_the_backbone(r
 
     contrast, noise = of("wne")
     np.testing.assert_allclose(contrast**2 + noise**2, 1, atol=0.15)  # y has variance 1
-    assert np.median(np.abs(of("wne-noise")[1] - 1)) < 0.15  # the noise has
+    assert np.median(np.abs(of("wne-noise")[1] - 1)) < 0.15  # the noise has variance 1
     np.testing.assert_array_equal(of("wne-noise")[1], of("wne-smooth-base")[1])
-    assert (of("wne-smooth-base")[0] < of("wne-noise")[0]).all()  # a blur takes contrast away
+    assert (of("wne-smooth-base")[0] < of("wne-noise")[0]).all()  # removing a blur reduces contrast
 
 
-def test_the_published_regrets_are_those_of_the_sweeps():
-    # Of the issue: about 2.6 dB at (50, 10), 0.8 at (25, 10), 0.5 at (10, 50).
+def test_published_regrets_are_computed_from_the_sweeps():
+    # By hand: about 2.6 dB at (50, 10), 0.8 at (25, 10), 0.5 at (10, 50).
     assert published_regret(50, 10) == pytest.approx(2.6, abs=0.1)
     assert published_regret(25, 10) == pytest.approx(0.8, abs=0.1)
     assert published_regret(10, 50) == pytest.approx(0.5, abs=0.15)
@@ -111,7 +111,7 @@ def record(arm, level, value, metric="psnr", seed=0):
                   seed=seed, value=value)  # fmt: skip
 
 
-def test_specialists_are_the_better_of_means_over_seeds():
+def test_specialists_are_the_best_means_over_seeds():
     own = [record("a", 5, 30.0), record("a", 5, 34.0, seed=1), record("b", 5, 31.0)]
     assert specialists_at(own, ["a", "b"]) == {5.0: 32.0}
     assert specialists_at(own, ["a", "b", "c"]) == {}  # the missing one might be the best
@@ -121,7 +121,7 @@ def test_specialists_are_the_better_of_means_over_seeds():
     )
 
 
-def test_the_aims_are_judged_from_the_regrets():
+def test_verdicts_are_computed_from_the_regrets():
     values = {"wne": (4.0, 0.2), "wne-noise": (1.0, 0.3)}
     rows = [
         record(arm, level, value, "regret")
@@ -135,7 +135,7 @@ def test_the_aims_are_judged_from_the_regrets():
     assert found["lost to the baseline at its level"] == "+0.20"
 
 
-def test_what_is_missing_neither_helps_nor_hides(regret, tmp_path, monkeypatch):
+def test_missing_networks_do_not_change_other_results(regret, tmp_path, monkeypatch):
     monkeypatch.setitem(sizes.PRESETS["tiny"].networks, "dncnn", SMALL)
     shutil.copytree(regret.networks, tmp_path / "networks")
     some = dataclasses.replace(regret, networks=tmp_path / "networks", workdir=tmp_path / "out")
@@ -147,33 +147,33 @@ def test_what_is_missing_neither_helps_nor_hides(regret, tmp_path, monkeypatch):
     main(some)
     assert ("wne-noise", 5) not in found() and ("wne", 5) in found()
     before = found()
-    main(dataclasses.replace(some, networks=regret.networks, resume=True))  # adds what was missing
+    main(dataclasses.replace(some, networks=regret.networks, resume=True))  # adds missing results
     assert found() == before | {("wne-noise", 5), ("wne-noise", 25)}
     assert sorted(map(str, read(tmp_path / "out", "psnr"))) == sorted(
         map(str, read(regret.workdir, "psnr"))
     )
-    shutil.rmtree(tmp_path / "networks/tiny/dncnn-baseline-5")  # no specialist at 5 any more
+    shutil.rmtree(tmp_path / "networks/tiny/dncnn-baseline-5")  # now there is no specialist at 5
     main(dataclasses.replace(some, overwrite=True))
     assert ("wne", 5) not in found() and ("wne", 25) in found()
 
 
-def test_a_seed_that_is_missing_takes_its_arm_out():
+def test_an_arm_with_a_missing_seed_is_left_out():
     rows = [record(arm, 5, 30.0, seed=seed) for arm, seed in (("a", 0), ("a", 1), ("b", 0))]
     assert {r.arm for r in with_all_seeds(rows, 2)} == {"a"}
 
 
-def test_windows_are_pasted_where_they_were_cut(key):
+def test_paste_is_the_inverse_of_cut(key):
     image = jax.random.normal(key, (1, 12, 12, 2))
     np.testing.assert_array_equal(paste(cut(image, 4), 12), image)
     np.testing.assert_array_equal(cut(image, 4)[5], image[0, 4:8, 8:12])
 
 
-def test_windows_that_do_not_divide_the_crop_are_refused():
+def test_windows_must_divide_the_crop():
     with pytest.raises(ValueError, match="--windows must divide --crop"):
         main(Options(windows=(48,), crop=256))
 
 
-def test_mistakes_are_refused_and_what_is_there_stays(regret):
+def test_invalid_options_raise_and_keep_existing_results(regret):
     before = {p.name: p.read_bytes() for p in regret.workdir.iterdir() if p.is_file()}
     again = dataclasses.replace(regret, overwrite=True)
     for change, error, message in (

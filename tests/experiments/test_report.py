@@ -1,4 +1,4 @@
-"""The report, of made-up runs."""
+"""The report on made-up runs."""
 
 import base64
 import importlib
@@ -65,10 +65,10 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     sources = {
         "matched": provenance("matched", preset="small"),
-        "defects": provenance("defects", preset="small"),  # claimed, and nothing in it yet
+        "defects": provenance("defects", preset="small"),  # started, without results
         "again": provenance(
             "matched", preset="tiny", steps=9
-        ),  # another folder of the same experiment
+        ),  # a second folder of the same experiment
         "unknown": provenance("unknown"),
     }
     for name, source in sources.items():
@@ -142,7 +142,7 @@ def table(page, result):
     return {(row, column): text for row, *texts in rows for column, text in zip(columns, texts)}
 
 
-def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
+def test_every_cell_has_its_published_figure_and_the_difference(page):
     assert table(page, PSNR) == {
         ("dncnn wne", "25"): "30.10 (30.43, -0.33)",
         ("dncnn wne", "50"): "not run (27.22)",
@@ -154,7 +154,7 @@ def test_every_cell_stands_beside_its_published_figure_and_the_difference(page):
     assert table(page, DEFECT) == {("wne", "25"): "2.5e-07"}
 
 
-def test_names_are_text_whatever_they_hold(runs, page):
+def test_names_are_escaped(runs, page):
     found = table(page, f"{HOSTILE} ({HOSTILE}), {HOSTILE}")
     assert found == {(f"{HOSTILE} {HOSTILE}", "25"): "0.9150 (0.9156, -0.0006)"}
     text = (runs / "report.html").read_text()
@@ -162,7 +162,7 @@ def test_names_are_text_whatever_they_hold(runs, page):
     assert "Not read" not in text
 
 
-def test_tables_go_downwards_and_are_folded_where_they_are_large(page):
+def test_wide_tables_are_transposed_and_large_ones_folded(page):
     def shown(records):
         return grids(View().pivot(records))
 
@@ -172,12 +172,12 @@ def test_tables_go_downwards_and_are_folded_where_they_are_large(page):
     assert len(few.columns) == 8
     (long,) = shown([psnr(f"arm {i}", 25, 30) for i in range(13)])
     assert long.folded
-    # What has nothing published beside it is folded where another table has.
+    # Tables without published figures are folded if another table has some.
     folded = {table.title: table.folded for table in shown(RECORDS)}
     assert folded[PSNR] is False and folded[DEFECT] is True
 
 
-def test_the_page_asks_nothing_of_a_network_and_links_reach_their_places(runs, page):
+def test_the_page_loads_nothing_and_its_links_are_valid(runs, page):
     text = (runs / "report.html").read_text()
     links = [value for _, name, value in page.attributes if name in ("src", "href", "srcset")]
     assert links and all(link.startswith(("#", "data:image/png;base64,")) for link in links)
@@ -189,7 +189,7 @@ def test_the_page_asks_nothing_of_a_network_and_links_reach_their_places(runs, p
     assert HOSTILE in page.text  # as text
 
 
-def test_figures_lie_in_the_page_byte_for_byte(runs, page):
+def test_figures_are_embedded_unchanged(runs, page):
     (source,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     content = base64.b64decode(source.partition(",")[2])
     assert content == (runs / "matched/psnr-Set12.png").read_bytes()
@@ -198,7 +198,7 @@ def test_figures_lie_in_the_page_byte_for_byte(runs, page):
     assert "psnr-Set12.png (0.0 MB) is too large" in small.text
 
 
-def test_what_was_not_run_names_its_command(runs, page):
+def test_missing_experiments_show_their_command(runs, page):
     text = " ".join(page.text.split())
     for section in SECTIONS:
         made = f"not run. Run it with: {section.command}" in text
@@ -206,7 +206,7 @@ def test_what_was_not_run_names_its_command(runs, page):
     assert "2 of 19 experiments have results" in text
 
 
-def test_every_run_says_its_budget_and_where_it_comes_from(page):
+def test_every_run_states_its_training_and_origin(page):
     text = " ".join(page.text.split())
     small = (
         "preset small: 8x48, 2,000 steps, 16 crops of 40x40 of folder:BSD400; published: 500,000"
@@ -217,7 +217,7 @@ def test_every_run_says_its_budget_and_where_it_comes_from(page):
     )
 
 
-def test_networks_say_how_large_they_are_and_how_long_they_were_trained(page):
+def test_networks_state_their_size_and_training_time(page):
     network = table(page, "Trained networks")
     row = {column: text for (_, column), text in network.items()}
     assert row["parameters"] == "668,225"  # published
@@ -225,7 +225,7 @@ def test_networks_say_how_large_they_are_and_how_long_they_were_trained(page):
     assert row["steps"] == "180 of 300" and row["final loss"] == "2.50e-01"
 
 
-def test_a_cells_colour_is_never_all_that_says_it(runs):
+def test_information_is_never_shown_only_by_colour(runs):
     text = (runs / "report.html").read_text()
     assert '(27.17, <span class="near">+0.00</span>)' in text
     assert '(30.43, <span class="below">-0.33</span>)' in text
@@ -239,16 +239,16 @@ def test_comparisons_are_counted(page):
     gaps = sorted(round(gap.difference, 4) for gap in counts.gaps)
     assert gaps == [-0.33, 0.0, 0.25]  # the unit of the other is not dB
     assert counts.worst.place == f"{PSNR}; dncnn wne, 25" and round(counts.typical, 4) == 0.25
-    # The paper has 30.43 and 30.50 within 0.5 %; against 28 both are apart, and one is ordered as there.
+    # In the paper, 30.43 and 30.50 are within 0.5 %, but 28 differs from both; one pair has the same order.
     counts = count(View().pivot([*RECORDS, psnr("third", 25, 30.5, 28.0)]).items())
     assert (counts.pairs, counts.ordered) == (2, 1)
-    # Two runs hold the same records, and a third one cell without anything published.
+    # Two runs have the same records; a third has one cell without a published figure.
     assert "8 numbers are compared with published ones, and 2 cells are not run" in " ".join(
         page.text.split()
     )
 
 
-def test_an_experiment_that_is_not_listed_is_shown_by_its_modules_first_line(tmp_path):
+def test_an_unlisted_experiment_is_shown_with_its_modules_first_line(tmp_path):
     source = provenance("large_images_again")
     write_json(source, tmp_path / "config.json")
     run = Run(tmp_path, source, RECORDS, ())
@@ -258,7 +258,7 @@ def test_an_experiment_that_is_not_listed_is_shown_by_its_modules_first_line(tmp
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
-def test_commands_have_options_that_there_are(section):
+def test_commands_have_existing_options(section):
     module, *arguments = section.command.partition("-m ")[2].split()
     options = importlib.import_module(module).Options
     tyro.cli(options, args=arguments)
@@ -273,7 +273,7 @@ def test_commands_have_options_that_there_are(section):
         ("columns", "records.csv must have the columns experiment, metric"),
     ],
 )
-def test_a_wrong_folder_is_one_clear_line(tmp_path, name, message):
+def test_an_invalid_folder_gives_one_line(tmp_path, name, message):
     for folder in ("empty", "broken/x", "columns/x"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "broken/x/config.json").write_text("{")
@@ -284,7 +284,7 @@ def test_a_wrong_folder_is_one_clear_line(tmp_path, name, message):
     assert not list(tmp_path.rglob("report.*"))
 
 
-def test_the_committed_results_are_records_whose_tables_have_titles_of_their_own():
+def test_tables_of_committed_results_have_distinct_titles():
     runs, networks = find(ROOT / "experiments/results")
     assert len(runs) > 15 and networks
     for run in runs:

@@ -1,4 +1,4 @@
-"""SIDD on a made-up copy: two scenes to train on, and twice three blocks to test on."""
+"""SIDD on made-up data: two scenes for training, and two scenes of three blocks for testing."""
 
 import dataclasses
 
@@ -60,8 +60,8 @@ def test_networks_train_on_the_pairs_and_every_block_is_scored(run):
     assert "6 validation blocks" in table and "1 steps" in table and "revision" in table
 
 
-def test_input_and_estimate_of_every_block_are_scored_as_scikit_image_does():
-    # Batches of two: the last of a scene is filled up.
+def test_scores_of_every_block_agree_with_scikit_image():
+    # Batches of two: the last one of a scene is padded.
     records = evaluate({"darker": lambda y: 0.8 * y + 0.01}, made_up(), at_once=2, model="none")
     found = {(r.image, r.arm, r.metric): r.value for r in records}
     assert len(found) == len(records) == 2 * 2 * 6
@@ -85,7 +85,7 @@ def test_the_estimate_is_clipped():
     assert scores["low"] == scores["black"] and len(scores["low"]) == 6
 
 
-def test_the_published_figures_stand_beside_swinir_alone():
+def test_only_swinir_has_published_figures():
     shown = {
         backbone: {
             c.arm: c.published for c in cells(Options(backbone=backbone)) if c.metric == "ssim"
@@ -96,7 +96,7 @@ def test_the_published_figures_stand_beside_swinir_alone():
     assert set(shown["dncnn"].values()) == {None}
 
 
-def test_arms_that_are_not_trained_are_rows_that_say_so(run, place):
+def test_untrained_arms_are_marked_rows(run, place):
     options = Options(
         data=run.data, blocks=run.blocks, backbone="dncnn", arms=("baseline",), steps=1,
         networks=run.networks, stage="eval", workdir=place / "nothing",
@@ -111,7 +111,7 @@ def test_arms_that_are_not_trained_are_rows_that_say_so(run, place):
     assert "| dncnn baseline | not run | not run |" in (both.workdir / "table.md").read_text()
 
 
-def test_matlabs_hdf5_has_its_axes_backwards(tmp_path):
+def test_the_reversed_axes_of_matlabs_hdf5_are_restored(tmp_path):
     h5py = pytest.importorskip("h5py")
     for name, array in zip((NOISY, CLEAN), made_up()):
         with h5py.File(tmp_path / f"{name}.mat", "w", userblock_size=512) as file:
@@ -122,7 +122,7 @@ def test_matlabs_hdf5_has_its_axes_backwards(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_what_is_missing_or_no_block_is_one_line(tmp_path, monkeypatch):
+def test_missing_or_invalid_blocks_give_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("WNE_DATA", str(tmp_path))
     with pytest.raises(
         ValueError, match=rf"nowhere: no such folder; .*contain {NOISY}.mat and {CLEAN}"
@@ -149,12 +149,12 @@ def test_what_is_missing_or_no_block_is_one_line(tmp_path, monkeypatch):
             load_blocks("SIDD")
 
 
-def test_images_that_are_no_pairs_are_refused_before_anything_is_read(tmp_path):
+def test_images_that_are_not_pairs_raise_before_reading(tmp_path):
     with pytest.raises(ValueError, match="data must be pairs"):
         main(Options(data="embedded", workdir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_ways_to_train_without_pairs_are_refused(tmp_path):
+def test_objectives_without_pairs_raise(tmp_path):
     with pytest.raises(ValueError, match="arms: n2n, soft-ne draw their own noise or target"):
         main(Options(arms=("baseline", "n2n", "soft-ne"), workdir=tmp_path / "run"))

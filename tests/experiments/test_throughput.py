@@ -1,4 +1,4 @@
-"""The throughput experiment: its records, its goals, and that it runs without PyTorch."""
+"""The throughput experiment: records, goals, and a run without PyTorch."""
 
 import sys
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_each_goal_is_judged_by_its_worst_case(change, missed):
     assert verdicts == ["missed" if i in missed else "reached" for i in range(5)]
 
 
-def test_goals_of_a_gpu_are_not_claimed_on_a_cpu():
+def test_gpu_goals_are_not_judged_on_a_cpu():
     rows = goals(gpu_records(wrapper=1.019, half=9.0), on_gpu=False)
     assert [r["verdict"] for r in rows[:4]] == [
         "reached", "not measured here", "not measured here", "reached",
@@ -66,17 +66,17 @@ def test_goals_of_a_gpu_are_not_claimed_on_a_cpu():
     assert {r["verdict"] for r in goals([], on_gpu=True)} == {"not measured here"}
 
 
-def test_operations_are_those_of_the_convolutions():
+def test_operations_are_counted_for_convolutions():
     config = throughput.make_config(CASES["fdncnn"], "float32")
     y = jnp.zeros((2, 16, 16, 1))
     model = config.model.build()
     lowered = jax.jit(model.apply).lower(jax.eval_shape(model.init, jax.random.key(0), y), y)
     kernels = 9 * (4 + 4 * 4 + 4)
-    inside = 2 * 2 * 16 * 16 * kernels  # a product and a sum each, at every pixel
-    assert throughput.count_flops(lowered) == pytest.approx(inside, rel=0.12)  # borders are less
+    inside = 2 * 2 * 16 * 16 * kernels  # one product and one sum each, at every pixel
+    assert throughput.count_flops(lowered) == pytest.approx(inside, rel=0.12)  # fewer at borders
 
 
-def test_operations_that_nobody_counts_are_left_empty():
+def test_uncounted_operations_are_left_empty():
     class Lowered:
         def __init__(self, costs):
             self.costs = costs
@@ -92,7 +92,7 @@ def test_operations_that_nobody_counts_are_left_empty():
         assert throughput.count_flops(Lowered(costs)) is None
 
 
-def test_measurements_survive_the_disk(tmp_path):
+def test_measurements_can_be_written_and_read(tmp_path):
     empty = {"ratio_to": None, "ratio": None, "ratio_q1": None, "ratio_q3": None}
     place = {"precision": "float32", "task": "training", "batch": 8, "size": 64}
     rows = [
@@ -121,14 +121,14 @@ def test_a_slice_of_a_known_device_is_measured(monkeypatch):
 
 @pytest.fixture
 def quickly_compiled():
-    """All that costs time here is to compile what runs three times."""
+    """Disable most optimizations, because compilation takes most of the time here."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.usefixtures("quickly_compiled")
-def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
+def test_it_runs_without_torch_and_reports_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(throughput.PRESETS, "tiny", CASES)
     monkeypatch.setitem(sys.modules, "torch", None)
     models, workdir = ("dncnn",), tmp_path / "run"
@@ -154,7 +154,7 @@ def test_it_runs_without_torch_and_says_so(tmp_path, monkeypatch, capsys):
     assert "not measured here" in capsys.readouterr().out
     with Image.open(workdir / "throughput.png") as figure:
         assert min(figure.size) > 300
-    throughput.main(replace(options, stage="report"))  # from the records alone
+    throughput.main(replace(options, stage="report"))  # only from the records
     assert (workdir / "table.md").read_text() == text
     with pytest.raises(FileExistsError, match="already holds results"):
         throughput.main(options)

@@ -1,4 +1,4 @@
-"""The PyTorch networks that ours are timed against are ours: same weights, same output."""
+"""The PyTorch networks of the timing are the same as ours: same weights, same output."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch")
 opponents = pytest.importorskip("experiments.parts.torch_models")
 pytestmark = pytest.mark.torch
 
-torch.set_num_threads(1)  # its threads wait for one another where test workers share the cores
+torch.set_num_threads(1)  # its threads wait for each other if test workers share the cores
 
 NE = "normalization-equivariant"
 CASES = {
@@ -31,7 +31,7 @@ SIZE = 16
 
 
 def randomised(network):
-    """Kernels that keep the signal's size; every other tensor away from 1 and 0."""
+    """Random kernels that preserve the size of the signal; other tensors differ from 1 and 0."""
     torch.manual_seed(1)
     with torch.no_grad():
         for name, tensor in network.named_parameters():
@@ -47,7 +47,7 @@ def randomised(network):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_same_network_is_timed(case):
+def test_torch_networks_have_the_same_output_as_ours(case):
     backbone, options = CASES[case]
     network = randomised(opponents.build(backbone, options, size=SIZE))
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}

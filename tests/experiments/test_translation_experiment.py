@@ -17,7 +17,7 @@ from wne_jax.inference.denoiser import Denoiser
 
 @pytest.fixture
 def small_maps(monkeypatch):
-    """In place of a ResNet's: one map of even and one of odd size, of two images."""
+    """Two feature maps of two images, of even and of odd size, in place of those of a ResNet."""
     rng = np.random.default_rng(0)
 
     def maps(*_, **__):
@@ -33,7 +33,7 @@ def select(records, **wanted):
     return [r for r in records if all(r[k] == v for k, v in wanted.items())]
 
 
-def test_the_experiment_finds_what_the_theorem_says(tmp_path, small_maps, capsys):
+def test_measurements_agree_with_the_theorem(tmp_path, small_maps, capsys):
     main(Options(images=2, workdir=tmp_path / "run"))
     assert "Theorem and measurement agree on all of them" in capsys.readouterr().out
     records = read_records(tmp_path / "run/records.csv")
@@ -48,10 +48,8 @@ def test_the_experiment_finds_what_the_theorem_says(tmp_path, small_maps, capsys
 
     moved = {"arm": "InstanceNorm", "transformation": "translation"}
     assert largest(**moved, nyquist_bins="zeroed") < 1e-12
-    assert (
-        largest(**moved, nyquist_bins="kept", feature_map="layer1_0/norm1") < 1e-12
-    )  # of odd size
-    assert largest(**moved, nyquist_bins="kept", feature_map="norm1") > 1e-10  # of even size
+    assert largest(**moved, nyquist_bins="kept", feature_map="layer1_0/norm1") < 1e-12  # odd size
+    assert largest(**moved, nyquist_bins="kept", feature_map="norm1") > 1e-10  # even size
     beyond = dict.fromkeys((INPUT, *(layer for layer, _ in PUBLISHED)), 0.0)
     for record in select(records, metric="power"):
         if record["frequency"] > translation.CUTOFF:
@@ -65,7 +63,7 @@ def test_the_experiment_finds_what_the_theorem_says(tmp_path, small_maps, capsys
     assert largest(**by_accident, init="gaussian") > 0.1
 
 
-def test_its_outputs_say_that_the_weights_are_random(tmp_path, small_maps, capsys):
+def test_outputs_state_that_weights_are_random(tmp_path, small_maps, capsys):
     options = Options(images=2, workdir=tmp_path / "run")
     main(options)
     tables = (tmp_path / "run/table.md").read_text()
@@ -73,16 +71,16 @@ def test_its_outputs_say_that_the_weights_are_random(tmp_path, small_maps, capsy
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["weights"] is None
     with Image.open(tmp_path / "run/spectrum.png") as figure:
         assert min(figure.size) > 300
-    # The report alone makes the same tables.
+    # The stage "report" makes the same tables.
     main(dataclasses.replace(options, stage="report"))
     assert (tmp_path / "run/table.md").read_text() == tables
 
 
-def test_published_figures_stand_by_layer_and_by_mode(tmp_path, small_maps):
+def test_published_figures_are_shown_by_layer_and_mode(tmp_path, small_maps):
     main(Options(images=2, workdir=tmp_path / "run"))
     tables = (tmp_path / "run/table.md").read_text()
     by_layer = {
-        "BatchNorm": (9.23e-09, 1.28e-06),  # as published: the mean of both modes
+        "BatchNorm": (9.23e-09, 1.28e-06),  # published: the mean of both modes
         "InstanceNorm": (9.58e-09, 7.13e-06),
         "LayerNorm-CHW": (4.97e-01, 4.97e-01),
         "LayerNorm-C": (4.66e-09, 2.44e-03),
@@ -95,14 +93,14 @@ def test_published_figures_stand_by_layer_and_by_mode(tmp_path, small_maps):
         assert f"| {moved:.2e} |" in row
 
 
-def test_images_are_resized_as_pillow_does_it():
+def test_images_are_resized_as_by_pillow():
     pixels = np.random.default_rng(0).uniform(size=(300, 411, 1)).astype(np.float32)
     ours = translation._resize_and_crop(pixels)
     theirs = Image.fromarray(pixels[..., 0]).resize((351, 256), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(ours[..., 0], np.asarray(theirs)[16:240, 63:287], atol=1e-4)
 
 
-def test_a_small_folder_of_gray_images_is_enough(tmp_path):
+def test_a_small_folder_of_gray_images_is_sufficient(tmp_path):
     for i in range(3):
         write_image(tmp_path / f"{i}.png", np.full((70, 90, 1), 60 * i, np.uint8))
     images = translation.network_images(Options(test=(f"folder:{tmp_path}",), images=2))
@@ -114,7 +112,7 @@ def test_a_small_folder_of_gray_images_is_enough(tmp_path):
         )
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path):
+def test_invalid_inputs_raise(tmp_path):
     with pytest.raises(ValueError, match="2 images or more"):
         main(Options(images=1, workdir=tmp_path / "run"))
     with pytest.raises(ValueError, match="holds pairs"):
@@ -125,8 +123,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_standard_error_is_that_of_the_means_of_the_feature_maps():
-    """Repeating what was measured on a map tells nothing new."""
+def test_the_standard_error_is_computed_from_means_of_feature_maps():
+    """Repeated measurements on a map do not reduce the standard error."""
 
     def records(repeats):
         return [

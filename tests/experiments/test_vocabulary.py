@@ -1,4 +1,4 @@
-"""An option has one name and one meaning, in all experiments and commands."""
+"""Every option has one name and one meaning in all experiments and commands."""
 
 import importlib
 import pkgutil
@@ -37,17 +37,17 @@ OTHER_DEFAULTS = {
     *("--data", "--test", "--repeats", "--images", "--size", "--steps", "--rounds", "--batch"),
     *("--patch", "--networks", "--trained-sigma-255", "--weights", "--crop"),
 }
-"""What every experiment chooses for itself; its help says so."""
+"""Options whose defaults each experiment chooses; their help says so."""
 
 FORBIDDEN = {
     *("--runs", "--train", "--no-train", "--levels-255", "--level-255", "--train-255"),
     *("--train-levels-255", "--range-255", "--sigmas-255", "--detail", "--cap"),
 }
-"""Names that meant several things, or one of the others."""
+"""Former names, which were ambiguous or synonyms."""
 
 
 def actions(options: type) -> Iterator[tuple[str, Action]]:
-    """The options of a parser by their names."""
+    """The options of a parser by name."""
     config = (conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.FlagCreatePairsOff)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -59,7 +59,7 @@ def actions(options: type) -> Iterator[tuple[str, Action]]:
 
 
 def meaning(action: Action) -> str:
-    """What the help says, without the default."""
+    """The help text without the default."""
     text = " ".join(str(action.help).split())
     return re.sub(r" \((default|required).*$", "", text).rstrip(".")
 
@@ -70,7 +70,7 @@ def default(action: Action) -> str:
 
 
 def kind(action: Action) -> str:
-    """The type of one value: optional or not, one or several, and whichever choices."""
+    """The type of a value; optional and repeated values and all choices count as the same type."""
     names = re.findall(
         r"[A-Z]{3,}(?:\|[A-Z:]+)*|\{[a-z]", str(action.metavar).replace("{None}", "")
     )
@@ -79,7 +79,7 @@ def kind(action: Action) -> str:
 
 @pytest.fixture(scope="module")
 def vocabulary() -> dict[str, dict[str, Action]]:
-    """By name of the option and of the script or command, the option."""
+    """The options by name, then by script or command."""
     found: dict[str, dict[str, Action]] = {}
     parsers = {name: importlib.import_module(f"experiments.{name}").Options for name in SCRIPTS}
     for command, options in {**parsers, **COMMANDS, "report": report.Options}.items():
@@ -105,13 +105,13 @@ def test_an_option_has_one_type(vocabulary):
         assert len(kinds) <= 1 or name in OWN or name == "--data", (name, kinds)
 
 
-def test_an_option_has_one_default_unless_it_is_each_experiments_own(vocabulary):
+def test_an_option_has_one_default_unless_experiments_choose_it(vocabulary):
     for name, by in vocabulary.items():
         defaults = {default(action) for command, action in by.items() if command in SCRIPTS}
         assert len(defaults) <= 1 or name in OTHER_DEFAULTS, (name, defaults)
 
 
-def test_the_names_that_all_share_are_there_and_the_old_ones_are_not(vocabulary):
+def test_shared_names_exist_and_old_ones_do_not(vocabulary):
     shared = ("--train-sigmas-255", "--test-sigmas-255", "--networks", "--workdir", "--data")
     assert {*shared, "--test", "--preset", "--seed", "--repeats"} <= vocabulary.keys()
     assert not FORBIDDEN & vocabulary.keys()

@@ -70,7 +70,7 @@ def test_no_published_file_is_missing_from_the_table(wne_weights):
 @pytest.mark.parametrize("name", ["ne_nets_fdncnn_norm-equiv", "wne_fdncnn_ne"])
 def test_two_models_of_the_same_tensors_must_be_told_apart(published_shapes, name):
     tensors = empty(published_shapes(name))
-    both = "fits more than one model: fdncnn of mode scale-.*, fdncnn of mode norm.*; say which"
+    both = "fits more than one model: fdncnn of mode scale-.*, fdncnn of mode norm.*; choose one"
     with pytest.raises(WeightsError, match=both):
         convert(tensors)
     with pytest.raises(WeightsError, match="mode is 'ordinary', but it fits fdncnn of mode scale"):
@@ -97,10 +97,10 @@ def test_a_common_prefix_that_no_layout_knows_is_left_out(prefix):
 @pytest.mark.parametrize(
     ("name", "notes"),
     [
-        ("wne_dncnn", ["taken for a network that was trained inside WNE, .*--wrapper none"]),
-        ("wne_swinir_light", ["taken for a network that was trained inside WNE"]),
-        ("wne_restormer", ["taken for a network that was trained inside WNE"]),
-        ("ne_nets_drunet_ordinary", ["no multiple of 8 by the mean of the whole batch"]),
+        ("wne_dncnn", ["assumed to be trained inside WNE, .*--wrapper none"]),
+        ("wne_swinir_light", ["assumed to be trained inside WNE"]),
+        ("wne_restormer", ["assumed to be trained inside WNE"]),
+        ("ne_nets_drunet_ordinary", ["not a multiple of 8 .* mean of the whole batch"]),
         ("kair_drunet_gray", []),
         ("ne_nets_fdncnn_ordinary", []),
     ],
@@ -128,7 +128,7 @@ def test_unknown_names_are_listed_with_the_layouts_that_are_known():
         convert(tensors, name="x.pth")
     line = str(caught.value)
     assert line.startswith("x.pth: no known layout has tensors named layer0.w, layer1.w, ")
-    assert "and 5 more; known are " in line and "\n" not in line
+    assert "and 5 more; known layouts are " in line and "\n" not in line
     assert all(layout.__name__ in line for layout in LAYOUTS)
 
 

@@ -48,17 +48,17 @@ BLUR = {"kind": "smooth_base", "sigma_px": 1e9, "wiener_cap": None}
     ("config", "reason"),
     [
         ({"depth": 10**9}, "depth is 1000000000; at most 10000 is built"),
-        ({"depth": 10_000}, "tensors are those of a smaller one"),
+        ({"depth": 10_000}, "tensors belong to a smaller network"),
         ({"features": 10**9}, "features is 1000000000"),
         ({"depth": -(10**9)}, "depth is -1000000000"),
         ({"depth": 1e300}, "at most 10000"),
         ({"inside": BLUR}, "sigma_px must be at most 50"),
         ({"inside": BLUR | {"sigma_px": float("inf")}}, "sigma_px must be"),
         ({"backbone": "swinir", "window": 10_000}, "window is 10000; at most 32"),
-        ({"backbone": "swinir", "groups": 9_000, "blocks": 9_000}, "of a smaller one"),
+        ({"backbone": "swinir", "groups": 9_000, "blocks": 9_000}, "a smaller network"),
         ({"backbone": "drunet", "features": [8] * 101}, "features has 101 entries"),
         ({"backbone": "drunet", "features": [[[8]]]}, "nested more than two levels"),
-        ({"backbone": "restormer", "blocks": [9_999] * 4}, "of a smaller one"),
+        ({"backbone": "restormer", "blocks": [9_999] * 4}, "a smaller network"),
     ],
 )
 def test_a_configuration_beyond_the_bounds_is_refused(tmp_path, config, reason):
@@ -125,7 +125,7 @@ def test_a_matlab_header_that_claims_gigabytes(tmp_path):
     huge = matlab(
         tmp_path / "x.mat", kernel=lambda f: f.create_dataset("kernel", (10**5, 10**5), "f4")
     )
-    assert "claims 40,000,000,000 bytes and stores 0" in refusal(read_tensors, huge)
+    assert "claims 40,000,000,000 bytes but stores 0" in refusal(read_tensors, huge)
 
 
 def test_a_matlab_file_pulls_in_no_other_file(tmp_path):
@@ -136,13 +136,13 @@ def test_a_matlab_file_pulls_in_no_other_file(tmp_path):
         tmp_path / "x.mat",
         kernel=lambda f: f.create_dataset("kernel", (2, 2), "f4", external=outside),
     )
-    assert "lies in another file" in refusal(read_tensors, path)
+    assert "is stored in another file" in refusal(read_tensors, path)
     matlab(tmp_path / "other.mat")
     path = matlab(tmp_path / "y.mat")
     with h5py.File(path, "a") as file:
         del file["net/layers"]
         file["net/layers"] = h5py.ExternalLink("other.mat", "/net/layers")
-    assert "lies in another file, 'other.mat'" in refusal(read_tensors, path)
+    assert "is stored in another file, 'other.mat'" in refusal(read_tensors, path)
 
 
 @pytest.mark.torch

@@ -17,8 +17,8 @@ def test_other_names_and_other_files_are_refused(tmp_path, monkeypatch):
     changed = tmp_path / path.name
     changed.write_bytes(path.read_bytes()[:-1] + b"x")
     monkeypatch.setitem(packaged.PACKAGED, "gray", (changed, expected))
-    with pytest.raises(WeightsError, match="is not the file that was packaged"):
+    with pytest.raises(WeightsError, match="is not the packaged file"):
         Denoiser.pretrained("gray")
     monkeypatch.setitem(packaged.PACKAGED, "gray", (tmp_path / "gone", expected))
-    with pytest.raises(WeightsError, match="no file in place of"):
+    with pytest.raises(WeightsError, match="no file instead of"):
         Denoiser.pretrained("gray")

@@ -79,7 +79,7 @@ def test_flax_msgpack_is_flattened_and_holds_arrays_alone(tmp_path):
     path.write_bytes(serialization.msgpack_serialize({"params": {"conv": "text"}}))
     assert refusal(path) == "params/conv is a str, not an array"
     path.write_bytes(serialization.msgpack_serialize([1, 2]))
-    assert refusal(path) == "holds a list, not a dict of arrays"
+    assert refusal(path) == "contains a list, not a dict of arrays"
 
 
 def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, inputs=1, **fields):
@@ -171,14 +171,17 @@ def test_what_stands_before_the_first_convolution_shows_in_its_place(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"leak": 0.2}, "layers.2 has leak [[0.2]]; only 0 is read"),
-        ({"kinds": ("conv", "pool", "conv")}, "layers.2 is a layer 'pool'; only conv, relu"),
+        ({"leak": 0.2}, "layers.2 has leak [[0.2]]; only 0 is supported"),
+        (
+            {"kinds": ("conv", "pool", "conv")},
+            "layers.2 is a layer 'pool'; supported are conv, relu",
+        ),
         ({"kinds": ("conv", "relu")}, "starts with ['conv'] and ends with ['conv', 'relu']"),
         ({"kinds": ("concat",)}, "starts with ['concat'] and ends with"),
         ({"kinds": ("SubP", "concat", "conv")}, "starts with ['SubP', 'concat', 'conv'] and"),
-        ({"pad": 0.0}, "layers.1 has pad [[0.0]]; only 1 is read"),
-        ({"stride": 2.0}, "layers.1 has stride [[2.0]]; only 1 is read"),
-        ({"dilate": 2.0}, "layers.1 has dilate [[2.0]]; only 1 is read"),
+        ({"pad": 0.0}, "layers.1 has pad [[0.0]]; only 1 is supported"),
+        ({"stride": 2.0}, "layers.1 has stride [[2.0]]; only 1 is supported"),
+        ({"dilate": 2.0}, "layers.1 has dilate [[2.0]]; only 1 is supported"),
     ],
 )
 def test_matconvnet_layers_that_we_do_not_have_are_refused(tmp_path, changes, reason):
@@ -190,13 +193,13 @@ def test_other_matlab_files_are_refused_by_what_they_are(tmp_path):
     h5py = pytest.importorskip("h5py", reason="reads .mat")
     path = tmp_path / "x.mat"
     path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(512))
-    assert refusal(path).startswith("a MATLAB file older than version 7.3; save it again")
+    assert refusal(path).startswith("MATLAB format older than version 7.3; save it again")
     with h5py.File(path, "w") as file:
         file["net/params"] = np.zeros(3)
-    assert refusal(path).startswith("a MatConvNet network of the kind DagNN; only simplenn")
+    assert refusal(path).startswith("a DagNN network of MatConvNet; only simplenn")
     with h5py.File(path, "w") as file:
         file["net/meta"] = np.zeros(3)
-    assert refusal(path).startswith("there is no net.layers in it")
+    assert refusal(path).startswith("has no net.layers")
     write_simplenn(path)
     path.write_bytes(path.read_bytes()[:-500])
     assert refusal(path).startswith("damaged, or not a MATLAB v7.3 file")
@@ -209,7 +212,7 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch, module
     monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / f"x{suffix}"
     path.write_bytes(b"something")
-    assert refusal(path).endswith(f'is needed to read it: pip install "wne-jax[{extra}]"')
+    assert refusal(path).endswith(f': pip install "wne-jax[{extra}]"')
 
 
 def test_importing_the_package_imports_no_reader_of_foreign_files():

@@ -67,14 +67,14 @@ def test_the_file_is_plain_safetensors_with_its_configuration_in_words(tmp_path)
 def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     config, path = CONFIGS[0], tmp_path / "x.safetensors"
     variables = some_variables(config)
-    with pytest.raises(WeightsError, match=r"x\.pth: models are saved as \.safetensors"):
+    with pytest.raises(WeightsError, match=r"x\.pth: the suffix of a model must be \.safetensors"):
         save(tmp_path / "x.pth", config, variables)
     deeper = dataclasses.replace(config, options={"depth": 4, "features": 4})
     with pytest.raises(
         WeightsError, match=r"does not fit dncnn; .* not filled: batch_stats/norm_2"
     ):
         save(path, deeper, variables)
-    with pytest.raises(WeightsError, match="which is our own"):
+    with pytest.raises(WeightsError, match="reserved names"):
         save(path, config, variables, metadata={"wne_jax.model": "{}"})
     coarse = dataclasses.replace(config, options={**config.options, "dtype": jnp.bfloat16})
     with pytest.raises(WeightsError, match="plain values"):
@@ -99,7 +99,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        ({"wne_jax.format": "3"}, "of format 3; this version reads 1 and 2"),
+        ({"wne_jax.format": "3"}, "has format 3; this version reads 1 and 2"),
         ({"wne_jax.model": "{"}, "damaged, or not a wne_jax model file"),
         ({"wne_jax.model": '{"backbone": "dncnn", "width": 3}'}, "unknown keys"),
         ({"wne_jax.model": '{"backbone": "vgg"}'}, "there is no model 'vgg'"),

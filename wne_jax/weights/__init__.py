@@ -1,10 +1,10 @@
-"""Reading and writing trained models: our own files, and other people's.
+"""Reading and writing trained models: our own files and published ones.
 
     config, variables = load_model("dncnn_25.pth")
     model = config.build()
     x = model.apply(variables, y)
 
-A wrapper is chosen afterwards, and leaves the variables as they are:
+A wrapper can be added afterwards, with the same variables:
 `dataclasses.replace(config, wrapper=WrapperConfig("wne", "haar_mad", anchor=(0.45, 25 / 255)))`.
 """
 
@@ -39,22 +39,22 @@ def load_model(
     allow_namespace: bool = False,
     allow_imports: bool | Collection[str] = False,
 ) -> tuple[ModelConfig, dict[str, Any]]:
-    """Read a model from any weight file: one of ours, or a published one whose layout is known.
+    """Read a model from a weight file: one of ours, or a published one with a known layout.
 
-    The options serve files of others; one of ours says everything itself.
+    All options but `allow_imports` are for published files; our own files are self-contained.
 
     Args:
         path: `.safetensors`, `.pt`, `.pth`, `.mat` or `.mpk`.
-        mode: Which model is meant where two share their tensors' names; see `convert`.
-        key: Which state dict is meant where a file holds several; see `read_tensors`.
-        allow_namespace: Whether a PyTorch file may hold argparse settings; see `read_tensors`.
-        allow_imports: Whether one of ours may name a backbone or a statistic by an import path; see `load`.
+        mode: The model, if two have the same tensor names; see `convert`.
+        key: The state dict, if a file contains several; see `read_tensors`.
+        allow_namespace: Whether a PyTorch file may contain argparse settings; see `read_tensors`.
+        allow_imports: Whether our own file may name a backbone or a statistic by an import path; see `load`.
 
     Returns:
         The configuration, whose `build` makes the module, and its variables.
 
     Raises:
-        WeightsError: Whatever is wrong, in one line that starts with the path.
+        WeightsError: The file cannot be read; one line that starts with the path.
     """
     path = Path(path)
     if is_ours(path):

@@ -1,4 +1,4 @@
-"""What every reader raises, and how."""
+"""Errors and warnings of all readers."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,25 +10,25 @@ class WeightsError(ValueError):
 
 
 class WeightsNote(UserWarning):
-    """What a reader of a weight file should know, since the file does not tell it."""
+    """A warning about properties that a weight file does not contain."""
 
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises for a damaged or foreign file into one line."""
+    """Convert any error of a library on a damaged or foreign file to one line."""
     try:
         yield
     except WeightsError:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        if isinstance(error, LookupError):  # whose text is a mere key
+        if isinstance(error, LookupError):  # its text is only a key
             reason = f"{type(error).__name__} {reason}"
         raise WeightsError(f"{path}: damaged, or not a {kind} file: {reason}") from error
 
 
 def some(names: Iterable[str], limit: int = 4) -> str:
-    """A handful of names, and how many more there are."""
+    """The first few names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""Reading MatConvNet networks of the kind simplenn, from MATLAB files of version 7.3, which are HDF5."""
+"""Reads simplenn networks of MatConvNet from MATLAB files of version 7.3, which are HDF5."""
 
 from pathlib import Path
 from typing import Any
@@ -8,49 +8,49 @@ import numpy as np
 from wne_jax.weights._errors import WeightsError, reading
 
 _HEADS = ((), ("concat",), ("SubP", "concat"))
-"""What may stand before the first convolution: the noise level as a channel, and `pixel_unshuffle`."""
+"""Layers allowed before the first convolution: the noise level as a channel, and `pixel_unshuffle`."""
 
 _DEFLATED = 1032
-"""How many bytes can be compressed into one, by the compression that HDF5 has."""
+"""Maximum compression ratio of HDF5."""
 
 _SCALE = 2
-"""The factor of `SubP`, which is FFDNet's layer for `pixel_unshuffle` and `pixel_shuffle`."""
+"""The factor of `SubP`, FFDNet's layer for `pixel_unshuffle` and `pixel_shuffle`."""
 
 
 def read_matconvnet(path: Path) -> dict[str, np.ndarray]:
     """Kernels and biases of `net.layers`, a chain of convolutions and ReLUs.
 
-    Batch normalization is merged into the convolution before it, as the authors of DnCNN do it: with the
-    multipliers g, the biases b and the moments m and s of the layer, kernels become g / s times themselves,
-    and biases (bias - m) g / s + b.
+    Batch normalization is merged into the preceding convolution, as by the authors of DnCNN: with multipliers
+    g, biases b and moments m and s of the layer, kernels are multiplied by g / s, and biases become
+    (bias - m) g / s + b.
 
     Returns:
-        `layers.N.filters`, `[kh, kw, in, out]`, and `layers.N.biases`, `[out]`, with N the layer's place in
-        MATLAB's count, from 1, in which batch normalization does not count. A first convolution in place 2
-        has the layer `concat` before it, which appends the noise level; one in place 3 has `SubP` before
-        that, and another after the last.
+        `layers.N.filters`, `[kh, kw, in, out]`, and `layers.N.biases`, `[out]`. N is the index of the layer,
+        from 1 as in MATLAB and without batch normalization. If the first convolution has index 2, the layer
+        `concat` precedes it, which appends the noise level. If it has index 3, `SubP` precedes `concat`, and
+        another `SubP` follows the last convolution.
     """
     with path.open("rb") as file:
         start = file.read(10)
     if start == b"MATLAB 5.0":
         raise WeightsError(
-            f"{path}: a MATLAB file older than version 7.3; save it again with save(..., '-v7.3')"
+            f"{path}: MATLAB format older than version 7.3; save it again with save(..., '-v7.3')"
         )
     try:
         import h5py
     except ImportError as error:
         raise WeightsError(
-            f'{path}: h5py is needed to read it: pip install "wne-jax[matconvnet]"'
+            f'{path}: reading it needs h5py: pip install "wne-jax[matconvnet]"'
         ) from error
     with reading(path, "MATLAB v7.3"), h5py.File(path, "r") as file:
         if elsewhere := file.visititems_links(_foreign):
-            raise WeightsError(f"{path}: {elsewhere}, which is not read")
+            raise WeightsError(f"{path}: {elsewhere}; other files are not read")
         if any(f"net/{part}" in file for part in ("params", "vars")):
             raise WeightsError(
-                f"{path}: a MatConvNet network of the kind DagNN; only simplenn, a chain, is read"
+                f"{path}: a DagNN network of MatConvNet; only simplenn, a chain of layers, is supported"
             )
         if "net/layers" not in file:
-            raise WeightsError(f"{path}: there is no net.layers in it: not a MatConvNet simplenn")
+            raise WeightsError(f"{path}: has no net.layers: not a simplenn network of MatConvNet")
         layers = [file[reference] for reference in np.ravel(_read(file["net/layers"]))]
         kinds = [_text(layer["type"]) for layer in layers]
         _check_ends(kinds, layers, path)
@@ -71,30 +71,30 @@ def read_matconvnet(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_ends(kinds: list[str], layers: list[Any], path: Path) -> None:
-    """Refuse chains that no network here has, but for the numbers in them."""
+    """Reject chains of layers that no supported network has."""
     first = kinds.index("conv") if "conv" in kinds else len(kinds)
     shuffled = "SubP" in kinds[:first]
     end = len(kinds) - shuffled
     for i, kind in enumerate(kinds[first:end], start=first + 1):
         if kind not in ("conv", "relu", "bnorm"):
             raise WeightsError(
-                f"{path}: layers.{i} is a layer {kind!r}; only conv, relu without leak and bnorm are read, "
+                f"{path}: layers.{i} is a layer {kind!r}; supported are conv, relu without leak and bnorm, "
                 "with concat, or SubP and concat, before the first"
             )
     if tuple(kinds[:first]) not in _HEADS or kinds[end - 1 : end] != ["conv"]:
         raise WeightsError(
-            f"{path}: starts with {kinds[: first + 1]} and ends with {kinds[-2:]}; a chain is read that "
-            "starts with conv, behind concat or SubP and concat, and ends with conv, before SubP if it has it"
+            f"{path}: starts with {kinds[: first + 1]} and ends with {kinds[-2:]}; a chain must start with "
+            "conv, concat and conv, or SubP, concat and conv, and end with conv, or conv and SubP"
         )
     if shuffled:
         _check_fields(layers[0], f"{path}: layers.1", scale=1 / _SCALE)
         if kinds[-1] != "SubP":
-            raise WeightsError(f"{path}: layers.1 is a SubP, and the last layer is none")
+            raise WeightsError(f"{path}: layers.1 is a SubP, but the last layer is not")
         _check_fields(layers[-1], f"{path}: layers.{len(kinds)}", scale=_SCALE)
 
 
 def _read_convolution(file: Any, layer: Any, where: str, name: str) -> dict[str, np.ndarray]:
-    """Kernel and bias of a convolution of stride 1 that keeps the size; no bias is one of zeros."""
+    """Kernel and bias of a convolution of stride 1 that keeps the size; a missing bias is zero."""
     parts = np.ravel(_read(layer["weights"]))
     kernel, bias = (_read_single(file[reference]) for reference in parts)
     kernel = np.expand_dims(kernel, tuple(range(kernel.ndim, 4)))  # MATLAB drops trailing ones
@@ -106,10 +106,10 @@ def _read_convolution(file: Any, layer: Any, where: str, name: str) -> dict[str,
 def _merged(
     file: Any, layer: Any, where: str, name: str, tensors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The convolution `name` with the normalization after it merged into it."""
+    """The convolution `name`, merged with the normalization after it."""
     weights = [_read_single(file[reference]) for reference in np.ravel(_read(layer["weights"]))]
     if len(weights) != 3:
-        raise WeightsError(f"{where} is a bnorm without moments: it was not trained to the end")
+        raise WeightsError(f"{where} is a bnorm without moments: its training was not finished")
     multipliers, biases = np.ravel(weights[0]), np.ravel(weights[1])
     mean, deviation = weights[2].reshape(len(multipliers), 2).T
     factor = multipliers / deviation
@@ -120,10 +120,10 @@ def _merged(
 
 
 def _check_fields(layer: Any, where: str, **expected: float) -> None:
-    """Refuse other values of a layer's fields than the ones that are read."""
+    """Reject unsupported values of a layer's fields."""
     for field, value in expected.items():
         if field in layer and np.any((found := _read(layer[field])) != value):
-            raise WeightsError(f"{where} has {field} {found.tolist()}; only {value} is read")
+            raise WeightsError(f"{where} has {field} {found.tolist()}; only {value} is supported")
 
 
 def _text(data: Any) -> str:
@@ -131,24 +131,28 @@ def _text(data: Any) -> str:
 
 
 def _read_single(data: Any) -> np.ndarray:
-    """An array with MATLAB's order of the axes, which HDF5 holds backwards; empty ones are marked."""
+    """An array in MATLAB's order of axes, which HDF5 reverses; empty arrays are marked in the file."""
     return np.zeros(0, np.float32) if "MATLAB_empty" in data.attrs else _read(data).T
 
 
 def _read(data: Any) -> np.ndarray:
-    """The content of a data set.
+    """The content of a dataset.
 
     Raises:
-        ValueError: It lies in other files, or its header claims more than is stored.
+        ValueError: It is stored in other files, or its header claims more data than is stored.
     """
     if data.external or data.is_virtual:
-        raise ValueError(f"{data.name} lies in another file, which is not read")
+        raise ValueError(f"{data.name} is stored in another file; other files are not read")
     stored = data.id.get_storage_size()
     if data.nbytes > _DEFLATED * max(stored, 1):
-        raise ValueError(f"{data.name} claims {data.nbytes:,} bytes and stores {stored:,}")
+        raise ValueError(f"{data.name} claims {data.nbytes:,} bytes but stores {stored:,}")
     return data[()]
 
 
 def _foreign(name: str, link: Any) -> str | None:
-    """What to say of a link to another file; None of others."""
-    return f"{name} lies in another file, {link.filename!r}" if hasattr(link, "filename") else None
+    """A message about a link to another file; None for other links."""
+    return (
+        f"{name} is stored in another file, {link.filename!r}"
+        if hasattr(link, "filename")
+        else None
+    )

@@ -1,4 +1,4 @@
-"""Reading PyTorch checkpoints, of which tensors and plain containers alone are unpickled."""
+"""Reads PyTorch checkpoints; only tensors and plain containers are unpickled."""
 
 import argparse
 import re
@@ -15,16 +15,16 @@ from wne_jax.weights._errors import WeightsError, reading, some
 
 
 def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[str, np.ndarray]:
-    """The one state dict of a file, or that at `key`; see `read_tensors`."""
+    """The only state dict of a file, or that at `key`; see `read_tensors`."""
     try:
         import torch
     except ImportError as error:
         raise WeightsError(
-            f'{path}: PyTorch is needed to read it: pip install "wne-jax[torch]"'
+            f'{path}: reading it needs PyTorch: pip install "wne-jax[torch]"'
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
         raise WeightsError(
-            f"{path}: PyTorch {torch.__version__} can be made to run code by a file: use 2.6 or later"
+            f"{path}: in PyTorch {torch.__version__} a file can run code: use 2.6 or later"
         )
     _check_archive(path)
     allowed = torch.serialization.safe_globals([argparse.Namespace])
@@ -37,15 +37,15 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
     with reading(path, "PyTorch"):
         found = dict(_state_dicts(tree, torch.Tensor, set()))
     if not found:
-        raise WeightsError(f"{path}: there is no state dict in it, a dict of tensors by name")
+        raise WeightsError(f"{path}: contains no state dict, a dict of tensors by name")
     if key is None and len(found) > 1:
         raise WeightsError(
-            f"{path}: holds {len(found)} state dicts; say which with key=: {some(found, 8)}"
+            f"{path}: contains {len(found)} state dicts; choose one with key=: {some(found, 8)}"
         )
     key = next(iter(found)) if key is None else key
     if key not in found:
         raise WeightsError(f"{path}: there is no state dict {key!r}; there is {some(found, 8)}")
-    # A view can repeat few bytes without end.
+    # A view can repeat a few bytes without limit.
     if reason := excess(
         sum(t.numel() * max(t.element_size(), 4) for t in found[key].values()), path
     ):
@@ -55,7 +55,7 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive whose entries would be unpacked to more than the bounds."""
+    """Reject an archive whose unpacked entries would exceed the limits."""
     if not zipfile.is_zipfile(path):
         return
     with reading(path, "PyTorch"), zipfile.ZipFile(path) as archive:
@@ -64,29 +64,27 @@ def _check_archive(path: Path) -> None:
 
 
 def _refuse_foreign_object(path: Path, message: str) -> None:
-    """Name the class or function that a file wants to be unpickled, without PyTorch's advice to do so."""
-    if "weights" not in message.lower():  # merely damaged
+    """Name the class or function that a file pickles, without PyTorch's advice to allow it."""
+    if "weights" not in message.lower():  # only damaged
         return
     name = re.search(r"GLOBAL ([\w.]+)", message)
-    if name is None:  # TorchScript, the tar format of old, what is no instruction of pickle
+    if name is None:  # TorchScript, the old tar format, or invalid pickle instructions
         raise WeightsError(
-            f"{path}: damaged, or it holds more than tensors, which alone are unpickled"
+            f"{path}: damaged, or contains more than tensors; only tensors are unpickled"
         )
     hint = ""
     if name[1] == "argparse.Namespace":
-        hint = (
-            "; settings are harmless, and allow_namespace=True (--allow-namespace) lets them pass"
-        )
+        hint = "; settings are harmless: accept them with allow_namespace=True (--allow-namespace)"
     raise WeightsError(
-        f"{path}: refused: it pickles {name[1]}, and only tensors are unpickled{hint}"
+        f"{path}: rejected: it pickles {name[1]}, but only tensors are unpickled{hint}"
     )
 
 
 def _state_dicts(
     node: Any, tensor: type, seen: set[int], *where: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every dict of tensors by name, once, with its place; optimizers are left out."""
-    if id(node) in seen:  # a list can hold itself
+    """Every dict of tensors by name, once, with its path; optimizers are skipped."""
+    if id(node) in seen:  # a list can contain itself
         return
     if len(where) > MAX_NESTING:
         raise ValueError(f"containers are nested more than {MAX_NESTING} deep")
@@ -98,7 +96,7 @@ def _state_dicts(
         if all(isinstance(name, str) for name in node) and all(
             isinstance(value, tensor) for value in values
         ):
-            if any(value.ndim > 1 for value in values):  # counters and averages are no weights
+            if any(value.ndim > 1 for value in values):  # counters and averages are not weights
                 yield "/".join(where), node
             return
         children = [(str(name), child) for name, child in node.items()]
@@ -112,7 +110,7 @@ def _state_dicts(
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:
-    """NumPy has neither bfloat16 nor the float8 types."""
+    """Convert to NumPy, which has neither bfloat16 nor float8 types."""
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
     return tensor.detach().resolve_conj().resolve_neg().numpy()

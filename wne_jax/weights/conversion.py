@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to a model and its variables, by a table that is checked on every side."""
+"""Converts the tensors of a checkpoint to a model and its variables, by a fully checked table."""
 
 import itertools
 import warnings
@@ -24,14 +24,14 @@ Flat = Mapping[tuple[str, ...], Any]
 """Variables, or their shapes, by path: collection, modules, name."""
 
 _PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
-"""What wrappers of PyTorch put before all names; a layout whose own names start so comes first."""
+"""Prefixes of all names added by PyTorch wrappers; layouts whose own names have such a prefix come first."""
 
 
 def possible_channels(shapes: Iterable[tuple[int, ...]]) -> list[int]:
-    """The numbers of channels that a model may take: gray and colour first, then those that its kernels have.
+    """Possible numbers of channels of a model: first gray and colour, then those of its kernels.
 
     Args:
-        shapes: Of its variables. A first kernel is `[..., C, O]`, with one input more for a noise map.
+        shapes: Shapes of its variables. The first kernel is `[..., C, O]`, or C + 1 with a noise map.
 
     Example:
         >>> possible_channels([(3, 3, 5, 8), (8,)])
@@ -44,28 +44,28 @@ def possible_channels(shapes: Iterable[tuple[int, ...]]) -> list[int]:
 def convert(
     tensors: Mapping[str, np.ndarray], *, name: str = "tensors", mode: str | None = None
 ) -> tuple[ModelConfig, dict[str, Any]]:
-    """Recognise a published checkpoint, and turn its tensors into a model's variables.
+    """Recognise a published checkpoint, and convert its tensors to a model's variables.
 
-    Every tensor is used once or is a buffer, every variable is filled once, and shapes agree. Where no layout
-    knows the names, a common prefix `module.`, `_orig_mod.`, `net.` or `model.` is left out.
+    Every tensor is used once or is a buffer, every variable is filled once, and shapes agree. If no layout
+    matches the names, a common prefix `module.`, `_orig_mod.`, `net.` or `model.` is removed.
 
-    Names and shapes do not say everything. A scale-equivariant FDnCNN and a normalization-equivariant one
-    have the same, so that `mode` has to tell them apart. Nor do they tell a network that was trained inside
-    `WNE` from its bare twin, in the files of Saied & Fleuret: an ordinary one comes wrapped, a warning says
-    so, and `dataclasses.replace(config, wrapper=None)` bares it.
+    Names and shapes do not determine everything. A scale-equivariant and a normalization-equivariant FDnCNN
+    have the same ones, so `mode` must distinguish them. In the files of Saied & Fleuret, a network trained
+    inside `WNE` and a bare one also have the same: an ordinary one is returned wrapped, with a warning;
+    `dataclasses.replace(config, wrapper=None)` removes the wrapper.
 
     Args:
-        tensors: By name, as `read_tensors` returns them.
-        name: What errors start with: the file.
-        mode: "ordinary", "scale-equivariant" or "normalization-equivariant", that of the model wanted;
-            needed where more than one fits.
+        tensors: Tensors by name, as returned by `read_tensors`.
+        name: Name of the file, for messages.
+        mode: "ordinary", "scale-equivariant" or "normalization-equivariant"; required if more than one model
+            fits.
 
     Returns:
         The configuration, whose `build` makes the module, and the variables: NumPy arrays, in the dtypes of
         the tensors.
 
     Raises:
-        WeightsError: No layout, or more than one, fits; tensors or variables are left over, or shapes differ.
+        WeightsError: No layout fits, or more than one; tensors or variables are left over, or shapes differ.
 
     Example:
         >>> widths = {"model.0": (4, 1), "model.2": (4, 4), "model.4": (1, 4)}
@@ -90,12 +90,12 @@ def convert(
 
 
 def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
-    """Refuse variables that are not those of the model, for any number of channels.
+    """Reject variables that do not match the model, for any number of channels.
 
     Args:
         config: The model.
-        variables: By path.
-        name: What errors start with.
+        variables: Variables by path.
+        name: Name of the file, for messages.
 
     Raises:
         WeightsError: Variables are missing or left over, or shapes differ.
@@ -107,14 +107,14 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
         if channels > 3 and any(
             kinds["not filled"] or kinds["not in the model"] for kinds in found
         ):
-            break  # which channels do not mend
+            break  # another number of channels does not help
         try:
             with _few_calls(config, name, len(given)):
                 expected = _expected_shapes(config, channels, name)
             complaints = _compare(given, expected)
         except _TooManyLayers:
             raise
-        except WeightsError as error:  # a model that subtracts a colour takes one number
+        except WeightsError as error:  # a model that subtracts a mean colour has a fixed number
             failure = failure or error
             continue
         if not any(complaints.values()):
@@ -126,18 +126,18 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
 
 
 class _TooManyLayers(WeightsError):
-    """A configuration names a network that is far larger than the tensors beside it."""
+    """A configuration describes a network that is far larger than the stored tensors."""
 
 
 @contextmanager
 def _few_calls(config: ModelConfig, name: str, tensors: int) -> Iterator[None]:
-    """Stop the building of a network that has far more layers than there are tensors."""
+    """Stop building a network that has far more layers than there are tensors."""
     calls, most = itertools.count(1), CALLS_A_TENSOR * (tensors + 16)
 
     def count(call: Callable[..., Any], args: Any, kwargs: Any, _: Any) -> Any:
         if next(calls) > most:
             raise _TooManyLayers(
-                f"{name}: does not fit {config.backbone}: its {tensors} tensors are those of a smaller one"
+                f"{name}: does not fit {config.backbone}: its {tensors} tensors belong to a smaller network"
             )
         return call(*args, **kwargs)
 
@@ -146,7 +146,7 @@ def _few_calls(config: ModelConfig, name: str, tensors: int) -> Iterator[None]:
 
 
 def _compare(given: Flat, expected: Flat) -> dict[str, list[str]]:
-    """What is wrong with shapes, by kind."""
+    """Mismatches of shapes, by kind."""
     return {
         "of another shape": [
             f"{'/'.join(path)} is {given[path]}, not {shape}"
@@ -163,7 +163,7 @@ def _choose(plans: Sequence[Plan], tensors: Iterable[str], name: str, mode: str 
     if not plans:
         known = ", ".join(layout.__name__ for layout in LAYOUTS)
         raise WeightsError(
-            f"{name}: no known layout has tensors named {some(tensors)}; known are {known}"
+            f"{name}: no known layout has tensors named {some(tensors)}; known layouts are {known}"
         )
     fitting = [plan for plan in plans if mode is None or _mode(plan) == mode]
     if len(fitting) == 1:
@@ -171,11 +171,11 @@ def _choose(plans: Sequence[Plan], tensors: Iterable[str], name: str, mode: str 
     models = some(f"{plan.config.backbone} of mode {_mode(plan)}" for plan in plans)
     if not fitting:
         raise WeightsError(f"{name}: mode is {mode!r}, but it fits {models}")
-    raise WeightsError(f"{name}: fits more than one model: {models}; say which with mode=")
+    raise WeightsError(f"{name}: fits more than one model: {models}; choose one with mode=")
 
 
 def _plan(layout: Layout, shapes: Shapes) -> Plan | None:
-    """The plan of one layout; None also where names are its own, but neighbours or ranks are not."""
+    """The plan of one layout; None also if some names match, but other names or ranks do not."""
     try:
         return layout(shapes)
     except (LookupError, ValueError, ArithmeticError):
@@ -187,12 +187,12 @@ def _mode(plan: Plan) -> str:
 
 
 def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
-    """Walk the table of a recognised checkpoint.
+    """Fill the variables from the table of a recognised checkpoint.
 
     Args:
-        plan: What the layout says.
-        tensors: By name.
-        name: What errors start with.
+        plan: The plan of the layout.
+        tensors: Tensors by name.
+        name: Name of the file, for messages.
 
     Returns:
         The variables, as NumPy arrays.
@@ -220,7 +220,7 @@ def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, 
     for source, target, change in plan.entries:
         try:
             flat[target] = np.asarray(change(tensors[source]))
-        except (ValueError, IndexError):  # of another rank than the table says
+        except (ValueError, IndexError):  # its rank differs from the table's
             misfits.append(
                 f"{source} is {tensors[source].shape}, which cannot be {'/'.join(target)}"
             )
@@ -230,14 +230,14 @@ def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, 
 
 
 def _usable(tensor: np.ndarray) -> bool:
-    """Whether a tensor can be a parameter: floats (NumPy calls bfloat16 void), none of them NaN."""
+    """Whether a tensor can be a parameter: floats (bfloat16 is void in NumPy) without NaN."""
     if tensor.dtype.kind not in "fV":
         return False
     return bool(np.isfinite(np.asarray(tensor, np.float32)).all())
 
 
 def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
-    """The shapes of a model's variables, without computing one."""
+    """The shapes of a model's variables, without computing them."""
     try:
         model = config.build()
         y = jax.ShapeDtypeStruct(protocol.example_shape(model, channels), jnp.float32)
@@ -254,7 +254,7 @@ def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
 
 
 def _refuse(name: str, config: ModelConfig, complaints: Mapping[str, list[str]]) -> None:
-    """Raise if anything is wrong, and say all of it in one line."""
+    """Raise one error with all complaints in one line, if there are any."""
     parts = [f"{kind}: {some(items)}" for kind, items in complaints.items() if items]
     if parts:
         raise WeightsError(f"{name}: does not fit {config.backbone}; {'; '.join(parts)}")

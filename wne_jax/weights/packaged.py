@@ -1,4 +1,4 @@
-"""The denoisers that come with the package: by name, with the hashes of their files."""
+"""The denoisers of the package by name, with the hashes of their files."""
 
 import hashlib
 from pathlib import Path
@@ -14,18 +14,18 @@ PACKAGED: dict[str, tuple[Path, str]] = {
         "cf5967df643032bfc9057c2bbf76731691a5a642c7931d0f2826f4e6136a792c",
     ),
 }
-"""The file of each, and its SHA-256."""
+"""The file and SHA-256 of each denoiser."""
 
 
 def packaged_file(name: str) -> Path:
-    """The weight file of a packaged denoiser, after a look at its hash.
+    """The weight file of a packaged denoiser, with its hash checked.
 
     Args:
         name: A key of `PACKAGED`.
 
     Raises:
-        ValueError: There is none of that name.
-        WeightsError: The file is missing, or is not the one that was packaged.
+        ValueError: The name is unknown.
+        WeightsError: The file is missing or was changed.
 
     Example:
         >>> packaged_file("gray").name
@@ -38,6 +38,6 @@ def packaged_file(name: str) -> Path:
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != expected:
         raise WeightsError(
-            f"{path}: is not the file that was packaged ({found} in place of {expected}): install again"
+            f"{path}: is not the packaged file ({found} instead of {expected}): reinstall the package"
         )
     return path

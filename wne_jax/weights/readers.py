@@ -1,6 +1,6 @@
-"""Reading the tensors of a weight file, by name: PyTorch, MatConvNet, SCICO, safetensors.
+"""Reads the tensors of a weight file by name: PyTorch, MatConvNet, SCICO, safetensors.
 
-Nothing in a file is executed. What is no tensor is passed over or refused, never built.
+Nothing in a file is executed. Anything but tensors is ignored or rejected, and never constructed.
 """
 
 import os
@@ -23,28 +23,28 @@ def read_tensors(
 ) -> Tensors:
     """Read every tensor of a weight file.
 
-    | suffix | what it holds | needs |
+    | suffix | content | needs |
     |---|---|---|
     | `.pt`, `.pth` | a PyTorch state dict, bare or nested in dicts and lists | PyTorch |
     | `.mat` | a MatConvNet network (simplenn), MATLAB v7.3 | h5py |
-    | `.mpk` | Flax variables in msgpack, as SCICO keeps them | |
+    | `.mpk` | Flax variables in msgpack, as written by SCICO | |
     | `.safetensors` | tensors by name | |
 
-    Of a PyTorch file only tensors and plain containers are unpickled. Where a file holds several state dicts,
-    `key` tells which; those of optimizers are never taken.
+    Only tensors and plain containers of a PyTorch file are unpickled. If a file contains several state dicts,
+    `key` selects one; those of optimizers are ignored.
 
     Args:
         path: The file.
-        key: The place of the state dict in a PyTorch file, such as "params_ema" or "model/0".
-        allow_namespace: Let a PyTorch file hold an `argparse.Namespace`, the settings of a run.
+        key: The path of the state dict in a PyTorch file, such as "params_ema" or "model/0".
+        allow_namespace: Whether a PyTorch file may contain an `argparse.Namespace`, the settings of a run.
 
     Returns:
         Tensors by name, with the axes of the file: `[out, in, kh, kw]` in PyTorch, `[kh, kw, in, out]` in
-        MatConvNet and Flax. Names lose a common prefix `module.`; nested names are joined by "/". Half
-        precision becomes `float32`.
+        MatConvNet and Flax. A common prefix `module.` of the names is removed; nested names are joined by
+        "/". Half precision becomes `float32`.
 
     Raises:
-        WeightsError: Whatever is wrong with the file, in one line that starts with its path.
+        WeightsError: The file cannot be read; one line that starts with its path.
 
     Example:
         >>> read_tensors("network.onnx")
@@ -68,14 +68,14 @@ def read_tensors(
     check_file(path)
     tensors = readers[suffix](path)
     if not tensors:
-        raise WeightsError(f"{path}: there is no tensor in it")
+        raise WeightsError(f"{path}: contains no tensors")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return {name: _at_least_single(tensor) for name, tensor in tensors.items()}
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no file, and a file without content."""
+    """Check that a path is a file with content."""
     if not path.is_file():
         raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
@@ -83,7 +83,7 @@ def check_file(path: Path) -> None:
 
 
 def _at_least_single(tensor: np.ndarray) -> np.ndarray:
-    """Half precision as `float32`; bfloat16 is of kind V for NumPy, and the only such here."""
+    """Half precision as `float32`; bfloat16 has the NumPy kind V, which occurs for no other type here."""
     half = tensor.dtype.kind == "V" or tensor.dtype == np.float16
     return tensor.astype(np.float32) if half else tensor
 
@@ -102,7 +102,7 @@ def _read_msgpack(path: Path) -> Tensors:
     with reading(path, "Flax msgpack"):
         tree: Any = msgpack_restore(path.read_bytes())
         if not isinstance(tree, dict):
-            raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a dict of arrays")
+            raise WeightsError(f"{path}: contains a {type(tree).__name__}, not a dict of arrays")
         tensors = flatten_dict(tree, sep="/")
     for name, leaf in tensors.items():
         if not isinstance(leaf, np.ndarray):

@@ -22,7 +22,7 @@ from wne_jax.weights.readers import check_file
 from wne_jax.weights.upgrade import VERSION, upgrade_model, upgrade_variables
 
 DENOISER_FILE = "denoiser.safetensors"
-"""Name of the file that a finished training run leaves in its folder."""
+"""Name of the weight file in the folder of a finished training run."""
 
 _FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
 _VERSION = str(VERSION)
@@ -38,17 +38,17 @@ def save(
 ) -> None:
     """Write a model, its configuration and its variables to one `.safetensors` file.
 
-    An existing file is replaced; a reader never sees half of one.
+    An existing file is replaced atomically.
 
     Args:
         path: The file.
-        config: What `load` rebuilds the model from.
-        variables: Collections of nested dicts of arrays: those of `config.build()`.
-        metadata: More text to keep with it, such as where the training is described.
+        config: The configuration from which `load` rebuilds the model.
+        variables: The variables of `config.build()`: collections of nested dicts of arrays.
+        metadata: Further text, for example a description of the training.
 
     Raises:
-        WeightsError: Another suffix, variables of another model, metadata under our own names, or a
-            folder that cannot be written.
+        WeightsError: The suffix is wrong, the variables are those of another model, the metadata uses
+            reserved names, or the folder cannot be written.
 
     Example:
         >>> import jax, pathlib, tempfile
@@ -64,14 +64,14 @@ def save(
 
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path}: models are saved as .safetensors")
+        raise WeightsError(f"{path}: the suffix of a model must be .safetensors")
     if taken := {_FORMAT, _CONFIG} & set(metadata or {}):
-        raise WeightsError(f"{path}: metadata has {sorted(taken)}, which is our own")
+        raise WeightsError(f"{path}: metadata has the reserved names {sorted(taken)}")
     try:
         text = {_FORMAT: _VERSION, _CONFIG: json.dumps(dataclasses.asdict(config))}
     except TypeError as error:
         raise WeightsError(f"{path}: options must be plain values, as in JSON: {error}") from error
-    # The library copies memory as it lies: a transposed view would be written in the wrong order.
+    # The library copies raw memory: a transposed view would be written in the wrong order.
     flat = {keys: np.asarray(v, order="C") for keys, v in flatten_dict(dict(variables)).items()}
     check_variables(config, flat, str(path))
     content = serialize(
@@ -86,19 +86,19 @@ def save(
 def load(
     path: str | os.PathLike[str], *, allow_imports: bool | Collection[str] = False
 ) -> tuple[ModelConfig, dict[str, Any]]:
-    """Read what `save` wrote.
+    """Read a file written by `save`.
 
     Args:
         path: The file.
         allow_imports: Whether the file may name a backbone or a statistic by an import path, whose code is
-            then run; or those import paths that it may name.
+            then run; or the allowed import paths.
 
     Returns:
         The configuration, and the variables as NumPy arrays.
 
     Raises:
-        WeightsError: A damaged file, one of others, one of a later format, one that names an import path
-            which is not allowed, or tensors that are not those of the configured model.
+        WeightsError: The file is damaged, not written by `save`, or of a later format; it names an import
+            path that is not allowed; or its tensors do not match the configured model.
     """
     from safetensors import safe_open
 
@@ -108,10 +108,10 @@ def load(
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     if _FORMAT not in metadata:
-        raise WeightsError(f"{path}: not written by wne_jax: there is no {_FORMAT} in its metadata")
+        raise WeightsError(f"{path}: not written by wne_jax: its metadata has no {_FORMAT}")
     if metadata[_FORMAT] not in _READ:
         known = " and ".join(_READ)
-        raise WeightsError(f"{path}: of format {metadata[_FORMAT]}; this version reads {known}")
+        raise WeightsError(f"{path}: has format {metadata[_FORMAT]}; this version reads {known}")
     with reading(path, "wne_jax model"):
         config = model_from_values(upgrade_model(json.loads(metadata[_CONFIG])))
     check_imports(config, allow_imports, str(path))
@@ -121,15 +121,15 @@ def load(
 
 
 def check_imports(config: ModelConfig, allowed: bool | Collection[str], name: str) -> None:
-    """Refuse to run the code that a file names, unless the caller allows it.
+    """Reject import paths in a file, whose code would be run, unless the caller allows them.
 
     Args:
-        config: What the file holds.
-        allowed: Whether it may name import paths, or which.
-        name: What errors start with: the file.
+        config: The configuration in the file.
+        allowed: Whether import paths are allowed, or which.
+        name: Name of the file, for messages.
 
     Raises:
-        WeightsError: It names one that is not allowed.
+        WeightsError: The file names an import path that is not allowed.
     """
     foreign = [
         p for p in config.imports if allowed is False or (allowed is not True and p not in allowed)
@@ -142,15 +142,15 @@ def check_imports(config: ModelConfig, allowed: bool | Collection[str], name: st
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file, damaged or not, says that `save` wrote it."""
+    """Whether a file, even if damaged, claims to be written by `save`."""
     return path.suffix.lower() == ".safetensors" and _FORMAT in read_metadata(path)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text that a safetensors file holds beside its tensors.
+    """The metadata of a safetensors file.
 
     Raises:
-        WeightsError: No file, or a damaged one.
+        WeightsError: The file does not exist or is damaged.
     """
     from safetensors import safe_open
 

@@ -1,16 +1,16 @@
-"""What files of earlier versions hold, in the form of today.
+"""Converts the content of files of earlier versions to the current form.
 
-Version 1 described a model by one flat mapping: `wrapper` was a kind or "none", `statistics` and `anchor`
-stood beside it, and so did `detail` and `cap` (now `SmoothBase`), `rescale` (`Rescaled`) and
-`trained_sigma_255` (`OneLevel`). The statistic `haar_mad` had the name `noise_level`, and parameters of a
-learned scale lay under `canonical`.
+Version 1 described a model by one flat mapping: `wrapper` was a kind or "none", and `statistics`, `anchor`,
+`detail` and `cap` (now `SmoothBase`), `rescale` (now `Rescaled`) and `trained_sigma_255` (now `OneLevel`)
+were at the same level. The statistic `haar_mad` was called `noise_level`, and parameters of a learned scale
+were under `canonical`.
 """
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 VERSION = 2
-"""Of the form in which configurations are written."""
+"""Version of the form of configurations."""
 
 _FLAT = ("statistics", "anchor", "trained_sigma_255", "detail", "cap", "rescale")
 _STATISTICS = {"noise_level": "haar_mad"}
@@ -19,13 +19,13 @@ Leaf = TypeVar("Leaf")
 
 
 def upgrade_model(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a `ModelConfig` of any version, in the form of today.
+    """The values of a `ModelConfig` of any version, in the current form.
 
     Args:
-        values: What JSON held.
+        values: Values read from JSON.
 
     Returns:
-        Values for `wne_jax.config.model_from_values`; those of today come back as they are.
+        Values for `wne_jax.config.model_from_values`; current values are returned unchanged.
 
     Example:
         >>> upgrade_model({"wrapper": "wne", "statistics": "noise_level", "detail": 4.0})["inside"]
@@ -50,7 +50,7 @@ def upgrade_model(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_variables(variables: Mapping[tuple[str, ...], Leaf]) -> dict[tuple[str, ...], Leaf]:
-    """Variables by path, with the names of today.
+    """Variables by path, with the current names.
 
     Example:
         >>> upgrade_variables({("params", "canonical", "last", "bias"): 0})

@@ -1,4 +1,4 @@
-"""The layouts of published checkpoints: names and shapes of tensors, and the variables that they fill."""
+"""Layouts of published checkpoints: names and shapes of tensors, and the variables that they fill."""
 
 from wne_jax.weights.layouts._table import Entry as Entry
 from wne_jax.weights.layouts._table import Layout as Layout
@@ -44,4 +44,4 @@ LAYOUTS: tuple[Layout, ...] = (
     restormer,
     torchvision_resnet,
 )
-"""Every layout that is tried on a checkpoint."""
+"""All layouts that are tried on a checkpoint."""

@@ -1,4 +1,4 @@
-"""The affine layers of Herbreteau et al., whose weights and pairs of channels are not laid out as ours."""
+"""The affine layers of Herbreteau et al., whose weights and channel pairs have another order than ours."""
 
 import numpy as np
 
@@ -9,16 +9,18 @@ from wne_jax.layers.sort_pool import pair_order
 def affine_convolution(
     tensor: np.ndarray, *, exempt: int = 0, sorted_before: bool = False, sorted_after: bool = False
 ) -> np.ndarray:
-    r"""Free weights `[O, I, kh, kw]` of their `AffineConv2d` to those of our `AffineConv`, `[kh, kw, I, O]`.
+    r"""Convert weights `[O, I, kh, kw]` of their `AffineConv2d` to our `AffineConv`, `[kh, kw, I, O]`.
 
-    Theirs give the kernel $k_i = w_{i-1} - w_i + 1/n$, with i running over (I, kh, kw). The kernel is
-    computed in float64 and turned into our weights, which run over (kh, kw, I).
+    Their kernel is $k_i = w_{i-1} - w_i + 1/n$, with i running over (I, kh, kw). The kernel is computed in
+    float64 and converted to our weights, which run over (kh, kw, I).
 
     Args:
         tensor: Their weights.
-        exempt: The last input channels, outside of the constraint.
-        sorted_before: Whether the input comes from their sort pooling, of neighbours; ours pairs halves.
-        sorted_after: Whether the output goes into it.
+        exempt: Number of last input channels that are not constrained.
+        sorted_before: Whether the input comes from their sort pooling, which pairs neighbouring channels;
+        ours
+            pairs the two halves.
+        sorted_after: Whether the output goes into sort pooling.
 
     Returns:
         Our weights, in the dtype of `tensor`.

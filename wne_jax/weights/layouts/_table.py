@@ -1,4 +1,4 @@
-"""What a layout is: which tensor of a checkpoint becomes which variable of a model."""
+"""A layout: which tensor of a checkpoint becomes which variable of a model."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import numpy as np
 from wne_jax.config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The shape of every tensor of a checkpoint, by its name there."""
+"""The shape of every tensor of a checkpoint, by name."""
 
 
 class Entry(NamedTuple):
-    """One row of the table: a tensor, the variable that it fills, and how its axes and values change."""
+    """One row of the table: a tensor, the variable that it fills, and the conversion."""
 
     source: str
     target: tuple[str, ...]
@@ -20,11 +20,11 @@ class Entry(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A recognised checkpoint: the model to build, the table, and the tensors that hold no parameter.
+    """A recognised checkpoint: the model to build, the table, and the tensors that are not parameters.
 
-    `buffers` are counters, indices and masks: things that the model computes for itself. `zeros` are biases
-    and means that it does not have; they must be zero. `note` is what a reader of the file should know, since
-    names and shapes do not tell it.
+    `buffers` are counters, indices and masks, which the model computes itself. `zeros` are biases and means
+    that the model does not have; they must be zero. `note` is information for the user that names and shapes
+    do not contain.
     """
 
     config: ModelConfig
@@ -35,22 +35,22 @@ class Plan(NamedTuple):
 
 
 ASSUMED_WRAPPER = (
-    "taken for a network that was trained inside WNE, which its tensors do not tell: the result of one that "
-    "was not is wrong by a quarter of the range and more; wrapper=None (--wrapper none) bares it"
+    "assumed to be trained inside WNE, which the tensors do not show: if it was not, results are wrong by a "
+    "quarter of the range or more; then use wrapper=None (--wrapper none)"
 )
 """The note on files of Saied & Fleuret, whose names are the same with and without a wrapper."""
 
 Layout = Callable[[Shapes], Plan | None]
-"""Recognise a checkpoint by the names and shapes of its tensors; None if it is of another layout."""
+"""A function that recognises a checkpoint by names and shapes; it returns None for other layouts."""
 
 
 def same(tensor: np.ndarray) -> np.ndarray:
-    """A tensor whose axes agree: biases, scales, tables."""
+    """No conversion: biases, scales, tables."""
     return tensor
 
 
 def convolution(tensor: np.ndarray) -> np.ndarray:
-    """`[out, in, kh, kw]` to `[kh, kw, in, out]`; depthwise ones too."""
+    """`[out, in, kh, kw]` to `[kh, kw, in, out]`, also for depthwise convolutions."""
     return tensor.transpose(2, 3, 1, 0)
 
 
@@ -70,6 +70,6 @@ def batch_norm(source: str, *target: str) -> list[Entry]:
 
 
 def convolution_entries(source: str, *target: str, bias: bool) -> list[Entry]:
-    """Kernel and, where there is one, bias."""
+    """Kernel and, if there is one, bias."""
     kernel = Entry(f"{source}.weight", ("params", *target, "kernel"), convolution)
     return [kernel, Entry(f"{source}.bias", ("params", *target, "bias"), same)][: 1 + bias]

@@ -1,4 +1,4 @@
-"""DRUNet as KAIR and DPIR publish it, and as Herbreteau et al. do, in their three modes."""
+"""DRUNet as published by KAIR and DPIR, and by Herbreteau et al. in three modes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,20 +12,20 @@ from wne_jax.weights.layouts._affine import affine_convolution
 from wne_jax.weights.layouts._table import Entry, Plan, Shapes, convolution_entries, same
 
 _PADDING = (
-    "its authors continue sides that are no multiple of 8 by the mean of the whole batch, and here they are "
-    "reflected: at the borders of such images results differ by 16 to 36 %"
+    "sides that are not a multiple of 8 are padded by reflection here, but with the mean of the whole batch "
+    "by its authors: at the borders of such images results differ by 16 to 36 %"
 )
 """The note on the DRUNet of Herbreteau et al."""
 
 
 def kair_drunet(shapes: Shapes) -> Plan | None:
-    """`m_down1.0.res.0.weight`, ..., `m_up1.0.weight`: the levels from 1, finest first."""
+    """`m_down1.0.res.0.weight`, ..., `m_up1.0.weight`: levels are counted from 1, finest first."""
     names = _Names("res", lambda level: f"m_down{level + 1}", lambda level, _: f"m_up{level + 1}")
     return _plan(shapes, names)
 
 
 def herbreteau_drunet(shapes: Shapes) -> Plan | None:
-    """`m_down.0.0.m_res.0.weight`, ..., `m_up.0.0.weight`: the way up is counted from the coarsest level."""
+    """`m_down.0.0.m_res.0.weight`, ..., `m_up.0.0.weight`: `m_up` is counted from the coarsest level."""
     names = _Names(
         "m_res", lambda level: f"m_down.{level}", lambda level, last: f"m_up.{last - 1 - level}"
     )
@@ -34,7 +34,7 @@ def herbreteau_drunet(shapes: Shapes) -> Plan | None:
 
 
 class _Names(NamedTuple):
-    """What the two layouts call a block's body, and the two sides of a level."""
+    """The names of a block's body and of both sides of a level in a layout."""
 
     inner: str
     down: Callable[[int], str]
@@ -72,7 +72,7 @@ def _plan(shapes: Shapes, names: _Names) -> Plan | None:
         entries += rows.up(f"{up}.0", f"up_{level}")
         entries += rows.chain(up, 1, f"decoder_{level}")
     entries += rows.chain("m_body", 0, "body")
-    for level in range(last + 1):  # their sums, too, are counted from the coarsest level
+    for level in range(last + 1):  # their sums are also counted from the coarsest level
         entries += rows.sum(f"res.{last - level}", f"sum_{level}")
     return Plan(config, entries)
 
@@ -105,7 +105,7 @@ class _Rows(NamedTuple):
         return [Entry(f"{source}.alpha", ("params", *target, "t"), _scalar)] if self.affine else []
 
     def chain(self, source: str, first: int, target: str) -> list[Entry]:
-        """Residual blocks; sorting happens between the two convolutions of a block and nowhere else."""
+        """Residual blocks; only between the two convolutions of a block are channels sorted."""
         entries = []
         for i in range(self.blocks):
             block, name = f"{source}.{first + i}", f"{target}_{i}"
@@ -116,12 +116,12 @@ class _Rows(NamedTuple):
 
 
 def _length(exists: Callable[[int], bool]) -> int:
-    """How many of 0, 1, 2, ... there are, up to the first that is missing."""
+    """The number of consecutive indices 0, 1, 2, ... that exist."""
     return sum(1 for _ in takewhile(exists, count()))
 
 
 def _transposed(tensor: np.ndarray) -> np.ndarray:
-    """A transposed convolution `[in, out, 2, 2]` to that of size 1 before `pixel_shuffle`."""
+    """Convert a transposed convolution `[in, out, 2, 2]` to a 1 x 1 convolution before `pixel_shuffle`."""
     return tensor.reshape(1, 1, len(tensor), -1)
 
 

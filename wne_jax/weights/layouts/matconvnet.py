@@ -1,7 +1,7 @@
-"""DnCNN, FDnCNN and FFDNet by their authors: MatConvNet's chains, as `read_tensors` names them.
+"""DnCNN, FDnCNN and FFDNet of their authors: chains of MatConvNet, named as by `read_tensors`.
 
-What stands before the first convolution shows in its place: nothing before `layers.1`, the noise level
-appended before `layers.2`, `pixel_unshuffle` as well before `layers.3`.
+The index of the first convolution shows what precedes it: nothing before `layers.1`, the appended noise level
+before `layers.2`, and `pixel_unshuffle` with the noise level before `layers.3`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from wne_jax.config import ModelConfig
 from wne_jax.weights.layouts._table import Entry, Plan, Shapes, same
 
 _PIXELS = [0, 2, 1, 3]
-"""The four pixels that become channels: MATLAB counts down a column first, `pixel_unshuffle` along a row."""
+"""Order of the four pixels as channels: MATLAB counts columns first, `pixel_unshuffle` rows first."""
 
 
 def matconvnet_dncnn(shapes: Shapes) -> Plan | None:
@@ -21,12 +21,12 @@ def matconvnet_dncnn(shapes: Shapes) -> Plan | None:
 
 
 def matconvnet_fdncnn(shapes: Shapes) -> Plan | None:
-    """`layers.2`, `layers.4`, ...; it is told the noise level and predicts the image."""
+    """`layers.2`, `layers.4`, ...; it takes the noise level and predicts the image."""
     return _plan(shapes, 2, "fdncnn", conditioned=True, last_bias=True)
 
 
 def matconvnet_ffdnet(shapes: Shapes) -> Plan | None:
-    """`layers.3`, `layers.5`, ...; the same on four gray pixels a channel."""
+    """`layers.3`, `layers.5`, ...; the same with four channels per gray channel."""
     plan = _plan(shapes, 3, "ffdnet", conditioned=True)
     if plan is None or shapes[plan.entries[-1].source] != (len(_PIXELS),):
         return None
@@ -41,7 +41,7 @@ def matconvnet_ffdnet(shapes: Shapes) -> Plan | None:
 
 
 def _plan(shapes: Shapes, first: int, backbone: str, **options: Any) -> Plan | None:
-    """The chain whose first convolution is in this place."""
+    """The chain whose first convolution has this index."""
     names = [f"layers.{first + 2 * i}" for i in range(len(shapes) // 2)]
     kernels = [shapes.get(f"{name}.filters", ()) for name in names]
     if len(kernels) < 2 or any(len(kernel) != 4 for kernel in kernels):

@@ -1,10 +1,10 @@
-"""Plain stacks of convolutions: DnCNN and FDnCNN as KAIR, Herbreteau et al., Mohan et al., Saied & Fleuret
-and SCICO keep them; FFDNet as KAIR does.
+"""Plain stacks of convolutions: DnCNN and FDnCNN of KAIR, Herbreteau et al., Mohan et al., Saied & Fleuret
+and SCICO; FFDNet of KAIR.
 
-Two things no name tells. The files of Saied & Fleuret start every name with `model.`, whatever wrapper is
-around the network (their configuration lies beside them): an ordinary network is taken for one that was
-trained inside WNE. And a normalization-equivariant FDnCNN has the tensors of a scale-equivariant one: both
-layouts answer.
+Names do not tell everything. In the files of Saied & Fleuret, every name starts with `model.`, with and
+without a wrapper (their configuration is in a separate file); an ordinary network is assumed to be trained
+inside WNE. A normalization-equivariant and a scale-equivariant FDnCNN have the same tensors, so both layouts
+match.
 """  # noqa: D205
 
 from functools import partial
@@ -25,7 +25,7 @@ from wne_jax.weights.layouts._table import (
 )
 
 _IRCNN_DEPTH = 7
-"""KAIR's IRCNN has the names of its DnCNN, 7 layers, and dilated convolutions, of which no shape tells."""
+"""Layers of KAIR's IRCNN, which has the names and shapes of a DnCNN but dilated convolutions."""
 
 _BATCH_NORM = (
     ("params", "scale"),
@@ -37,7 +37,7 @@ _BATCH_NORM = (
 
 
 class _Stack(NamedTuple):
-    """A chain of convolutions by their names in the file."""
+    """A chain of convolutions, by name in the file."""
 
     names: list[str]
     features: int
@@ -45,13 +45,13 @@ class _Stack(NamedTuple):
     outputs: int
 
     def options(self, **more: Any) -> dict[str, Any]:
-        """What every plain model is built from, and what this one has besides."""
+        """The options of every plain model, and further ones."""
         conditioned = {"conditioned": True} if self.inputs == self.outputs + 1 else {}
         return {"depth": len(self.names), "features": self.features, **conditioned, **more}
 
 
 def kair_dncnn(shapes: Shapes) -> Plan | None:
-    """`model.0`, `model.2`, ...: DnCNN whose normalization is merged; it predicts the noise."""
+    """`model.0`, `model.2`, ...: DnCNN with merged batch normalization; it predicts the noise."""
     stack = _sequential(shapes, "model.")
     if stack is None or stack.inputs != stack.outputs or len(stack.names) == _IRCNN_DEPTH:
         return None
@@ -60,7 +60,7 @@ def kair_dncnn(shapes: Shapes) -> Plan | None:
 
 
 def kair_fdncnn(shapes: Shapes) -> Plan | None:
-    """`model.0`, `model.2`, ... with a channel more at the input, the noise level; it predicts the image."""
+    """`model.0`, `model.2`, ... with the noise level as additional input channel; it predicts the image."""
     stack = _sequential(shapes, "model.")
     if stack is None or stack.inputs != stack.outputs + 1 or stack.outputs % 4 == 0:
         return None
@@ -69,7 +69,7 @@ def kair_fdncnn(shapes: Shapes) -> Plan | None:
 
 
 def kair_ffdnet(shapes: Shapes) -> Plan | None:
-    """The same names, with four pixels a channel and then the noise level; it predicts the image."""
+    """The same names, with four channels per input channel plus the noise level; it predicts the image."""
     stack = _sequential(shapes, "model.")
     if stack is None or stack.inputs != stack.outputs + 1 or stack.outputs % 4:
         return None
@@ -98,7 +98,7 @@ def fdncnn_scale_equivariant(shapes: Shapes) -> Plan | None:
 def fdncnn_normalization_equivariant(shapes: Shapes) -> Plan | None:
     """`fdncnn.0`, `fdncnn.2`, ... without biases, read as free weights of affine convolutions.
 
-    The code of Saied & Fleuret has the parametrization, and the pairs of channels, of Herbreteau et al.
+    The code of Saied & Fleuret uses the parametrization and the channel pairs of Herbreteau et al.
     """
     stack, _ = _fdncnn(shapes)
     if stack is None or f"{stack.names[0]}.bias" in shapes or stack.features % 2:
@@ -119,8 +119,8 @@ def fdncnn_normalization_equivariant(shapes: Shapes) -> Plan | None:
 def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
     """`first_layer`, `hidden_layer_list`, `bn_layer_list`, `last_layer` (Mohan et al., Saied & Fleuret).
 
-    Without biases, normalization divides by the running deviation plus 1e-5, and scales: the file's running
-    means and biases are zeros.
+    Without biases, normalization divides by the running standard deviation plus 1e-5, then scales; running
+    means and biases in the file are zeros.
     """
     prefix = "model." if "model.first_layer.weight" in shapes else ""
     hidden = [
@@ -155,7 +155,7 @@ def dncnn_with_batch_norm(shapes: Shapes) -> Plan | None:
 def sequential_dncnn(shapes: Shapes) -> Plan | None:
     """`dncnn.0`, then `dncnn.2` and `dncnn.3` (batch normalization), `dncnn.5` and `dncnn.6`, ...; no biases.
 
-    The widely used PyTorch port of DnCNN-S; it predicts the noise.
+    This is the widely used PyTorch port of DnCNN-S; it predicts the noise.
     """
     hidden = [
         name.removesuffix(".running_mean") for name in shapes if name.endswith(".running_mean")
@@ -174,10 +174,9 @@ def sequential_dncnn(shapes: Shapes) -> Plan | None:
 
 
 def scico_dncnn(shapes: Shapes) -> Plan | None:
-    """`conv_start`, `ConvBNBlock_N`, `conv_end`: circular padding, no convolution has a bias.
+    """`conv_start`, `ConvBNBlock_N`, `conv_end`: circular padding, convolutions without biases.
 
-    The networks that are told the noise level have it as a second channel, at the output too, where SCICO
-    drops it.
+    Networks that take the noise level have it as a second channel, also at the output, where SCICO drops it.
     """
     first, last = (shapes.get(f"params/{name}/kernel", ()) for name in ("conv_start", "conv_end"))
     if len(first) != 4 or len(last) != 4 or first[2] != last[3]:
@@ -217,17 +216,17 @@ def _fdncnn(shapes: Shapes) -> tuple[_Stack | None, bool]:
 
 
 def _sequential(shapes: Shapes, prefix: str) -> _Stack | None:
-    """A PyTorch Sequential of convolutions with activations between them, which hold nothing."""
+    """A PyTorch Sequential of convolutions, separated by activations without tensors."""
     return _stack(shapes, [f"{prefix}{2 * i}" for i in range(_count(shapes, prefix))])
 
 
 def _count(shapes: Shapes, prefix: str) -> int:
-    """How many layers with weights a list of layers has."""
+    """The number of layers with weights in a list of layers."""
     return sum(name.startswith(prefix) and name.endswith(".weight") for name in shapes)
 
 
 def _stack(shapes: Shapes, names: list[str]) -> _Stack | None:
-    """The chain of these convolutions, if all are there."""
+    """The chain of these convolutions, if all exist."""
     kernels = [shapes.get(f"{name}.weight", ()) for name in names]
     if len(kernels) < 2 or any(len(kernel) != 4 for kernel in kernels):
         return None

@@ -1,4 +1,4 @@
-"""ResNet as torchvision keeps it."""
+"""ResNet of torchvision."""
 
 from typing import get_args
 
@@ -43,7 +43,7 @@ def torchvision_resnet(shapes: Shapes) -> Plan | None:
 
 
 def _depth(shapes: Shapes) -> Depth | None:
-    """The depth whose blocks the file has; that one tensor is missing does not hide it."""
+    """The depth whose blocks the file has, even if single tensors are missing."""
     present = {"_".join(name.split(".")[:2]) for name in shapes if name.startswith("layer")}
     convolutions = 3 if any(name.endswith(".conv3.weight") for name in shapes) else 2
     for depth in get_args(Depth):

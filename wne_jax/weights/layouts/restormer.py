@@ -1,4 +1,4 @@
-"""Restormer denoisers: the official ones, and those of Saied & Fleuret (the same names under `model.`)."""
+"""Restormer denoisers: the official ones, and those of Saied & Fleuret (same names with prefix `model.`)."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ def restormer(shapes: Shapes) -> Plan | None:
         shapes: The checkpoint's tensors.
 
     Returns:
-        The plan, or None for another layout: also for dual pixels and for convolutions with biases.
+        The plan, or None for other layouts, including dual pixels and convolutions with biases.
 
     References:
         Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022.
@@ -68,7 +68,7 @@ def _length(shapes: Shapes, chain: str) -> int:
 
 
 def _expansion(channels: list[int], hidden: list[int]) -> float:
-    """The shortest decimal that gives every level its hidden channels, rounded down."""
+    """The shortest decimal expansion factor whose rounded-down products are the hidden channels."""
     low = max(h / c for c, h in zip(channels, hidden))
     for digits in range(17):
         expansion = math.ceil(low * 10**digits) / 10**digits
@@ -78,7 +78,7 @@ def _expansion(channels: list[int], hidden: list[int]) -> float:
 
 
 def _entries(prefix: str, blocks: list[int], refinement: int, *, norm_bias: bool) -> list[Entry]:
-    """The table; levels are counted from 1 there, and from 0 here."""
+    """The table of tensors; the file counts levels from 1, we count from 0."""
     rows = [(f"{prefix}patch_embed.proj", "patch_embed"), (f"{prefix}output", "output")]
     chains = [("latent", "latent", blocks[-1]), ("refinement", "refinement", refinement)]
     for level, length in enumerate(blocks[:-1]):

@@ -1,4 +1,4 @@
-"""SwinIR denoisers: the official ones, and those of Saied & Fleuret (the same names under `model.`)."""
+"""SwinIR denoisers: the official ones, and those of Saied & Fleuret (same names with prefix `model.`)."""
 
 import math
 from typing import Any
@@ -15,10 +15,10 @@ from wne_jax.weights.layouts._table import (
 )
 
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""What the official network subtracts from colour images; it is a constant of the code, not a tensor."""
+"""The mean that the official network subtracts from colour images; a constant of its code, not a tensor."""
 
 _WINDOW_OF_JPEG = 7
-"""Official files with this window remove JPEG artifacts, on pixels from 0 to 255: they are no denoisers."""
+"""Official files with this window size remove JPEG artifacts in the range 0 to 255; not denoisers."""
 
 
 def swinir(shapes: Shapes) -> Plan | None:
@@ -28,7 +28,7 @@ def swinir(shapes: Shapes) -> Plan | None:
         shapes: The checkpoint's tensors.
 
     Returns:
-        The plan, or None for another layout: also for groups of unequal depth or for window 7 (JPEG).
+        The plan, or None for other layouts, including groups of unequal depth and window size 7 (JPEG).
 
     References:
         Liang et al., "SwinIR: Image Restoration Using Swin Transformer", ICCV Workshops 2021.
@@ -79,7 +79,7 @@ def _depths(shapes: Shapes, prefix: str) -> list[int]:
 
 
 def _entries(prefix: str, depths: list[int], *, patch_norm: bool) -> list[Entry]:
-    """The table."""
+    """The table of tensors."""
     entries = []
     for name in ("first", "last"):
         entries += convolution_entries(f"{prefix}conv_{name}", f"conv_{name}", bias=True)
