@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from wne_jax.images import deep_png
+from wne_jax.images import png
 from wne_jax.images.files import ImageError, ImageFile, creating, fitted, open_image
 from wne_jax.images.reading import UPRIGHT, read_image
 
@@ -117,9 +117,7 @@ def test_deep_colour_png_keeps_pixels_alpha_and_what_it_says(tmp_path, samples):
     exif = Image.Exif()
     exif[274] = 6
     (tmp_path / "x.png").write_bytes(
-        deep_png.encode(
-            deep, pnginfo=said, dpi=(300, 150), icc_profile=b"profile", exif=exif.tobytes()
-        )
+        png.encode(deep, pnginfo=said, dpi=(300, 150), icc_profile=b"profile", exif=exif.tobytes())
     )
     image = copy(tmp_path / "x.png", tmp_path / "y.png")
     assert image.alpha == (samples != 3) and image.metadata.orientation == 6

@@ -134,6 +134,52 @@ def test_deep_colour_png_is_refused_without_imagecodecs(
     assert "16-bit PNG with colour or alpha" in message and "pip install imagecodecs" in message
 
 
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(
+    ("colour_type", "samples", "bits"), [(0, 1, 16), (2, 3, 8), (3, 1, 8), (0, 1, 1), (6, 4, 8)]
+)
+def test_rows_that_a_png_lacks_are_not_made_up(tmp_path, colour_type, samples, bits, interlaced):
+    height, width = 13, 11
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
+    rows = []
+    for x, y, dx, dy in passes if interlaced else [(0, 0, 1, 1)]:
+        columns = len(range(x, width, dx))
+        rows += (
+            [b"\0" + bytes(-(-columns * samples * bits // 8))] * len(range(y, height, dy))
+            if columns
+            else []
+        )
+
+    def png(rows):
+        header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
+        body = zlib.compress(b"".join(rows))
+        chunks = [
+            (b"IHDR", header),
+            (b"PLTE", bytes(768)),
+            (b"IDAT", body[:9]),
+            (b"IDAT", body[9:]),
+            (b"IEND", b""),
+        ]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks if name != b"PLTE" or colour_type == 3
+        )  # fmt: skip
+
+    (tmp_path / "x.png").write_bytes(png(rows))
+    assert read_image(tmp_path / "x.png").shape[:2] == (height, width)
+    for left in (1, len(rows) // 2):
+        (tmp_path / "x.png").write_bytes(png(rows[:-left]))
+        assert "its last rows are missing" in refusal(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied(tmp_path, orientation):
     """What is read is the scene, upright, whatever way the camera held its sensor."""

@@ -167,6 +167,14 @@ class TestTorch:
             sys.setrecursionlimit(limit)
         assert "nested more than 100 deep" in refusal(read_tensors, tmp_path / "x.pt")
 
+    def test_an_archive_of_several_disks(self, tmp_path, torch):
+        torch.save({"w": torch.zeros(2, 2)}, tmp_path / "x.pt")
+        raw = bytearray((tmp_path / "x.pt").read_bytes())
+        place = raw.rindex(b"PK\x06\x07")  # of the locator of the 64-bit end
+        raw[place + 16] = 9
+        (tmp_path / "x.pt").write_bytes(raw)
+        assert "multiple disks" in refusal(read_tensors, tmp_path / "x.pt")
+
     def test_views_without_end(self, tmp_path, torch):
         torch.save({"w": torch.zeros(1, 1).expand(10**6, 10**6)}, tmp_path / "x.pt")
         assert "claims 4,000,000,000,000 bytes" in refusal(read_tensors, tmp_path / "x.pt")

@@ -23,7 +23,7 @@ from wne_jax.images.tiff import check_segments, open_tiff
 with extra("images", "image files"):
     from PIL import Image
 
-    from wne_jax.images import deep_png
+    from wne_jax.images import png
 
 if TYPE_CHECKING:
     import tifffile
@@ -123,7 +123,7 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
 def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """Open one image with Pillow, and decode it, after what it would choke on is refused.
 
-    A PNG of 16 bits with colour or alpha is decoded to 8: `deep_png` has its pixels.
+    A PNG of 16 bits with colour or alpha is decoded to 8: `png` has its pixels.
 
     Args:
         path: the file.
@@ -142,6 +142,8 @@ def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
         check_size(path, image.height, image.width)
         if image.mode not in _AS_MODE:
             raise image_error(path, f"pixels of mode {image.mode!r} have no stated unit")
+        if image.format == "PNG" and png.lacks_rows(path):
+            raise image_error(path, "is cut off: its last rows are missing")
         image.load()
         yield image
 
@@ -162,12 +164,12 @@ def to_array(image: Image.Image, mode: str) -> np.ndarray:
 
 
 def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
-    deep = "PNG" in formats and deep_png.is_deep_colour(path)
+    deep = "PNG" in formats and png.is_deep_colour(path)
     with open_pillow(path, formats) as image:
         upright = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
         pixels = None if deep else to_array(image, _AS_MODE[image.mode])
     if pixels is None:
-        pixels = deep_png.decode(path.read_bytes())
+        pixels = png.decode(path.read_bytes())
         pixels = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return upright(pixels) if upright else pixels

@@ -56,11 +56,12 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
 
 def _check_archive(path: Path) -> None:
     """Reject an archive whose unpacked entries would exceed the limits."""
-    if not zipfile.is_zipfile(path):
-        return
-    with reading(path, "PyTorch"), zipfile.ZipFile(path) as archive:
-        if reason := excess(sum(entry.file_size for entry in archive.infolist()), path):
-            raise WeightsError(f"{path}: {reason}")
+    with reading(path, "PyTorch"):
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            if reason := excess(sum(entry.file_size for entry in archive.infolist()), path):
+                raise WeightsError(f"{path}: {reason}")
 
 
 def _refuse_foreign_object(path: Path, message: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wne_jax._internal.extras import extra
-from wne_jax.images import deep_png
+from wne_jax.images import png
 from wne_jax.images._errors import image_error
 from wne_jax.images.files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadata
 from wne_jax.images.reading import ORIENTATION, open_pillow, to_array
@@ -26,7 +26,7 @@ _LARGEST_DPI = {"JPEG": 65_535, "PNG": 1e8, "BMP": 5e7}  # of 16 and 32 bits, th
 
 def read(path: Path, axes: str | None) -> ImageFile:
     """Decode an image; its axes are known, whatever `axes` are given for other files."""
-    deep = deep_png.is_deep_colour(path)
+    deep = png.is_deep_colour(path)
     with open_pillow(path, ("PNG", "JPEG", "BMP")) as image:
         notes = []
         if (frames := getattr(image, "n_frames", 1)) > 1:
@@ -38,7 +38,7 @@ def read(path: Path, axes: str | None) -> ImageFile:
         metadata = _metadata(image)
         pixels, alpha = (np.empty(0), False) if deep else decode(image)
     if deep:
-        pixels = deep_png.decode(path.read_bytes())
+        pixels = png.decode(path.read_bytes())
         alpha = pixels.shape[-1] in (2, 4)
     return ImageFile(path, pixels, "YXS"[: pixels.ndim], alpha, metadata, tuple(notes))
 
@@ -78,7 +78,7 @@ def fit(path: Path, image: ImageFile) -> ImageFile:
     deep = kind == "PNG" and dtype == np.uint16
     if deep and image.axes == "YXS":
         try:
-            deep_png.imagecodecs()
+            png.imagecodecs()
         except ImportError as err:
             raise image_error(path, err) from err
     if dtype != np.uint8 and not deep:
@@ -115,7 +115,7 @@ def finish(aside: Path, path: Path, image: ImageFile, out: np.ndarray) -> None:
         options["exif"] = metadata.exif or _exif_of(metadata.orientation)
     options = {name: value for name, value in options.items() if value is not None}
     if out.dtype.itemsize == 2 and out.ndim == 3:
-        aside.write_bytes(deep_png.encode(out, **options))
+        aside.write_bytes(png.encode(out, **options))
         return
     encoded = Image.fromarray(np.ascontiguousarray(out, out.dtype.newbyteorder("=")))
     with aside.open("wb") as file:

@@ -104,7 +104,7 @@ def _unnamed(path: Path, array: np.ndarray, axes: str, *, told: bool) -> Pixels:
     """An array, whose axes a writer may not have named: three or four at the end are samples."""
     if told or "Q" not in axes or array.shape[-1] > _NARROW:
         return Pixels(array, _unique(axes))
-    if array.ndim == 3 and array.shape[-1] in (3, 4):
+    if array.ndim == 3 and array.shape[-1] in (1, 3, 4):
         alpha = UNASSOCIATED if array.shape[-1] == 4 else None
         return Pixels(array, "YXS", alpha, (ALPHA_GUESSED,) if alpha else ())
     raise image_error(
