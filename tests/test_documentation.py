@@ -1,14 +1,18 @@
 """README and docs/ are correct: names, files, links, numbers and code."""
 
+import importlib
 import os
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 import wne_jax as wne
+from wne_jax.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,6 +42,31 @@ def test_the_code_for_other_peoples_weights_runs(wne_weights, tmp_path, monkeypa
     names = {"image": image}
     exec(code("weights"), names)
     assert np.std(names["x"]) < np.std(image)
+
+
+COMMANDS = sorted(
+    {
+        line.partition(" -m ")[2].partition("  #")[0]
+        for page in [*PAGES, ROOT / "experiments/README.md"]
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in re.split(r"\n|&&", block)
+        if re.search(r"python -m (wne_jax|experiments)", line) and not re.search(r"\.\.\. -", line)
+    }
+)
+"""The commands of all pages; those with dots for further options are left out."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_of_a_command_exist(command, monkeypatch):
+    module, *arguments = shlex.split(command)
+    if module == "wne_jax":
+        ran = []
+        monkeypatch.setattr(main, "run_command", lambda command: ran.append(command) or 0)
+        assert main.main(arguments) == 0 and ran
+    else:
+        name = f"{module}.__main__" if module == "experiments.report" else module
+        options = importlib.import_module(name).Options
+        assert isinstance(tyro.cli(options, args=arguments), options)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -438,12 +440,41 @@ class TestInputs:
         (lambda y: wne.wrap(jnp.tanh, batch_axes=0), r"axes such as \(0,\)"),
         (lambda y: wne.wrap(jnp.tanh, anchor=(0.5, 0.2)), r"Anchor\(location, scale\), not \(0.5"),
         (lambda y: wne.WNE(nn.Dense(1), anchor=(0.5, 0.2)), r"Anchor\(location, scale\)"),
+        (
+            lambda y: wne.wrap(lambda z, guide: z, with_y="guid")(y, guide=y),
+            "with_y names 'guid', but the backbone takes z, guide",
+        ),
+        (
+            lambda y: wne.wrap(lambda z, noise_std: z, noise_argument="noise")(y, noise_std=1.0),
+            "noise_argument names 'noise', but",
+        ),
+        (
+            lambda y: wne.wrap(lambda z, mask: z, mask_argument="valid")(y, where=y > 0),
+            "mask_argument names 'valid', but",
+        ),
+        (
+            lambda y: wne.WNE(nn.Dense(1), with_y="guide").init(jax.random.key(0), y),
+            "with_y names 'guide', but the backbone takes inputs",
+        ),
     ],
 )
 def test_arguments_of_another_type_are_one_line_that_says_what_to_pass(call, message):
     with pytest.raises(TypeError, match=message) as error:
         call(image())
     assert "\n" not in str(error.value)
+
+
+def test_names_of_arguments_may_be_among_any_keywords():
+    y = image()
+    f = wne.wrap(lambda z, **others: z + jnp.abs(z - others["guide"]), with_y="guide")
+    np.testing.assert_array_equal(f(8 * y, guide=8 * y[::-1]), 8 * f(y, guide=y[::-1]))
+
+
+@pytest.mark.parametrize("numbers", [(0.5, 0.0), (0.5, -1.0), (float("nan"), 1.0), (0.0, np.inf)])
+def test_an_anchor_that_cannot_be_undone_is_refused(numbers):
+    for make in (partial(wne.wrap, jnp.tanh), partial(wne.WNE, nn.Dense(1))):
+        with pytest.raises(ValueError, match="anchor must be a location and a positive scale"):
+            make(anchor=wne.Anchor(*numbers))
 
 
 class TestLayouts:

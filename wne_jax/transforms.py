@@ -16,12 +16,13 @@ underflow nor overflow.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
@@ -109,13 +110,17 @@ def require_statistic(statistic: Any) -> None:
 
 
 def require_anchor(anchor: Any) -> None:
-    """Reject anything but an `Anchor`.
+    """Reject anything but an `Anchor` that can be undone.
 
     Raises:
         TypeError: The anchor is not an `Anchor`.
+        ValueError: The scale is not positive, or a number is not finite.
     """
     if not isinstance(anchor, Anchor):
         raise TypeError(f"anchor must be Anchor(location, scale), not {anchor!r}")
+    traced = any(isinstance(value, jax.core.Tracer) for value in anchor)
+    if not traced and not (anchor.scale > 0 and np.isfinite(anchor).all()):
+        raise ValueError(f"anchor must be a location and a positive scale, not {anchor}")
 
 
 def in_coordinates(y: Array, stats: Statistics) -> Array:
@@ -175,12 +180,15 @@ def process(
     Raises:
         ValueError: The prediction or kind is unknown, `multiple` is below 1, an output does not match the
             statistics or cannot be cropped, a residual has another shape, or `sigma` is invalid.
-        TypeError: A positional argument would have to be converted to normalized coordinates.
+        TypeError: A positional argument would have to be converted to normalized coordinates, or the backbone
+            has no argument of a given name.
     """
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction must be 'direct' or 'residual', not {prediction!r}")
     with_y = (with_y,) if isinstance(with_y, str) else with_y
     _refuse_positional(backbone, args, (noise_argument, *with_y))
+    if noise_argument != "sigma" or mask_argument is not None or with_y:
+        _require_names(backbone, noise_argument, mask_argument, with_y)
     if noise_argument in kwargs:
         if sigma is not None:
             raise ValueError(f"sigma and {noise_argument} both give the noise level: pass one")
@@ -408,22 +416,41 @@ def _refuse_positional(
     backbone: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
 ) -> None:
     """Reject positional arguments whose values would have to be rescaled."""
-    if not args:
-        return
-    while isinstance(backbone, partial):
-        backbone = backbone.func
-    model = getattr(backbone, "__self__", backbone)
-    while (inside := getattr(model, "forwards_to", None)) is not None:
-        model = backbone = inside  # a wrapper passes positional arguments on
-    try:
-        positional = list(inspect.signature(backbone).parameters)[1 : 1 + len(args)]
-    except (TypeError, ValueError):  # a callable without a signature
-        return
+    positional = list(_parameters(backbone))[1 : 1 + len(args)] if args else []
     for name in names:
         if name in positional:
             raise TypeError(
                 f"pass {name} by keyword: only then is it converted to the backbone's units"
             )
+
+
+def _require_names(
+    backbone: Callable[..., Any], noise: str, mask: str | None, with_y: Sequence[str]
+) -> None:
+    """Reject names that the backbone has no argument for: its own argument would not be rescaled."""
+    parameters = _parameters(backbone)
+    if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    named = [("with_y", name) for name in with_y] + [("mask_argument", mask)]
+    named += [("noise_argument", noise)] if noise != "sigma" else []
+    for option, name in named:
+        if name is not None and name not in parameters:
+            raise TypeError(
+                f"{option} names {name!r}, but the backbone takes {', '.join(parameters)}"
+            )
+
+
+def _parameters(backbone: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of the innermost backbone; none for a callable without a signature."""
+    while isinstance(backbone, partial):
+        backbone = backbone.func
+    model = getattr(backbone, "__self__", backbone)
+    while (inside := getattr(model, "forwards_to", None)) is not None:
+        model = backbone = inside  # a wrapper passes its arguments on
+    try:
+        return inspect.signature(backbone).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def _enter(z: Array, anchor: Anchor, multiple: int, dtype: DTypeLike | None) -> Array:

@@ -123,10 +123,9 @@ def write_table(
         sections: Tables and notes.
         configs: The networks by name; empty if the experiment has none.
     """
-    lines = [
-        f"# {escaped(title)}",
-        "Ours in bold; in brackets the published figure and the difference.",
-    ]
+    lines = [f"# {escaped(title)}"]
+    if any("**" in text for text in sections.values()):
+        lines.append("Ours in bold; in brackets the published figure and the difference.")
     for name, text in sections.items():
         lines += [f"## {escaped(name)}", text]
     if configs:

@@ -134,17 +134,29 @@ class TestOutputActions:
             E.assert_invariant(pooled, action, y)
         classes = wne.wrap(lambda z: jnp.mean(smooth(z), (1, 2)), output="invariant")
         E.assert_invariant(classes, Affine(3.0, 0.5) @ Shift(3, 1), y, gain=2.0)
-        with pytest.raises(AssertionError, match="Affine"):
+        with pytest.raises(AssertionError, match=r"not invariant to Affine.* but f\(y\) = "):
             E.assert_invariant(lambda y: jnp.mean(y, (1, 2)), Offset(0.5), y)
         with pytest.raises(ValueError, match="keep the batch axis"):
             E.assert_invariant(jnp.max, Scale(2.0), y)
 
     def test_other_invalid_arguments_are_rejected(self, key):
         y = image()
-        with pytest.raises(ValueError, match="samples must be 1 or more, not 0"):
+        with pytest.raises(ValueError, match="samples must be a whole number, 1 or more, not 0"):
             E.assert_normalization_equivariant(smooth, y, key, samples=0)
-        with pytest.raises(ValueError, match="samples must be 1 or more, not 0"):
+        with pytest.raises(ValueError, match="samples must be a whole number, 1 or more, not 0"):
             E.normalization_defect(smooth, y, key, samples=0)
+        with pytest.raises(ValueError, match=r"samples must be a whole number, .* not 1\.5"):
+            E.assert_normalization_equivariant(smooth, y, key, samples=1.5)
+        with pytest.raises(ValueError, match="exponents must hold one or more"):
+            E.assert_exact_under_powers_of_two(smooth, y, exponents=())
+        for gain in (
+            0.0,
+            -1.0,
+            float("inf"),
+            float("nan"),
+        ):  # an assertion that always or never fails
+            with pytest.raises(ValueError, match="gain must be positive and finite"):
+                E.assert_equivariant(smooth, Scale(2.0), y, gain=gain)
         with pytest.raises(ValueError, match=r"y must be one array .* not a tuple"):
             E.assert_equivariant(smooth, Scale(2.0), (y, y))
         with pytest.raises(ValueError, match="output declares the parts"):

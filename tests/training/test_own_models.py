@@ -258,6 +258,8 @@ def test_a_name_of_nothing_is_one_line(name, message):
         build(name)
     with pytest.raises(TypeError, match=r"Plain has no option 'width'; it has features"):
         build("own_models.nets:Plain", width=3)
+    with pytest.raises(TypeError, match=r"flax\.linen:Dense needs the option 'features'"):
+        build("flax.linen:Dense", use_bias=False)
     with pytest.raises(ValueError, match="statistics must be one of mean_std"):
         statistics.named("mode")
 

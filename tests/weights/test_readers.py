@@ -33,6 +33,8 @@ def test_what_is_no_weight_file_is_refused_in_one_line(tmp_path, suffix, content
 
 
 def test_unknown_suffixes_folders_and_absent_files_are_refused(tmp_path):
+    assert refusal(tmp_path / "x.onnx") == "no such file"
+    (tmp_path / "x.onnx").write_bytes(b"x")
     assert "unknown suffix '.onnx'; expected one of .pt" in refusal(tmp_path / "x.onnx")
     assert refusal(tmp_path / "x.mpk") == "no such file"
     (tmp_path / "x.safetensors").mkdir()

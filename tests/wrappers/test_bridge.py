@@ -185,6 +185,12 @@ class TestConfig:
         assert (config.backbone, config.options) == (path, {"features": 3})
         assert config.wrapper.anchor == (0.5, 0.25)
 
+    def test_what_wrap_made_of_a_module_has_the_configuration_of_wne(self, network):
+        expected = ModelConfig(f"{__name__}:NNX", wrapper="wne")
+        assert config_of(wne.NNXWNE(network)) == expected
+        assert config_of(wne.wrap(network, multiple=2)) == expected
+        assert config_of(wne.wrap(Constant(rngs=nnx.Rngs(0)))).wrapper == expected.wrapper
+
     def test_what_cannot_be_read_is_refused(self):
         assert config_of(Forgetful(rngs=nnx.Rngs(0))).options == {}
         with pytest.raises(

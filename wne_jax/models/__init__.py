@@ -58,7 +58,7 @@ def build(name: str, **options: Any) -> nn.Module:
 
     Raises:
         ValueError: An unknown name.
-        TypeError: An option that the model does not have.
+        TypeError: An option that the model does not have, or one without default that is missing.
 
     Example:
         >>> build("fdncnn", depth=6, features=32).features
@@ -68,10 +68,13 @@ def build(name: str, **options: Any) -> nn.Module:
           ...
         TypeError: dncnn has no option 'width'; it has depth, features, mode, ...
     """
-    known = list(option_defaults(name))
+    known = option_defaults(name)
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(known)}")
+    for option, default in known.items():
+        if default is inspect.Parameter.empty and option not in options:
+            raise TypeError(f"{name} needs the option {option!r}, which has no default")
     make = _make(name)
     if isinstance(make, type) and issubclass(make, nnx.Module):
         return FromNNX(make, options)
@@ -96,7 +99,12 @@ def option_defaults(name: str) -> dict[str, Any]:
     make: Any = _make(name)
     call = make.__init__ if inspect.isclass(make) else make
     found = inspect.signature(call).parameters.values()
-    return {p.name: p.default for p in found if p.name not in ("self", "parent", "name", "rngs")}
+    return {
+        p.name: p.default
+        for p in found
+        if p.name not in ("self", "parent", "name", "rngs")
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
 
 
 def _make(name: str) -> Callable[..., Any]:

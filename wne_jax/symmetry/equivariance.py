@@ -32,6 +32,9 @@ from wne_jax.symmetry.rounding import explanation, floating, spread
 
 Map = Callable[[Array], Any]
 
+_UNCHANGED = Affine()
+"""The action on an invariant output, of whatever shape."""
+
 
 def relative_l2(actual: Array, expected: Array, *, tau: float = 1e-6) -> Array:
     """‖actual - expected‖ / (‖expected‖ + tau), one value per instance, `[B]`."""
@@ -222,7 +225,7 @@ def assert_invariant(
         >>> assert_invariant(lambda y: jnp.argmax(y, -1), Affine(3.0, 1.0), y)
     """
     assert_equivariant(
-        f, action, y, output="invariant", output_action=Affine(), axes=axes, gain=gain,
+        f, action, y, output="invariant", output_action=_UNCHANGED, axes=axes, gain=gain,
         compute_dtype=compute_dtype,
     )  # fmt: skip
 
@@ -296,6 +299,8 @@ def assert_exact_under_powers_of_two(
     """
     y = floating(y)
     exponents = tuple(exponents)
+    if not exponents:
+        raise ValueError("exponents must hold one or more")
     if isinstance(y, jax.core.Tracer):
         powers = jnp.asarray([1.0, *(2.0**k for k in exponents)], y.dtype)
         all_values = jax.lax.map(lambda power: f(power * y), powers)
@@ -346,8 +351,8 @@ def row_sums(f: Map, y: ArrayLike) -> Array:
 
 
 def _require_samples(samples: int) -> None:
-    if samples < 1:
-        raise ValueError(f"samples must be 1 or more, not {samples}")
+    if samples < 1 or samples != int(samples):
+        raise ValueError(f"samples must be a whole number, 1 or more, not {samples}")
 
 
 def _assert(
@@ -364,17 +369,18 @@ def _assert(
     while isinstance(inner, partial):
         inner = inner.func
     name = getattr(inner, "__name__", type(inner).__name__)
+    symmetry = "invariant" if output_action is _UNCHANGED else "equivariant"
     for one in compare(f, action, y, value, output, output_action, rounding):
         if isinstance(one.excess, jax.core.Tracer):
             checkify.check(
                 jnp.all(one.excess <= 1),
-                f"{name} is not equivariant to {type(action).__name__}: a difference{one.pair.path} is "
+                f"{name} is not {symmetry} to {type(action).__name__}: a difference{one.pair.path} is "
                 "{excess} times what rounding allows",
                 excess=jnp.max(one.excess),
             )
         elif not bool(jnp.all(one.excess <= 1)):
             hint = _cause(f, y, value, output, output_action, rounding, one)
-            raise AssertionError(_message(name, action, one) + hint)
+            raise AssertionError(_message(name, symmetry, action, one) + hint)
 
 
 def _cause(
@@ -405,7 +411,7 @@ def _cause(
     )
 
 
-def _message(name: str, action: Action, one: Compared) -> str:
+def _message(name: str, symmetry: str, action: Action, one: Compared) -> str:
     """One line with the action, the position and the size of the violation."""
     excess = np.asarray(one.excess)
     place = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
@@ -416,8 +422,9 @@ def _message(name: str, action: Action, one: Compared) -> str:
         return float(values[(*index, *(0,) * (values.ndim - len(index)))])
 
     return (
-        f"{name} is not equivariant to {jax.tree.map(here, action)}: f(T y) = "
-        f"{float(one.pair.actual[place]):.6g} but T f(y) = {float(one.pair.expected[place]):.6g} at "
+        f"{name} is not {symmetry} to {jax.tree.map(here, action)}: f(T y) = "
+        f"{float(one.pair.actual[place]):.6g} but {'T ' * (symmetry == 'equivariant')}f(y) = "
+        f"{float(one.pair.expected[place]):.6g} at "
         f"{place}{one.pair.path and ' of ' + one.pair.path}, a difference of "
         f"{float(one.difference[place]):.3g} where rounding allows {float(one.allowed[place]):.3g}"
     )

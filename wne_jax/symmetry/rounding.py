@@ -82,7 +82,12 @@ def rounding_tolerance(
 
     Returns:
         Absolute tolerance, `[B, 1, ..., 1]`; axes that are not in `axes` keep their size.
+
+    Raises:
+        ValueError: `gain` is not positive, or infinite.
     """
+    if not isinstance(gain, jax.core.Tracer) and not 0 < gain < math.inf:
+        raise ValueError(f"gain must be positive and finite, not {gain}")
     y = floating(y)
     a, b = (broadcast(part, y).astype(y.dtype) for part in action.contrast_and_brightness())
     s = spread(y, axes)
@@ -136,7 +141,7 @@ def explanation(
         remedy = f"gain={_rounded_up(excess * gain):g} would allow it"
     else:
         remedy = f"the map computes in {coarse}, which compute_dtype=jnp.{coarse} would allow"
-    return f"\nThis looks like rounding, {excess:.2g} times what is allowed: {remedy}"
+    return f"\nThis looks like rounding, {excess:.3g} times what is allowed: {remedy}"
 
 
 def computes_in(f: Callable[[Array], Any], y: Array) -> str | None:

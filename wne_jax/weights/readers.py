@@ -50,7 +50,7 @@ def read_tensors(
         >>> read_tensors("network.onnx")
         Traceback (most recent call last):
           ...
-        wne_jax.weights._errors.WeightsError: network.onnx: unknown suffix '.onnx'; expected one of .pt, ...
+        wne_jax.weights._errors.WeightsError: network.onnx: no such file
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], Tensors]] = {
@@ -60,12 +60,12 @@ def read_tensors(
         ".mpk": _read_msgpack,
         ".safetensors": _read_safetensors,
     }
+    check_file(path)
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise WeightsError(
             f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(readers)}"
         )
-    check_file(path)
     tensors = readers[suffix](path)
     if not tensors:
         raise WeightsError(f"{path}: contains no tensors")

@@ -276,6 +276,11 @@ def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple
             "a backbone of batches to wrap, such as jax.vmap(backbone)"
         )
     module, own = as_linen(backbone, variables)
+    if options.get("multiple") == protocol.multiple(module):
+        options = {
+            **options,
+            "multiple": None,
+        }  # declared by the backbone, as a configuration has it
     return WNE(module, **options), own
 
 
