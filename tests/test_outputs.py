@@ -37,14 +37,14 @@ class TestShapesThatCannotCarryTheStatistics:
         ],
         ids=["classes", "tokens", "no channels", "a number a sample", "one number", "half a batch"],
     )
-    def test_are_refused_with_both_shapes_and_the_option(self, backbone, shape):
+    def test_mismatched_shapes_are_rejected_with_both_shapes_and_the_option(self, backbone, shape):
         message = shape + r".*\(4, 1, 1, 1\).*output='invariant'"
         for run in (wne.wrap(backbone), jax.jit(wne.wrap(backbone))):
             with pytest.raises(ValueError, match=message) as error:
                 run(image())
             assert "\n" not in str(error.value)
 
-    def test_another_number_of_channels_is_refused_where_each_has_its_own_statistics(self):
+    def test_another_number_of_channels_is_rejected_for_statistics_per_channel(self):
         gray = lambda z: jnp.mean(z, -1, keepdims=True)  # noqa: E731
         y = image((2, 16, 16, 3))
         with pytest.raises(ValueError, match=r"\(2, 16, 16, 1\).*\(2, 1, 1, 3\)"):
@@ -55,7 +55,7 @@ class TestShapesThatCannotCarryTheStatistics:
         with pytest.raises(ValueError, match=r"\(4, 8, 8, 1\).*\(1, 1, 1, 1\)"):
             wne.wrap(lambda z: jnp.repeat(z, 4, 0))(image((1, 8, 8, 1)))
 
-    def test_denormalize_refuses_them_by_itself(self):
+    def test_denormalize_also_rejects_them(self):
         _, stats = wne.normalize(image())
         with pytest.raises(ValueError, match="does not match statistics"):
             wne.denormalize(jnp.ones((4, 10)), stats)
@@ -68,7 +68,7 @@ class TestShapesThatCannotCarryTheStatistics:
         with pytest.raises(ValueError, match=r"the output\[1\]\['logits'\] has shape \(4, 3\)"):
             f(image())
 
-    def test_the_message_stays_one_line_in_modules(self):
+    def test_the_message_is_one_line_in_modules(self):
         class Classifier(nn.Module):
             @nn.compact
             def __call__(self, y):
@@ -97,7 +97,7 @@ class TestKinds:
         np.testing.assert_allclose(f(A * y + B), expected, rtol=2e-4, atol=2e-4)
 
     @pytest.mark.parametrize("name", sorted(EXPECTED))
-    def test_powers_of_two_pass_bit_for_bit(self, name):
+    def test_powers_of_two_are_exact(self, name):
         f, y = jax.jit(wne.wrap(smooth, output=name)), image((2, 9, 7, 3))
         for a in (2.0**-12, 2.0**9):
             np.testing.assert_array_equal(f(a * y), EXPECTED[name](f(y), a, 0))
@@ -114,7 +114,7 @@ class TestKinds:
             np.testing.assert_allclose(by_default, kind.inverse(h, a, b), rtol=1e-5)
             np.testing.assert_array_equal(kind.act(h, 1.0, 0.0), h)
 
-    def test_the_anchor_is_that_of_the_backbones_units(self):
+    def test_the_anchor_changes_the_units_of_the_backbone(self):
         """A backbone that works in other units x = c z + d gives the same outputs as one of z."""
         c, d = 0.2, 0.45
         plain = lambda z: (smooth(z), z / 3, jnp.square(z), jnp.sign(z))  # noqa: E731
@@ -143,7 +143,7 @@ class TestKinds:
         loss = lambda y: sum(jnp.sum(part) for part in f(y))  # noqa: E731
         assert np.isfinite(jax.grad(loss)(y)).all()
 
-    def test_values_keep_their_bits(self):
+    def test_values_agree_bit_for_bit_with_the_formula(self):
         """The formula of the paper, written out."""
         y, c, d = image(), 0.2, 0.45
         z, stats = wne.normalize(y)
@@ -155,7 +155,7 @@ class TestKinds:
         residual = wne.process(smooth, z, anchor=wne.Anchor(d, c), prediction="residual")
         np.testing.assert_array_equal(residual, z - smooth(c * z + d) / c)
 
-    def test_a_kind_of_ones_own(self):
+    def test_a_custom_kind(self):
         """The log-variance: f(a y + b) = f(y) + 2 log a, whatever the anchor."""
         log_variance = O.Kind(lambda h, a, b: h + 2 * jnp.log(a))
         heads = lambda z: (smooth(z), jnp.square(z), jnp.log(jnp.square(z)))  # noqa: E731
@@ -165,7 +165,7 @@ class TestKinds:
         np.testing.assert_allclose(jnp.log(variance), logarithm, atol=1e-4)
         np.testing.assert_allclose(f(A * y + B)[2], logarithm + 2 * np.log(A), atol=1e-3)
 
-    def test_unknown_names_list_the_known(self):
+    def test_unknown_names_are_rejected_with_the_known_ones(self):
         with pytest.raises(ValueError, match=r"value, difference, variance, invariant.*'scale'"):
             wne.wrap(smooth, output="scale")(image())
         for output in (None, 3, (3,)):
@@ -174,14 +174,14 @@ class TestKinds:
 
 
 class TestPytrees:
-    def test_one_declaration_stands_for_all_leaves(self):
+    def test_one_declaration_applies_to_all_leaves(self):
         f = wne.wrap(lambda z: [smooth(z), {"half": z[:, ::2, ::2]}])
         y = image()
         full, rest = f(y)
         np.testing.assert_array_equal(full, wne.wrap(smooth)(y))
         np.testing.assert_allclose(rest["half"], y[:, ::2, ::2], atol=1e-6)
 
-    def test_the_structure_comes_back(self):
+    def test_the_structure_is_kept(self):
         out = wne.wrap(
             lambda z: {"x": z, "more": (z, None)}, output={"x": "value", "more": "difference"}
         )
@@ -195,18 +195,18 @@ class TestPytrees:
         f = wne.wrap(lambda z: [z, z], output=("value", "invariant"))
         np.testing.assert_allclose(f(y)[1], wne.normalize(y)[0])
 
-    def test_another_structure_is_refused_in_one_line(self):
+    def test_another_structure_is_rejected_in_one_line(self):
         for output in (("value",), {"mean": "value"}):
             with pytest.raises(ValueError, match="output declares the parts"):
                 wne.wrap(lambda z: (z, z), output=output)(image())
         with pytest.raises(ValueError, match="returned one array"):
             wne.wrap(lambda z: z, output=("value", "variance"))(image())
 
-    def test_labels_stay_integers(self):
+    def test_labels_remain_integers(self):
         labels = wne.wrap(lambda z: jnp.argmax(z, -1), output="invariant")(image())
         assert labels.shape == (4, 16, 16) and jnp.issubdtype(labels.dtype, jnp.integer)
 
-    def test_residuals_are_for_values_alone(self):
+    def test_residuals_are_only_for_values(self):
         heads = lambda z: (z / 4, jnp.square(z))  # noqa: E731
         y = image()
         denoised, variance = wne.wrap(heads, output=("value", "variance"), prediction="residual")(y)
@@ -219,7 +219,7 @@ class TestPytrees:
 
 
 class TestHeads:
-    def test_a_gaussian_likelihood_of_normalized_data_moves_by_the_log_of_the_scale(self):
+    def test_a_gaussian_log_likelihood_changes_by_the_log_of_the_scale(self):
         """-log p of a y + b under the transformed mean and variance is that of y plus log a."""
         heads = lambda z: (smooth(z), 0.1 + jnp.square(z))  # noqa: E731
         f = wne.wrap(heads, output=("value", "variance"))
@@ -261,7 +261,7 @@ class TestPaddedSizes:
         double = lambda z: jnp.repeat(jnp.repeat(z, 2, 1), 2, 2)  # noqa: E731
         np.testing.assert_allclose(wne.wrap(double, multiple=4)(self.y), double(self.y), atol=1e-6)
 
-    def test_by_a_half_where_that_is_whole(self):
+    def test_by_a_half_if_that_is_whole(self):
         half = lambda z: z[:, ::2, ::2]  # noqa: E731
         f, y = wne.wrap(half, multiple=4), self.y[:, :10]
         np.testing.assert_allclose(f(y), half(y), atol=1e-6)
@@ -269,7 +269,7 @@ class TestPaddedSizes:
             f(self.y)
         assert "\n" not in str(error.value)
 
-    def test_pooled_outputs_and_those_without_space_stay(self):
+    def test_pooled_outputs_and_those_without_space_are_not_cropped(self):
         pooled = lambda z: (jnp.max(z, (1, 2), keepdims=True), jnp.max(z, (1, 2)))  # noqa: E731
         value, logits = wne.wrap(pooled, output=("value", "invariant"), multiple=4)(self.y)
         assert value.shape == (2, 1, 1, 1) and logits.shape == (2, 1)
@@ -300,7 +300,7 @@ class Record:
 
 
 class TestWhatABackboneReturns:
-    def test_whole_numbers_and_truth_values_are_invariant_or_refused(self):
+    def test_integers_and_booleans_are_invariant_or_rejected(self):
         y = image((2, 4, 4, 3))
         labels = lambda z: {"label": jnp.argmax(z, -1, keepdims=True), "bright": z > 0}  # noqa: E731
         with pytest.raises(ValueError, match=r"\['bright'\] has dtype bool.*output='invariant'"):
@@ -318,12 +318,12 @@ class TestWhatABackboneReturns:
         np.testing.assert_allclose(f(y), expected, atol=1e-5)
         np.testing.assert_array_equal(f(8 * y), 8 * f(y))
 
-    def test_nothing_is_refused(self):
+    def test_none_is_rejected(self):
         with pytest.raises(ValueError, match="the backbone returned None: it must return an array"):
             wne.wrap(lambda z: None)(image())
 
     @pytest.mark.parametrize("make", [Two, Record])
-    def test_a_named_tuple_and_a_dataclass_are_declared_by_names(self, make):
+    def test_named_tuples_and_dataclasses_are_declared_by_name(self, make):
         y, names = image((2, 4, 4, 1)), {"variance": "variance", "mean": "value"}
         declared = [names, make("value", "variance"), ("value", "variance")]
         found = [
@@ -367,7 +367,7 @@ class TestModules:
         np.testing.assert_allclose(moved[0], A * mean + B, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(moved[1], A**2 * variance, rtol=1e-4, atol=1e-4)
 
-    def test_input_normalized_is_the_name_of_invariant(self):
+    def test_input_normalized_has_the_kind_invariant(self):
         y, anchor = image((2, 8, 8, 1)), wne.Anchor(0.45, 0.2)
         named = wne.InputNormalized(nn.Conv(1, (3, 3)), anchor=anchor)
         spelled = wne.WNE(nn.Conv(1, (3, 3)), output="invariant", anchor=anchor)

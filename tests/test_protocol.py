@@ -60,7 +60,7 @@ def declared(model):
 
 
 @pytest.mark.parametrize("model", [Silent(), wne.WNE(Silent()), SmoothBase(Silent()), jnp.tanh])
-def test_the_defaults_are_those_of_the_page(model):
+def test_defaults_agree_with_the_documentation(model):
     assert declared(model) == (1, None, None, None)
     assert protocol.takes_sigma(model) is None and protocol.condition(model, 0.1) == {}
 
@@ -74,13 +74,13 @@ def test_a_wrapper_forwards_what_its_backbone_declares(model):
     assert protocol.condition(model, 0.1) == {"noise_std": 0.1}
 
 
-def test_a_wrapper_may_say_otherwise():
+def test_a_wrapper_may_override_declarations():
     model = wne.WNE(Silent(), multiple=2, noise_argument="level", mask_argument="where")
     assert declared(model) == (2, None, "level", "where")
     assert model.takes_sigma == "required"
 
 
-def test_the_level_of_a_backbone_with_a_name_of_its_own_follows_the_image(key):
+def test_a_custom_noise_argument_follows_the_image(key):
     model = wne.WNE(Outspoken())
     y = jax.random.normal(key, (2, 7, 9, 1))
     variables = model.init(jax.random.key(1), y, noise_std=0.1)
@@ -101,7 +101,7 @@ def test_the_level_of_a_backbone_with_a_name_of_its_own_follows_the_image(key):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_models_are_blind_unless_they_are_built_to_be_told(name):
+def test_models_are_blind_unless_built_with_a_noise_level(name):
     assert protocol.takes_sigma(MODELS[name]()) is None
     if "conditioned" in MODELS[name].__dataclass_fields__:
         told = MODELS[name](conditioned=True)
@@ -109,20 +109,20 @@ def test_the_models_are_blind_unless_they_are_built_to_be_told(name):
         assert wne.WNE(told, statistics=haar_mad).takes_sigma == "required"
 
 
-def test_the_level_is_optional_where_it_is_estimated_and_may_stand_for_the_scale():
+def test_an_estimated_level_is_optional_and_may_replace_the_scale():
     blind = MODELS["dncnn"](depth=3, features=4)
     assert wne.WNE(OneLevel(blind, 0.1), anchor=ANCHOR).takes_sigma == "optional"
     assert wne.WNE(blind, statistics=haar_mad).takes_sigma == "statistic"
     assert wne.WNE(Rescaled(blind, "blend")).takes_sigma is None
 
 
-def test_train_is_passed_where_there_is_such_a_parameter():
+def test_train_is_passed_if_there_is_such_a_parameter():
     dncnn = MODELS["dncnn"]()
     assert protocol.mode(wne.WNE(SmoothBase(dncnn)), train=True) == {"train": True}
     assert protocol.mode(wne.WNE(Silent()), train=True) == {}
 
 
-def test_the_names_of_a_mode_and_of_a_noise_level_are_found_in_the_signature():
+def test_mode_and_noise_level_are_found_in_the_signature():
     for name, training in (("training", True), ("is_training", True), ("deterministic", False)):
         scope = {}
         exec(f"def call(y, {name}=None): return y", scope)
@@ -147,7 +147,7 @@ def test_a_smooth_base_adds_brightness_to_the_symmetry_of_its_backbone(mode, key
     assert SmoothBase(MODELS["fdncnn"](mode=mode), wiener_cap=1.3).symmetry == "none"
 
 
-def test_a_backbone_may_have_a_backbone_of_its_own(key):
+def test_a_backbone_may_contain_a_backbone(key):
     class Parent(nn.Module):
         backbone: nn.Module
 

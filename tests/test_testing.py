@@ -50,12 +50,12 @@ def undecided(y):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_backbone_that_does_not_do_what_it_declares_is_found_out(backbone, complaint):
+def test_false_declarations_are_detected(backbone, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_backbone(backbone)
 
 
-def test_a_multiple_that_is_not_declared_is_found_out():
+def test_an_undeclared_multiple_is_detected():
     with pytest.raises(ValueError, match="even sides, please"):
         check_backbone(halves)
     check_backbone(declaring(lambda y: halves(y), multiple=2))
@@ -68,7 +68,7 @@ def test_every_kind_of_backbone_is_checked():
     check_backbone(nnx.Conv(3, 3, (3, 3), rngs=nnx.Rngs(0)), np.random.rand(2, 5, 4, 3))
 
 
-def test_a_statistic_with_an_epsilon_is_found_out():
+def test_a_statistic_with_an_epsilon_is_detected():
     def with_epsilon(y, *, axes=None, where=None):
         location, scale, *_ = mean_std(y, axes=axes, where=where)
         return Statistics(location, scale + 1e-5)
@@ -81,7 +81,7 @@ def test_every_network_that_is_built_by_name_has_a_tiny_one():
     assert TINY.keys() == (MODELS | CLASSIFIERS).keys()
 
 
-def test_random_variables_fit_the_network_and_are_away_from_its_start(key):
+def test_random_variables_fit_the_network_and_differ_from_initial_ones(key):
     y = jnp.ones((1, 8, 8, 1))
     net = tiny("dncnn")
     start, moved = net.init(key, y), random_variables(net, y, seed=3)

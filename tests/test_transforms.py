@@ -60,7 +60,7 @@ class FunctionalCore(chex.TestCase):
         chex.assert_trees_all_close(self.variant(there_and_back)(image()), image(), atol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
-    def test_wrapping_is_the_three_composed(self):
+    def test_wrap_composes_the_three_functions(self):
         def composed(y):
             z, stats = wne.normalize(y)
             return wne.denormalize(wne.process(mixer(), z), stats)
@@ -78,7 +78,7 @@ def test_wrapped_functions_are_equivariant(name, prediction, key):
     assert_exact_under_powers_of_two(f, image())
 
 
-def test_the_bare_function_is_not(key):
+def test_the_bare_function_is_not_equivariant(key):
     with pytest.raises(AssertionError, match="not equivariant to Affine"):
         assert_normalization_equivariant(mixer(), image(), key)
     with pytest.raises(AssertionError, match=r"f\(2\^"):
@@ -98,7 +98,7 @@ def test_any_rank_scale_and_offset(shape, a, b, seed):
 
 @pytest.mark.parametrize("prediction", ["direct", "residual"])
 @pytest.mark.parametrize("name", STATISTICS)
-def test_constants_are_their_own_result_with_finite_gradients(name, prediction):
+def test_constants_are_returned_unchanged_with_finite_gradients(name, prediction):
     f = wne.wrap(mixer(), statistics=S.STATISTICS[name], prediction=prediction)
     for c in (0.0, 0.1, -7.7):
         y = jnp.full((1, 13, 7, 3), c)
@@ -108,7 +108,7 @@ def test_constants_are_their_own_result_with_finite_gradients(name, prediction):
 
 
 @pytest.mark.parametrize("name", ["mean_std", "haar_mad", "median_mad"])
-def test_pooling_over_space_alone_gives_every_channel_its_own_symmetry(name):
+def test_pooling_only_over_space_gives_each_channel_its_own_symmetry(name):
     f = wne.wrap(jnp.tanh, statistics=S.STATISTICS[name], axes=(1, 2))
     a, b = jnp.array([0.5, 2.0, 30.0]), jnp.array([0.0, -1.0, 4.0])
     y = image()
@@ -119,7 +119,7 @@ def test_pooling_over_space_alone_gives_every_channel_its_own_symmetry(name):
 class TestCharacterization:
     """f is NE exactly if f(y) = s g(T y) + mu; then g is f restricted to normalized arrays."""
 
-    def test_an_equivariant_map_is_rebuilt_from_its_restriction(self):
+    def test_an_equivariant_map_is_determined_by_its_restriction(self):
         def local_means(y):  # NE without any wrapper: averages and maxima of neighbours
             return (jnp.maximum(y, jnp.roll(y, 1, 1)) + jnp.roll(y, 2, 2)) / 2
 
@@ -140,7 +140,7 @@ class TestCharacterization:
             wne.wrap(elsewhere_different)(image()), wne.wrap(mixer())(image()), atol=1e-6
         )
 
-    def test_the_statistics_do_not_matter_to_the_class(self):
+    def test_the_class_of_maps_does_not_depend_on_the_statistics(self):
         f = wne.wrap(mixer(), statistics=S.min_max)
         chex.assert_trees_all_close(wne.wrap(f)(image()), f(image()), atol=2e-6)
 
@@ -202,7 +202,7 @@ def test_a_bfloat16_backbone_with_float32_statistics(key):
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-def test_masked_entries_influence_nothing(name):
+def test_masked_entries_have_no_influence(name):
     y = image()
     where = jnp.asarray(np.random.default_rng(5).random(y.shape) < 0.8)
     f = jax.jit(wne.wrap(jnp.tanh, statistics=S.STATISTICS[name]))
@@ -222,7 +222,7 @@ def test_integers_are_cast_and_never_rescaled():
     np.testing.assert_array_equal(f(y), f(y.astype(np.float32)))
 
 
-def test_double_precision_keeps_its_digits():
+def test_double_precision_is_kept():
     with jax.enable_x64(True):
         y = np.random.default_rng(0).normal(1e6, 1e-2, (2, 8, 8, 1))
         z, stats = wne.normalize(y)
@@ -231,7 +231,7 @@ def test_double_precision_keeps_its_digits():
         np.testing.assert_allclose(z, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_unusable_pixels_are_refused_in_eager_code_and_stay_in_their_instance_under_jit():
+def test_nonfinite_pixels_raise_in_eager_code_and_affect_only_their_instance_under_jit():
     f = wne.wrap(jnp.tanh)
     for bad in (np.nan, np.inf):
         y = image().at[0, 0, 0, 0].set(bad)
@@ -255,7 +255,7 @@ class TestProcess:
         constant = jnp.full((1, 4, 4, 1), 0.2)
         np.testing.assert_array_equal(f(constant, sigma=0.1), constant)
 
-    def test_the_anchor_scales_and_moves_what_the_backbone_sees(self):
+    def test_the_anchor_scales_and_shifts_the_backbones_input(self):
         seen = {}
 
         def backbone(z, sigma=None):
@@ -321,7 +321,7 @@ class TestProcess:
 class TestInputs:
     """The noise level, the mask, and what else lives in the units of y."""
 
-    def test_the_noise_level_has_the_name_that_the_backbone_gives_it(self):
+    def test_the_noise_level_is_passed_by_the_backbones_keyword(self):
         seen = []
 
         def backbone(z, noise_std):
@@ -336,7 +336,7 @@ class TestInputs:
         with pytest.raises(ValueError, match="both give the noise level"):
             f(y, sigma=0.1, noise_std=0.1)
 
-    def test_a_positional_argument_that_would_go_in_unscaled_is_refused(self):
+    def test_a_positional_argument_that_needs_scaling_is_rejected(self):
         y = image()
         with pytest.raises(TypeError, match="pass sigma by keyword"):
             wne.wrap(lambda z, sigma: z)(y, 0.1)
@@ -345,7 +345,7 @@ class TestInputs:
         with pytest.raises(TypeError, match="pass guide by keyword"):
             wne.wrap(lambda z, guide: z, with_y=("guide",))(y, y)
 
-    def test_a_modules_positional_noise_level_is_refused_too(self):
+    def test_a_positional_noise_level_of_a_module_is_rejected(self):
         class Conditioned(nn.Module):
             @nn.compact
             def __call__(self, y, sigma):
@@ -357,14 +357,14 @@ class TestInputs:
         bound = wne.wrap(Conditioned().bind({}))  # a bound module is a function
         assert bound(image(), sigma=0.1).shape == image().shape
 
-    def test_other_arguments_go_in_as_they_are(self):
+    def test_other_arguments_are_passed_unchanged(self):
         f, y = wne.wrap(lambda z, t, *rest, rate: z * rate + t), image()
         mean = jnp.mean(y, (1, 2, 3), keepdims=True)
         std = jnp.std(y, (1, 2, 3), keepdims=True)
         expected = mean + 2 * (y - mean) + 3 * std
         np.testing.assert_allclose(f(y, 3.0, "rest", rate=2.0), expected, rtol=1e-5)
 
-    def test_the_mask_is_handed_on_padded_as_the_image_is(self):
+    def test_the_mask_is_padded_and_passed_like_the_image(self):
         seen = {}
 
         def backbone(z, valid=None):
@@ -384,7 +384,7 @@ class TestInputs:
         wne.wrap(lambda z: z)(y, where=where)  # a backbone that takes no mask gets none
 
     @pytest.mark.parametrize("anchor", [wne.Anchor(), wne.Anchor(0.45, 0.2)])
-    def test_further_inputs_get_the_statistics_of_the_first(self, anchor, key):
+    def test_further_inputs_are_normalized_with_the_statistics_of_the_first(self, anchor, key):
         def backbone(z, guide, previous=None, weight=0.5):
             mixed = jnp.tanh(z + weight * jnp.mean(guide, -1, keepdims=True))
             return mixed if previous is None else mixed + previous / 3
@@ -400,7 +400,7 @@ class TestInputs:
         difference = g(4 * y - 3, guide=4 * guide - 3) - (4 * g(y, guide=guide) - 3)
         assert jnp.abs(difference).max() > 0.05
 
-    def test_the_difference_of_two_frames_is_seen_in_units_of_the_first(self):
+    def test_the_difference_of_two_frames_is_in_units_of_the_first(self):
         seen = []
         f = wne.wrap(lambda z, other: seen.append(other - z) or z, with_y="other")
         y, other = image(seed=1), image(seed=2)
@@ -408,7 +408,7 @@ class TestInputs:
         std = jnp.std(y, (1, 2, 3), keepdims=True)
         np.testing.assert_allclose(seen[0], (other - y) / std, atol=1e-5)
 
-    def test_an_input_that_cannot_have_them_is_named(self):
+    def test_an_input_of_another_shape_is_named(self):
         f = wne.wrap(lambda z, guide: z, with_y=("guide",))
         with pytest.raises(ValueError, match=r"the input guide has shape \(2, 11, 9\)"):
             f(image(), guide=image()[..., 0])
@@ -458,7 +458,7 @@ class TestInputs:
         ),
     ],
 )
-def test_arguments_of_another_type_are_one_line_that_says_what_to_pass(call, message):
+def test_arguments_of_another_type_give_one_line_with_the_expected_type(call, message):
     with pytest.raises(TypeError, match=message) as error:
         call(image())
     assert "\n" not in str(error.value)
@@ -486,7 +486,7 @@ class TestLayouts:
         return jnp.tanh(x + jnp.roll(x, 1, 1) + 0.3) - sigma * jnp.mean(x, 0, keepdims=True)
 
     @pytest.mark.parametrize("name", [n for n in STATISTICS if not S.has_gain(S.STATISTICS[n])])
-    def test_one_image_of_channels_first_is_what_its_batch_of_one_is(self, name):
+    def test_one_channels_first_image_agrees_with_a_batch_of_one(self, name):
         options = {"statistics": S.STATISTICS[name], "multiple": 4}
         f = wne.wrap(self.channels_first, batch_axes=(), channel_axis=0, **options)
         last = lambda x: jnp.moveaxis(x[0], -1, 0)  # noqa: E731
@@ -505,7 +505,7 @@ class TestLayouts:
         f = jax.vmap(wne.wrap(self.channels_first, batch_axes=(), channel_axis=0))
         assert_normalization_equivariant(f, image((2, 3, 8, 8)), key, gain=8.0)
 
-    def test_two_batch_axes_and_pooling_of_space_alone(self):
+    def test_two_batch_axes_and_pooling_only_over_space(self):
         y = image((2, 3, 4, 6, 5))  # [B, T, C, H, W]
         f = wne.wrap(jnp.tanh, batch_axes=(0, 1), channel_axis=2, axes=(-2, -1))
         z = (y - y.mean((-2, -1), keepdims=True)) / y.std((-2, -1), keepdims=True)
@@ -526,7 +526,7 @@ class TestLayouts:
         np.testing.assert_allclose(out["x"], jnp.where(where, y, guide), atol=1e-6)
         assert out["logits"].shape == (3,) and out["gray"].shape == (1, 11, 9)
 
-    def test_outputs_that_cannot_carry_the_statistics_are_refused_here_too(self):
+    def test_outputs_of_another_shape_are_rejected_in_every_layout(self):
         with pytest.raises(ValueError, match="does not match statistics"):
             wne.wrap(lambda x: jnp.mean(x, 0), batch_axes=(), channel_axis=0)(image((3, 8, 8)))
         for batch_axes, channel_axis in (((0,), 0), ((4,), -1)):
@@ -548,7 +548,7 @@ class TestSymbolicSizes:
         return z
 
     @pytest.mark.parametrize("name", STATISTICS)
-    def test_padding_is_that_of_the_size(self, name):
+    def test_padding_depends_on_the_size(self, name):
         f = wne.wrap(self.network, statistics=S.STATISTICS[name], multiple=8)
         b, h, w = export.symbolic_shape("b, h, w", constraints=("h >= 2", "w >= 2"))
         exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((b, h, w, 1), jnp.float32))

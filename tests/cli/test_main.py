@@ -60,7 +60,7 @@ def unchanged(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
-def test_a_signal_leaves_nothing_half_written(tmp_path, monkeypatch, unchanged, number, suffix):
+def test_a_signal_leaves_no_partial_files(tmp_path, monkeypatch, unchanged, number, suffix):
     source, out = tmp_path / f"x{suffix}", tmp_path / "out"
     with creating(source, ImageFile(source, GRAY8, "YX")) as pixels:
         pixels[...] = GRAY8
@@ -78,7 +78,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, monkeypatch, unchanged, 
 
 
 @pytest.mark.parametrize("symmetry", ["none", "scale", "normalization"])
-def test_values_far_from_white_are_noted_where_it_matters(
+def test_values_far_from_full_scale_are_noted_if_the_model_depends_on_it(
     tmp_path, monkeypatch, unchanged, capsys, symmetry
 ):
     monkeypatch.setattr(Unchanged, "symmetry", symmetry)
@@ -104,7 +104,7 @@ def test_values_far_from_white_are_noted_where_it_matters(
     assert "white must be positive" in capsys.readouterr().err
 
 
-def test_a_signal_ends_the_process_with_its_code_while_it_computes(tmp_path):
+def test_a_signal_during_computation_gives_its_exit_code(tmp_path):
     """And does not let Python end under the threads of XLA, which is a crash."""
     np.save(tmp_path / "x.npy", RNG.integers(0, 4096, (1500, 1500), dtype=np.uint16))
     (tmp_path / "y.npy").write_bytes(b"before")
@@ -176,7 +176,7 @@ def load(path):
     return tifffile.imread(path) if path.suffix == ".tif" else np.asarray(Image.open(path))
 
 
-def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monkeypatch, capsys):
+def test_rows_are_divided_among_the_devices(tmp_path, tiny, monkeypatch, capsys):
     divided = []
     sharded = Denoiser.sharded
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
@@ -191,9 +191,7 @@ def test_rows_are_divided_among_the_devices_that_are_there(tmp_path, tiny, monke
         assert f"--devices is {number}, but" in said
 
 
-def test_images_of_many_sizes_share_programs_in_a_folder_and_come_out_as_alone(
-    tmp_path, tiny, monkeypatch
-):
+def test_images_of_many_sizes_share_programs_with_unchanged_results(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
     (tmp_path / "in").mkdir()
     for name, shape in (("a", (18, 20)), ("b", (20, 25)), ("c", (30, 32))):
@@ -237,7 +235,7 @@ def test_options_reach_the_denoiser_in_the_units_of_the_image(tmp_path, unchange
     assert deep["sigma"] == pytest.approx(0.2 * 65535) and not deep["self_ensemble"]
 
 
-def test_large_planes_are_tiled_by_themselves(unchanged):
+def test_large_planes_are_tiled_automatically(unchanged):
     def side(height, width, tile=None):
         return denoise_files._tile(unchanged, (height, width, 3), tile)
 
@@ -247,7 +245,7 @@ def test_large_planes_are_tiled_by_themselves(unchanged):
     assert side(2000, 2000) is None and side(2001, 2000) == 512
 
 
-def test_memory_maps_are_handed_through(tmp_path, unchanged, monkeypatch):
+def test_memory_maps_are_passed_on(tmp_path, unchanged, monkeypatch):
     tifffile.imwrite(tmp_path / "x.tif", np.ones((2, 12, 17), np.float32), byteorder=">")
     kinds = []
     call = Unchanged.__call__
@@ -261,7 +259,7 @@ def test_memory_maps_are_handed_through(tmp_path, unchanged, monkeypatch):
     assert kinds == [(np.memmap, np.memmap, True)] * 2
 
 
-def test_a_folder_goes_to_a_folder_and_failures_do_not_stop_it(tmp_path, unchanged, capsys):
+def test_a_folder_is_denoised_to_a_folder_despite_failures(tmp_path, unchanged, capsys):
     source, out = tmp_path / "in", tmp_path / "deep" / "out"
     (source / "inner").mkdir(parents=True)
     Image.fromarray(RGB8).save(source / "b.png")
@@ -291,7 +289,7 @@ def test_an_empty_folder_among_others_is_noted(tmp_path, unchanged, capsys):
     assert said.err == f"note: {tmp_path / 'empty'}: holds no image files\n"
 
 
-def test_what_an_encoder_raises_is_one_line(tmp_path, unchanged, monkeypatch, capsys):
+def test_an_error_of_an_encoder_is_one_line(tmp_path, unchanged, monkeypatch, capsys):
     def overflow(*args, **options):
         raise OverflowError("too large to convert")
 
@@ -301,7 +299,7 @@ def test_what_an_encoder_raises_is_one_line(tmp_path, unchanged, monkeypatch, ca
     assert "b.png: cannot be written: too large to convert" in said and files(tmp_path) == ["a.png"]
 
 
-def test_a_tile_must_fit_what_the_model_pads_to(unchanged):
+def test_a_tile_must_be_a_multiple_of_the_padding(unchanged):
     class Padded:
         multiple = 8
 
@@ -315,7 +313,7 @@ def test_a_tile_must_fit_what_the_model_pads_to(unchanged):
                 denoise_files.check_settings(unchanged, settings)
 
 
-def test_where_a_result_goes(tmp_path, unchanged):
+def test_results_have_the_expected_paths(tmp_path, unchanged):
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     (tmp_path / "there").mkdir()
     for out, expected in [
@@ -328,7 +326,7 @@ def test_where_a_result_goes(tmp_path, unchanged):
         assert (tmp_path / expected).is_file()
 
 
-def test_nothing_is_overwritten_unless_told(tmp_path, unchanged, capsys):
+def test_files_are_overwritten_only_with_the_option(tmp_path, unchanged, capsys):
     path, other = tmp_path / "a.png", tmp_path / "b.png"
     Image.fromarray(GRAY8).save(path)
     other.write_bytes(b"precious")
@@ -344,7 +342,7 @@ def test_nothing_is_overwritten_unless_told(tmp_path, unchanged, capsys):
     assert files(tmp_path) == ["a.png", "b.png"]
 
 
-def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
+def test_invalid_commands_give_one_line(tmp_path, unchanged, capsys):
     path, twin = tmp_path / "a.png", tmp_path / "twin" / "a.png"
     twin.parent.mkdir()
     Image.fromarray(GRAY8).save(path)
@@ -390,7 +388,7 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, unchanged, capsys):
     assert not unchanged.asked and not list(out.glob("*")) and not (tmp_path / "j.npy").exists()
 
 
-def test_broken_weights_are_one_line(tmp_path, capsys):
+def test_broken_weights_give_one_line(tmp_path, capsys):
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     for name in ("w.safetensors", "w.pth"):
         (tmp_path / name).write_bytes(b"no weights at all")
@@ -401,7 +399,7 @@ def test_broken_weights_are_one_line(tmp_path, capsys):
     assert not (tmp_path / "b.png").exists()
 
 
-def test_an_interruption_leaves_nothing_behind(tmp_path, unchanged, monkeypatch):
+def test_an_interruption_leaves_no_files(tmp_path, unchanged, monkeypatch):
     def interrupt(self, image, *args, **options):
         raise KeyboardInterrupt
 
@@ -413,7 +411,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, unchanged, monkeypatch)
         assert files(tmp_path) == before
 
 
-def test_an_image_of_one_pixel_is_denoised_to_itself(tmp_path, tiny, monkeypatch):
+def test_an_image_of_one_pixel_is_unchanged(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
     np.save(tmp_path / "x.npy", np.full((1, 1), -0.7, np.float32))
     assert run("denoise", tmp_path / "x.npy", "-o", tmp_path / "y.npy") == 0
@@ -424,7 +422,7 @@ def test_an_image_of_one_pixel_is_denoised_to_itself(tmp_path, tiny, monkeypatch
         assert np.asarray(Image.open(tmp_path / f"y{suffix}")) == 77
 
 
-def test_without_memory_the_others_still_get_done(tmp_path, unchanged, monkeypatch, capsys):
+def test_running_out_of_memory_does_not_stop_other_images(tmp_path, unchanged, monkeypatch, capsys):
     call = Unchanged.__call__
 
     def short(self, image, *args, **options):
@@ -439,7 +437,7 @@ def test_without_memory_the_others_still_get_done(tmp_path, unchanged, monkeypat
     assert files(tmp_path / "out") == ["b.npy"]
 
 
-def test_check_prints_the_identities_and_its_code_says_whether_they_hold(
+def test_check_prints_the_identities_and_returns_whether_they_hold(
     tmp_path, tiny, capsys, monkeypatch
 ):
     tiny.save(tmp_path / "w.safetensors")
@@ -457,9 +455,7 @@ def test_check_prints_the_identities_and_its_code_says_whether_they_hold(
     assert "size must be 1" in mistake(capsys, "check", "--size", 0)
 
 
-def test_check_judges_a_model_by_the_precision_it_computes_in(
-    tiny, monkeypatch, standard_promotion
-):
+def test_check_uses_the_precision_of_the_model(tiny, monkeypatch, standard_promotion):
     judged = []
     measure = identities.measure
 
@@ -476,7 +472,7 @@ def test_check_judges_a_model_by_the_precision_it_computes_in(
     assert judged == [jnp.bfloat16, jnp.float32]
 
 
-def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monkeypatch):
+def test_a_network_of_one_level_gets_a_suitable_statistic(tmp_path, tiny, monkeypatch):
     """Whatever its file says: the noise level is not what one_level is normalized by."""
     config = dataclasses.replace(tiny.config, wrapper=WrapperConfig("wne", "haar_mad"))
     Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
@@ -485,7 +481,7 @@ def test_a_frozen_network_gets_the_statistics_that_it_needs(tmp_path, tiny, monk
     assert model.config.inside == OneLevel(25)
 
 
-def test_a_wrapper_that_a_file_is_taken_to_have_is_noted_and_can_be_replaced(tmp_path, capsys):
+def test_an_assumed_wrapper_is_noted_and_can_be_replaced(tmp_path, capsys):
     kernels = {0: (4, 1, 3, 3), 2: (1, 4, 3, 3)}
     tensors = {
         f"model.fdncnn.{i}.weight": RNG.normal(size=s, scale=0.2) for i, s in kernels.items()
@@ -508,7 +504,7 @@ def test_a_wrapper_that_a_file_is_taken_to_have_is_noted_and_can_be_replaced(tmp
     assert "leave out --wrapper" in mistake(capsys, "check", *weights, *both)
 
 
-def test_a_missing_extra_is_one_line(monkeypatch, capsys):
+def test_a_missing_extra_gives_one_line(monkeypatch, capsys):
     def missing():
         raise ImportError("reading .mat files needs h5py: pip install wne-jax[weights]")
 

@@ -29,7 +29,7 @@ print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
     assert "usage: python -m wne_jax" in done.stdout
 
 
-def test_the_names_that_help_shows_are_those_that_the_library_knows():
+def test_help_shows_the_names_of_the_library():
     assert tuple(models.MODELS) == names.BACKBONES
     assert tuple(statistics.STATISTICS) == names.STATISTICS
     assert tuple(degradations.NOISES) == names.NOISES

@@ -72,7 +72,7 @@ def mistake(capsys, *arguments) -> str:
     return lines[0]
 
 
-def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
+def test_a_network_is_trained_and_denoises(tmp_path, images, capsys):
     run = tmp_path / "my run"
     assert train(
         "--data", f"folder:{images / 'clean'}", "-o", run, "--channels", 3, "--train-sigmas-255", "0:55",
@@ -93,7 +93,7 @@ def test_a_run_from_images_to_a_denoised_one(tmp_path, images, capsys):
     assert np.asarray(Image.open(tmp_path / "x.png")).shape == (24, 24, 3)
 
 
-def test_defaults_are_those_of_a_run_but_for_these():
+def test_defaults_agree_with_train_config_with_exceptions():
     config = train_config(Train(data="embedded", out="run"), None)
     assert differences(config, TrainConfig()) == ["model.wrapper", "save_every", "steps"]
 
@@ -125,9 +125,7 @@ def test_options_reach_the_configuration(monkeypatch):
     assert model_config(network, None).options == {"window": 4, "groups": 1, "blocks": 2}
 
 
-def test_a_bare_network_comes_behind_a_wrapper_in_its_own_coordinates(
-    tmp_path, images, bare, capsys
-):
+def test_a_bare_network_is_wrapped_in_its_own_coordinates(tmp_path, images, bare, capsys):
     """On an image of that location and scale the wrapped network is the bare one."""
     path, before = bare
     run = tmp_path / "run"
@@ -183,7 +181,7 @@ def test_a_published_network_with_a_smooth_base_gains_below_its_level(wne_weight
     assert quality[1.3] > quality[None] + 2  # 27.5 and 30.4 dB here
 
 
-def test_the_anchor_is_what_the_backbone_was_trained_to_see():
+def test_the_anchor_describes_the_inputs_of_the_training():
     """Constant images with noise: a bare network saw the noise's own level, a wrapped one saw 1."""
     corpus = build_corpus([np.full((80, 80, 1), 128, np.uint8)])
     config = TrainConfig(
@@ -196,7 +194,7 @@ def test_the_anchor_is_what_the_backbone_was_trained_to_see():
     assert location == pytest.approx(0.5, abs=0.001) and scale == pytest.approx(0.1, rel=0.03)
 
 
-def test_a_wrapped_network_keeps_its_wrapper_unless_told(bare):
+def test_a_wrapped_network_keeps_its_wrapper_by_default(bare):
     _, denoiser = bare
     wrapper = WrapperConfig("wne", "high_pass", anchor=(0.4, 0.1))
     wrapped = dataclasses.replace(BARE, wrapper=wrapper)
@@ -240,7 +238,7 @@ def test_a_file_that_fits_two_models_is_read_by_its_mode(tmp_path, images, capsy
     assert Denoiser.load(tmp_path / "run").config.options["mode"] == "scale-equivariant"
 
 
-def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsys):
+def test_invalid_options_give_one_line_and_create_no_folder(tmp_path, images, bare, capsys):
     path, _ = bare
     clean, run = f"folder:{images / 'clean'}", tmp_path / "run"
     for arguments, reason in [
@@ -286,7 +284,7 @@ def test_mistakes_are_one_line_and_claim_no_folder(tmp_path, images, bare, capsy
     assert not run.exists()
 
 
-def test_a_divergence_is_a_mistake(tmp_path, images, capsys, monkeypatch):
+def test_divergence_is_reported_as_an_error(tmp_path, images, capsys, monkeypatch):
     def diverge(*arguments, **options):
         raise Diverged("not finite at step 3")
 

@@ -44,7 +44,7 @@ def observed(operator, shape=(2, 12, 8, 1)):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_the_fit_is_that_of_dense_linear_algebra(name):
+def test_the_fit_agrees_with_dense_linear_algebra(name):
     """One step with a denoiser that changes nothing: (A^T A + alpha) x = A^T y + alpha z."""
     operator, shape = OPERATORS[name], (1, 12, 8, 1)
     y = observed(operator, shape)
@@ -92,7 +92,7 @@ def test_the_noise_is_estimated_in_the_units_of_the_image():
     assert plain.sigma[0] > 0 and larger.sigma[0] == 256 * plain.sigma[0]
 
 
-def test_gradient_descent_comes_to_the_observation():
+def test_gradient_descent_reaches_the_observation():
     operator = Blur(gaussian_kernel(0.5))
     y = operator(jax.random.normal(jax.random.key(1), (1, 16, 16, 1)))
     found = proximal_gradient(nothing, y, operator, sigma=1e-3, steps=40, step_size=1.5)
@@ -128,7 +128,7 @@ def test_the_packaged_denoiser_sharpens_a_photograph():
         ({"y": jnp.ones((4, 4))}, r"y must be \[B, H, W, C\]"),
     ],
 )
-def test_what_cannot_be_meant_is_rejected(options, message):
+def test_invalid_arguments_are_rejected(options, message):
     y = options.pop("y", jnp.ones((1, 4, 4, 1)))
     with pytest.raises(ValueError, match=message):
         half_quadratic_splitting(nothing, y, Identity(), **options)

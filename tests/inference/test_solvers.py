@@ -56,7 +56,7 @@ def test_projectors_are_symmetric_idempotent_matrices(projector, key):
         (lambda y: y[:, 1:], "shape"),
     ],
 )
-def test_what_is_no_orthogonal_projector_is_named(f, clause, key):
+def test_other_maps_are_rejected_as_projectors(f, clause, key):
     with pytest.raises(AssertionError, match=clause):
         solvers.check_projector(f, key, SHAPE)
 
@@ -70,7 +70,7 @@ def test_a_random_mask_keeps_its_share_of_pixels_by_the_key_of_each_image(key):
     np.testing.assert_array_equal(mask[1:], alone)
 
 
-def test_the_start_has_what_is_known_and_elsewhere_noise_around_a_level(key):
+def test_the_start_has_the_known_part_and_noise_around_a_level(key):
     x = np.full((1, 64, 64, 1), 0.2, np.float32)
     p = BlockMeans(8)
     y = solvers.start(key, x, p, sigma=2.0, level=0.5)
@@ -99,7 +99,7 @@ def transcribed(denoise, y, z, p, x, *, h0, beta):
 
 
 @projectors
-def test_the_iteration_is_the_published_one(projector, key):
+def test_the_iteration_agrees_with_the_published_algorithm(projector, key):
     a, m, x, y = 0.3 * normal(SIZE, SIZE), normal(SIZE), normal(SIZE, seed=1), normal(SIZE, seed=2)
     of_step = [jax.random.fold_in(key, t) for t in range(1, 9)]
     z = [np.ravel(jax.random.normal(step, SHAPE[1:])) for step in of_step]
@@ -153,7 +153,7 @@ def test_under_a_gaussian_prior_it_finds_the_conditional_mean(projector):
     np.testing.assert_allclose(np.ravel(found.estimate), mean, atol=1e-4)
 
 
-def test_without_noise_the_level_falls_by_one_less_h_in_every_step():
+def test_without_noise_each_step_multiplies_the_level_by_one_minus_h():
     # D projects on a subspace: the prior that all images of it are alike. The part outside decays.
     basis = np.linalg.qr(normal(SIZE, 5))[0]
     y = normal(SIZE, seed=3)
@@ -219,7 +219,7 @@ def test_the_trajectory_of_an_equivariant_denoiser_is_equivariant(projector, equ
         np.testing.assert_allclose(moved.frames[t], 3 * one.frames[t] - 0.7, atol=1e-4)
 
 
-def test_what_is_known_is_kept_exactly_and_what_is_not_is_not_read(equivariant, key):
+def test_the_known_part_is_kept_exactly_and_the_unknown_part_not_read(equivariant, key):
     x = normal(*SHAPE)
     found = [
         iterate(
@@ -233,7 +233,7 @@ def test_what_is_known_is_kept_exactly_and_what_is_not_is_not_read(equivariant, 
     np.testing.assert_array_equal(found[0].estimate, found[1].estimate)
 
 
-def test_an_image_ends_by_itself_and_has_its_own_noise(equivariant, key):
+def test_each_image_ends_separately_and_has_its_own_noise(equivariant, key):
     near, far = normal(*SHAPE), 50 * normal(*SHAPE, seed=1)
     keys = jax.random.split(key, 3)
 
@@ -251,12 +251,12 @@ def test_an_image_ends_by_itself_and_has_its_own_noise(equivariant, key):
     np.testing.assert_allclose(both.psnr[last, [0, 1]], final, rtol=1e-6)
 
 
-def test_an_image_whose_level_is_not_finite_ends_without_having_converged(key):
+def test_an_image_with_a_nonfinite_level_ends_unconverged(key):
     found = iterate(lambda y: 1e30 * y, normal(*SHAPE), beta=1.0, max_steps=50)
     assert not found.converged and found.steps < 5 and np.isfinite(found.estimate).all()
 
 
-def test_any_function_serves_as_projector():
+def test_any_function_can_be_a_projector():
     x = normal(*SHAPE)
 
     def rows(y):
@@ -267,7 +267,7 @@ def test_any_function_serves_as_projector():
     np.testing.assert_array_equal(found.estimate[:, 1:], 0)
 
 
-def test_a_projector_of_ones_own_need_not_be_a_pytree():
+def test_a_custom_projector_need_not_be_a_pytree():
     class Rows(solvers.Projector):
         def __call__(self, y):
             return y.at[:, 1:].set(0)
@@ -297,7 +297,7 @@ def conditioned(y, sigma):
         ({"y": np.zeros((4, 6))}, "y must be .B, H, W, C."),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(change, message, key):
+def test_invalid_arguments_are_rejected_in_one_line(change, message, key):
     given = {"denoise": jnp.negative, "y": np.zeros(SHAPE), "key": key}
     given |= {"projector": BlockMeans(2), "observed": np.zeros(SHAPE)} | change
     with pytest.raises(ValueError, match=message) as error:

@@ -68,7 +68,7 @@ def test_no_published_file_is_missing_from_the_table(wne_weights):
 
 
 @pytest.mark.parametrize("name", ["ne_nets_fdncnn_norm-equiv", "wne_fdncnn_ne"])
-def test_two_models_of_the_same_tensors_must_be_told_apart(published_shapes, name):
+def test_mode_distinguishes_two_models_with_the_same_tensors(published_shapes, name):
     tensors = empty(published_shapes(name))
     both = "fits more than one model: fdncnn of mode scale-.*, fdncnn of mode norm.*; choose one"
     with pytest.raises(WeightsError, match=both):
@@ -78,14 +78,14 @@ def test_two_models_of_the_same_tensors_must_be_told_apart(published_shapes, nam
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_channels_depth_and_width_are_read_off_the_shapes(channels):
+def test_channels_depth_and_width_are_found_from_the_shapes(channels):
     config, variables = convert(empty(merged_dncnn(depth=5, features=6, channels=channels)))
     assert config == ModelConfig("dncnn", {"depth": 5, "features": 6, "batch_norm": False})
     assert variables["params"]["conv_0"]["kernel"].shape == (3, 3, channels, 6)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "model.", "net._orig_mod."])
-def test_a_common_prefix_that_no_layout_knows_is_left_out(prefix):
+def test_an_unknown_common_prefix_is_removed(prefix):
     shapes = merged_dncnn()
     config, variables = convert(empty({f"{prefix}{name}": s for name, s in shapes.items()}))
     assert config == convert(empty(shapes))[0] and len(variables["params"]) == 4
@@ -105,7 +105,7 @@ def test_a_common_prefix_that_no_layout_knows_is_left_out(prefix):
         ("ne_nets_fdncnn_ordinary", []),
     ],
 )
-def test_what_names_do_not_tell_is_noted(published_shapes, name, notes):
+def test_ambiguous_files_give_a_note(published_shapes, name, notes):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         convert(empty(published_shapes(name)), name="x.pth")
@@ -115,14 +115,14 @@ def test_what_names_do_not_tell_is_noted(published_shapes, name, notes):
         assert re.match(f"x.pth: .*{note}", line) and "\n" not in line
 
 
-def test_four_pixels_a_channel_tell_ffdnet_from_fdncnn():
+def test_the_number_of_input_channels_distinguishes_ffdnet_from_fdncnn():
     shapes = {"model.0.weight": (8, 5, 3, 3), "model.0.bias": (8,)}
     shapes |= {"model.2.weight": (4, 8, 3, 3), "model.2.bias": (4,)}
     config, _ = convert(empty(shapes))
     assert config == ModelConfig("ffdnet", {"depth": 2, "features": 8, "conditioned": True})
 
 
-def test_unknown_names_are_listed_with_the_layouts_that_are_known():
+def test_unknown_names_are_listed_with_the_known_layouts():
     tensors = empty({f"layer{i}.w": (3,) for i in range(9)})
     with pytest.raises(WeightsError) as caught:
         convert(tensors, name="x.pth")
@@ -132,7 +132,7 @@ def test_unknown_names_are_listed_with_the_layouts_that_are_known():
     assert all(layout.__name__ in line for layout in LAYOUTS)
 
 
-def test_dilated_convolutions_are_not_taken_for_plain_ones():
+def test_dilated_convolutions_are_not_mistaken_for_plain_ones():
     with pytest.raises(WeightsError, match="no known layout"):  # KAIR's IRCNN
         convert(empty(merged_dncnn(depth=7, features=64)))
 
@@ -154,7 +154,7 @@ def test_dilated_convolutions_are_not_taken_for_plain_ones():
         ),
     ],
 )
-def test_what_does_not_fit_is_named_in_one_line(change, complaint):
+def test_mismatches_are_named_in_one_line(change, complaint):
     shapes = {name: shape for name, shape in (merged_dncnn() | change).items() if shape is not None}
     with pytest.raises(WeightsError) as caught:
         convert(empty(shapes), name="x.pth")
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_named_in_one_line(change, complaint):
         ({"use_bias": False}, False, "not in the model: params/conv_0/bias, params/conv_1/bias"),
     ],
 )
-def test_a_layout_that_is_wrong_is_found_out(monkeypatch, options, twice, complaint):
+def test_an_incorrect_layout_is_detected(monkeypatch, options, twice, complaint):
     (plan,) = (plan for layout in LAYOUTS if (plan := layout(merged_dncnn())) is not None)
     config = dataclasses.replace(plan.config, options=plan.config.options | options)
     wrong = plan._replace(config=config, entries=plan.entries + plan.entries[:twice])
@@ -183,7 +183,7 @@ def test_a_layout_that_is_wrong_is_found_out(monkeypatch, options, twice, compla
         dataclasses.replace(plan.config, options={"mode": "odd"})
 
 
-def test_scico_is_told_the_noise_level_in_a_second_channel_whose_output_it_drops(key):
+def test_scico_takes_the_noise_level_as_a_second_channel(key):
     net = DnCNN(depth=3, features=4, use_bias=False, padding="circular", residual=False)
     y = jax.random.normal(key, (1, 6, 5, 2))
     variables = net.init(key, y)
@@ -206,7 +206,7 @@ def test_scico_is_told_the_noise_level_in_a_second_channel_whose_output_it_drops
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-def test_tensors_that_must_be_zero_are_looked_at():
+def test_tensors_that_must_be_zero_are_checked():
     widths = {"first_layer": (4, 1), "hidden_layer_list.0": (4, 4), "last_layer": (1, 4)}
     tensors = {f"{name}.weight": np.ones((*io, 3, 3)) for name, io in widths.items()}
     norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
@@ -218,7 +218,7 @@ def test_tensors_that_must_be_zero_are_looked_at():
 
 
 @pytest.mark.parametrize("value", [np.int16(3), np.float32(np.nan)])
-def test_what_is_no_finite_number_is_refused(value):
+def test_nonfinite_tensors_are_rejected(value):
     widths = {"model.0": (4, 1), "model.2": (4, 4), "model.4": (1, 4)}
     tensors = {f"{name}.weight": np.ones((*io, 3, 3)) for name, io in widths.items()}
     tensors |= {f"{name}.bias": np.full(io[0], value) for name, io in widths.items()}
@@ -227,7 +227,7 @@ def test_what_is_no_finite_number_is_refused(value):
 
 
 @pytest.mark.parametrize("name", ["restormer_color", "swinir_dn_gray", "kair_drunet_gray"])
-def test_damaged_checkpoints_of_any_layout_end_in_one_line(name, published_shapes):
+def test_damaged_checkpoints_of_any_layout_give_one_line(name, published_shapes):
     shapes = published_shapes(name)
     rng = np.random.default_rng(0)
     weights = sorted(tensor for tensor in shapes if tensor.endswith(".weight"))

@@ -184,7 +184,7 @@ def small(change=lambda plan: plan):
 TENSORS = conv("a", 1, 4) | conv("b", 4, 1)
 
 
-def test_what_is_wrong_with_a_layout_is_named():
+def test_errors_of_a_layout_are_named():
     check_layout(small(), TENSORS)
 
     def without_last(plan):

@@ -4,13 +4,13 @@ from wne_jax.inference.denoiser import Denoiser
 from wne_jax.weights import WeightsError, packaged
 
 
-def test_the_packaged_denoisers_are_those_of_their_hashes():
+def test_the_packaged_denoisers_have_the_expected_hashes():
     for name in packaged.PACKAGED:
         assert packaged.packaged_file(name).stat().st_size <= 5e6
         assert Denoiser.pretrained(name).symmetry == "normalization"
 
 
-def test_other_names_and_other_files_are_refused(tmp_path, monkeypatch):
+def test_unknown_names_and_changed_files_are_rejected(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no denoiser 'color' is packaged: .*channel by channel"):
         Denoiser.pretrained("color")
     path, expected = packaged.PACKAGED["gray"]

@@ -156,7 +156,7 @@ def randomised(net, dtype):
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES)
-def test_output_and_gradient_are_those_of_torch(tmp_path, case, precision):
+def test_output_and_gradient_agree_with_torch(tmp_path, case, precision):
     make, options = CASES[case]
     net = randomised(make(), getattr(torch, precision))
     path = tmp_path / "x.pth"

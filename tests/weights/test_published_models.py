@@ -74,7 +74,7 @@ def test_the_pytorch_port_of_dncnn_is_as_good_as_the_original(wne_weights, wne_d
 
 
 @pytest.mark.torch
-def test_mohans_bias_free_dncnn_commutes_with_contrast_and_not_with_brightness(wne_weights, key):
+def test_mohans_bias_free_dncnn_commutes_only_with_contrast(wne_weights, key):
     pytest.importorskip("torch", reason="reads .pt")
     path = wne_weights / "bfdncnn_gray_sigma0-55.pytorch.pt"
     config, variables = load_model(path, allow_namespace=True)
@@ -89,7 +89,7 @@ def test_mohans_bias_free_dncnn_commutes_with_contrast_and_not_with_brightness(w
 
 
 @pytest.mark.torch
-def test_mohans_ordinary_dncnn_denoises_and_keeps_no_identity(wne_weights, key):
+def test_mohans_ordinary_dncnn_denoises_and_is_not_equivariant(wne_weights, key):
     pytest.importorskip("torch", reason="reads .pt")
     path = wne_weights / "dncnn_gray_sigma0-55.pytorch.pt"
     config, variables = load_model(path, allow_namespace=True)
@@ -104,7 +104,7 @@ def test_mohans_ordinary_dncnn_denoises_and_keeps_no_identity(wne_weights, key):
 
 
 @pytest.mark.parametrize("name", ["6M", "17M"])
-def test_scicos_dncnn_gives_what_scico_gives(wne_weights, name):
+def test_scicos_dncnn_agrees_with_scico(wne_weights, name):
     config, variables = load_model(wne_weights / f"dncnn{name}.scico.mpk")
     assert config.options == {
         "depth": int(name[:-1]), "features": 64, "use_bias": False, "padding": "circular",

@@ -22,7 +22,7 @@ def refusal(path, **options):
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".mat", ".mpk", ".safetensors"])
 @pytest.mark.parametrize("content", [b"", b"neither weights nor anything", bytes(range(256)) * 9])
-def test_what_is_no_weight_file_is_refused_in_one_line(tmp_path, suffix, content):
+def test_other_files_are_rejected_in_one_line(tmp_path, suffix, content):
     if suffix in (".pt", ".pth"):
         pytest.importorskip("torch", reason="reads .pt")
     if suffix == ".mat":
@@ -32,7 +32,7 @@ def test_what_is_no_weight_file_is_refused_in_one_line(tmp_path, suffix, content
     assert refusal(path).startswith("damaged" if content else "the file is empty")
 
 
-def test_unknown_suffixes_folders_and_absent_files_are_refused(tmp_path):
+def test_unknown_suffixes_folders_and_missing_files_are_rejected(tmp_path):
     assert refusal(tmp_path / "x.onnx") == "no such file"
     (tmp_path / "x.onnx").write_bytes(b"x")
     assert "unknown suffix '.onnx'; expected one of .pt" in refusal(tmp_path / "x.onnx")
@@ -41,7 +41,7 @@ def test_unknown_suffixes_folders_and_absent_files_are_refused(tmp_path):
     assert refusal(tmp_path / "x.safetensors") == "is a folder"
 
 
-def test_safetensors_lose_a_common_prefix_and_half_precision(tmp_path):
+def test_safetensors_are_read_in_single_precision_without_a_common_prefix(tmp_path):
     from safetensors.numpy import save_file
 
     values = RNG.normal(size=(3, 2)).astype(np.float32)
@@ -62,14 +62,14 @@ def test_safetensors_lose_a_common_prefix_and_half_precision(tmp_path):
         np.testing.assert_allclose(tensors[name], values, rtol=2.0**-digits)
 
 
-def test_a_prefix_that_not_all_names_have_stays(tmp_path):
+def test_a_prefix_of_only_some_names_is_kept(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"module.a": np.zeros(2), "b": np.zeros(2)}, tmp_path / "x.safetensors")
     assert sorted(read_tensors(tmp_path / "x.safetensors")) == ["b", "module.a"]
 
 
-def test_flax_msgpack_is_flattened_and_holds_arrays_alone(tmp_path):
+def test_flax_msgpack_is_flattened_and_may_contain_only_arrays(tmp_path):
     path, kernel = tmp_path / "x.mpk", RNG.normal(size=(3, 3, 1, 4)).astype(np.float32)
     content = serialization.msgpack_serialize({"params": {"conv": {"kernel": kernel}}})
     path.write_bytes(content)
@@ -132,7 +132,7 @@ def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, i
     return kernels, biases
 
 
-def test_matconvnet_kernels_come_in_the_order_of_matlab(tmp_path):
+def test_matconvnet_kernels_have_the_axes_of_matlab(tmp_path):
     kernels, biases = write_simplenn(tmp_path / "x.mat")
     tensors = read_tensors(tmp_path / "x.mat")
     assert list(tensors) == [
@@ -143,7 +143,7 @@ def test_matconvnet_kernels_come_in_the_order_of_matlab(tmp_path):
         np.testing.assert_array_equal(tensors[f"layers.{n}.biases"], bias)
 
 
-def test_matconvnet_batch_normalization_is_merged_into_the_convolution_before(tmp_path):
+def test_matconvnet_batch_normalization_is_merged_into_the_preceding_convolution(tmp_path):
     kinds = ("conv", "bnorm", "relu", "conv")
     kernels, biases = write_simplenn(tmp_path / "x.mat", kinds=kinds)
     tensors = read_tensors(tmp_path / "x.mat")
@@ -161,9 +161,7 @@ def test_matconvnet_batch_normalization_is_merged_into_the_convolution_before(tm
         (("SubP", "concat", "conv", "relu", "conv", "SubP"), 3, 5),
     ],
 )
-def test_what_stands_before_the_first_convolution_shows_in_its_place(
-    tmp_path, kinds, first, inputs
-):
+def test_the_index_of_the_first_convolution_shows_what_precedes_it(tmp_path, kinds, first, inputs):
     kernels, _ = write_simplenn(tmp_path / "x.mat", kinds=kinds, inputs=inputs)
     tensors = read_tensors(tmp_path / "x.mat")
     assert list(tensors)[::2] == [f"layers.{first}.filters", f"layers.{first + 2}.filters"]
@@ -186,12 +184,12 @@ def test_what_stands_before_the_first_convolution_shows_in_its_place(
         ({"dilate": 2.0}, "layers.1 has dilate [[2.0]]; only 1 is supported"),
     ],
 )
-def test_matconvnet_layers_that_we_do_not_have_are_refused(tmp_path, changes, reason):
+def test_unsupported_matconvnet_layers_are_rejected(tmp_path, changes, reason):
     write_simplenn(tmp_path / "x.mat", **changes)
     assert refusal(tmp_path / "x.mat").startswith(reason)
 
 
-def test_other_matlab_files_are_refused_by_what_they_are(tmp_path):
+def test_other_matlab_files_are_rejected_with_a_reason(tmp_path):
     h5py = pytest.importorskip("h5py", reason="reads .mat")
     path = tmp_path / "x.mat"
     path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(512))
@@ -217,7 +215,7 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch, module
     assert refusal(path).endswith(f': pip install "wne-jax[{extra}]"')
 
 
-def test_importing_the_package_imports_no_reader_of_foreign_files():
+def test_importing_the_package_imports_no_third_party_readers():
     code = (
         "import sys, wne_jax.weights\n"
         "print([m for m in ('torch', 'h5py', 'safetensors', 'msgpack') if m in sys.modules])"

@@ -31,7 +31,7 @@ def some_variables(config, channels=1):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_one_file_gives_back_the_model_bit_for_bit(tmp_path, config, channels):
+def test_a_saved_model_is_loaded_bit_for_bit(tmp_path, config, channels):
     variables = some_variables(config, channels)
     save(tmp_path / "x.safetensors", config, variables)
     restored, loaded = load_model(tmp_path / "x.safetensors")
@@ -54,7 +54,7 @@ def test_every_dtype_and_every_memory_order_is_kept(tmp_path):
         np.testing.assert_array_equal(loaded[name], leaf)
 
 
-def test_the_file_is_plain_safetensors_with_its_configuration_in_words(tmp_path):
+def test_the_file_is_plain_safetensors_with_a_readable_configuration(tmp_path):
     save(
         tmp_path / "x.safetensors", CONFIGS[0], some_variables(CONFIGS[0]), metadata={"log": "here"}
     )
@@ -64,7 +64,7 @@ def test_the_file_is_plain_safetensors_with_its_configuration_in_words(tmp_path)
     assert "batch_stats/norm_1/var" in read_tensors(tmp_path / "x.safetensors")
 
 
-def test_saving_refuses_what_could_not_be_loaded(tmp_path):
+def test_saving_rejects_models_that_could_not_be_loaded(tmp_path):
     config, path = CONFIGS[0], tmp_path / "x.safetensors"
     variables = some_variables(config)
     with pytest.raises(WeightsError, match=r"x\.pth: the suffix of a model must be \.safetensors"):
@@ -82,7 +82,7 @@ def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     config, path = CONFIGS[0], tmp_path / "x.safetensors"
     save(path, config, some_variables(config))
     before = path.read_bytes()
@@ -106,7 +106,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         ({"wne_jax.model": '{"options": {"depth": 4, "features": 4}}'}, "does not fit dncnn"),
     ],
 )
-def test_a_file_of_ours_that_was_tampered_with_is_refused_in_one_line(tmp_path, metadata, reason):
+def test_a_modified_file_is_rejected_in_one_line(tmp_path, metadata, reason):
     path = tmp_path / "x.safetensors"
     save(path, CONFIGS[0], some_variables(CONFIGS[0]))
     with safe_open(path, framework="np") as file:
@@ -118,7 +118,7 @@ def test_a_file_of_ours_that_was_tampered_with_is_refused_in_one_line(tmp_path, 
     assert line.startswith(f"{path}: ") and reason in line and "\n" not in line
 
 
-def test_a_truncated_file_is_refused(tmp_path):
+def test_a_truncated_file_is_rejected(tmp_path):
     path = tmp_path / "x.safetensors"
     save(path, CONFIGS[0], some_variables(CONFIGS[0]))
     path.write_bytes(path.read_bytes()[:-9])
@@ -126,7 +126,7 @@ def test_a_truncated_file_is_refused(tmp_path):
         load_model(path)
 
 
-def test_safetensors_of_others_are_converted(tmp_path):
+def test_published_safetensors_are_converted(tmp_path):
     shapes = {"model.0": (4, 1), "model.2": (4, 4), "model.4": (1, 4)}
     tensors = {f"{name}.weight": np.zeros((*s, 3, 3), np.float32) for name, s in shapes.items()}
     tensors |= {f"{name}.bias": np.zeros(s[0], np.float32) for name, s in shapes.items()}

@@ -46,11 +46,11 @@ def check(tensors):
     ],
     ids=["bare", "params", "module", "list", "tuple", "averages", "moments"],
 )
-def test_the_state_dict_is_found_wherever_it_is(tmp_path, content, zipped):
+def test_the_state_dict_is_found_anywhere(tmp_path, content, zipped):
     check(read_tensors(write(tmp_path, content, _use_new_zipfile_serialization=zipped)))
 
 
-def test_of_several_state_dicts_one_must_be_named(tmp_path):
+def test_one_of_several_state_dicts_must_be_chosen(tmp_path):
     path = write(tmp_path, {"params": {"w": torch.zeros(2, 2)}, "nested": [{"params_ema": STATE}]})
     with pytest.raises(WeightsError, match="choose one with key=: params, nested/0/params_ema"):
         read_tensors(path)
@@ -59,7 +59,7 @@ def test_of_several_state_dicts_one_must_be_named(tmp_path):
         read_tensors(path, key="ema")
 
 
-def test_a_file_without_weights_says_so(tmp_path):
+def test_a_file_without_weights_is_rejected(tmp_path):
     itself = []
     itself.append(itself)
     for content in (itself, {}, [torch.ones(3)], {"optimizer": ADAM}, {"loss": torch.tensor(1.0)}):
@@ -68,7 +68,7 @@ def test_a_file_without_weights_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_becomes_single_and_double_stays(tmp_path, dtype):
+def test_half_precision_becomes_single_and_double_is_kept(tmp_path, dtype):
     values = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
     tensors = read_tensors(write(tmp_path, {"half": values.to(dtype), "double": values}))
     assert tensors["half"].dtype == np.float32 and tensors["double"].dtype == np.float64
@@ -93,7 +93,7 @@ class Foreign:
     ],
     ids=["function", "module", "number"],
 )
-def test_what_is_no_tensor_is_refused_by_its_name(tmp_path, content, name, zipped):
+def test_other_objects_are_rejected_by_name(tmp_path, content, name, zipped):
     path = write(tmp_path, content, _use_new_zipfile_serialization=zipped)
     for allow_namespace in (False, True):
         with pytest.raises(WeightsError, match=rf"x\.pth: rejected: it pickles {name}, but only"):
@@ -101,14 +101,14 @@ def test_what_is_no_tensor_is_refused_by_its_name(tmp_path, content, name, zippe
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_pickle_of_another_kind_is_refused_without_advice_to_trust_it(tmp_path):
+def test_other_pickles_are_rejected_without_advice_to_trust_them(tmp_path):
     path = tmp_path / "x.pth"
     path.write_bytes(pickle.dumps({"model": [1.0]}, protocol=4))
     with pytest.raises(WeightsError, match="damaged, or contains more than tensors"):
         read_tensors(path)
 
 
-def test_argparse_settings_pass_where_they_are_allowed(tmp_path):
+def test_argparse_settings_are_accepted_if_allowed(tmp_path):
     path = write(tmp_path, {"model": [STATE], "args": argparse.Namespace(lr=0.1, extra=STATE)})
     hint = r"argparse.Namespace, .* accept them with allow_namespace=True \(--allow-namespace\)"
     with pytest.raises(WeightsError, match=hint):
@@ -119,7 +119,7 @@ def test_argparse_settings_pass_where_they_are_allowed(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_truncated_file_is_refused_in_one_line(tmp_path, zipped):
+def test_a_truncated_file_is_rejected_in_one_line(tmp_path, zipped):
     whole = io.BytesIO()
     torch.save(STATE, whole, _use_new_zipfile_serialization=zipped)
     path = tmp_path / "x.pt"
@@ -129,6 +129,6 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path, zipped):
     assert "\n" not in str(caught.value)
 
 
-def test_tensors_without_a_dense_form_are_refused(tmp_path):
+def test_tensors_without_a_dense_form_are_rejected(tmp_path):
     with pytest.raises(WeightsError, match="damaged, or not a PyTorch file"):
         read_tensors(write(tmp_path, {"w": torch.eye(3).to_sparse()}))

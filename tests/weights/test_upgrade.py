@@ -52,7 +52,7 @@ def test_there_is_a_file_of_every_kind():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_weight_file_loads_and_its_model_computes_what_it_did(name, tmp_path):
+def test_an_old_weight_file_gives_the_same_output(name, tmp_path):
     path = FOLDER / f"{name}.safetensors"
     assert read_metadata(path)["wne_jax.format"] == "1"
     config, variables = load_model(path)
@@ -68,7 +68,7 @@ def test_a_weight_file_loads_and_its_model_computes_what_it_did(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_configuration_of_a_run_loads_and_is_written_anew(name, tmp_path):
+def test_an_old_configuration_is_loaded_and_written_in_the_current_form(name, tmp_path):
     config = load_config(FOLDER / f"{name}.json")
     assert config == TrainConfig(model=CONFIGS[name])
     save_config(config, tmp_path / "config.json")
@@ -77,12 +77,12 @@ def test_the_configuration_of_a_run_loads_and_is_written_anew(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_values_of_today_are_left_alone(name):
+def test_current_values_are_not_changed(name):
     values = dataclasses.asdict(CONFIGS[name])
     assert upgrade_model(values) == values
 
 
-def test_a_run_of_a_later_version_is_refused(tmp_path):
+def test_a_run_of_a_later_version_is_rejected(tmp_path):
     values = dataclasses.asdict(TrainConfig()) | {"version": 3}
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="of version 3; this one reads up to 2"):
@@ -98,7 +98,7 @@ def test_a_run_of_a_later_version_is_refused(tmp_path):
         ({"width": 3}, "unknown keys"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_an_old_file_too(tmp_path, change, message):
+def test_incompatible_values_are_also_rejected_in_old_files(tmp_path, change, message):
     values = json.loads((FOLDER / "cap.json").read_text())
     values["model"] |= change
     (tmp_path / "config.json").write_text(json.dumps(values))

@@ -76,20 +76,20 @@ class TestAsLinen:
 
     @pytest.mark.parametrize("wrapped", [False, True])
     @pytest.mark.parametrize("kind", ["linen", "nnx", "function"])
-    def test_it_computes_the_same(self, kind, wrapped, network, bound):
+    def test_the_linen_form_has_the_same_output(self, kind, wrapped, network, bound):
         model = {"linen": bound, "nnx": network, "function": jnp.tanh}[kind]
         model = wne.wrap(model) if wrapped else model
         module, variables = as_linen(model)
         assert isinstance(module, wne.WNE) == wrapped
         np.testing.assert_allclose(module.apply(variables, Y), model(Y), atol=1e-6)
 
-    def test_the_module_form_of_nnx_has_the_options_that_it_was_given(self, network):
+    def test_the_linen_form_of_an_nnx_module_has_the_given_options(self, network):
         model = wne.NNXWNE(network, anchor=wne.Anchor(0.5, 0.25), output="difference", multiple=4)
         module, variables = as_linen(model)
         assert protocol.multiple(module) == 4
         np.testing.assert_allclose(module.apply(variables, Y), model(Y), atol=1e-6)
 
-    def test_variables_may_stand_in_the_place_of_those_of_the_module(self, network):
+    def test_given_variables_replace_those_of_the_module(self, network):
         other = variables_of(NNX(rngs=nnx.Rngs(1)))
         module, variables = as_linen(network, other)
         chex.assert_trees_all_equal(variables, other)
@@ -112,7 +112,7 @@ class TestAsLinen:
             ),
         ],
     )
-    def test_what_it_cannot_take_is_one_line(self, make, message):
+    def test_other_objects_give_one_line(self, make, message):
         with pytest.raises(TypeError, match=message) as error:
             make()
         assert "\n" not in str(error.value)
@@ -149,7 +149,7 @@ class TestFromNNX:
         kernel = variables["params"]["conv"]["kernel"]
         assert jnp.any(kernel != module.init(jax.random.key(1), Y)["params"]["conv"]["kernel"])
 
-    def test_arrays_that_are_plain_attributes_stay_what_they_are(self):
+    def test_arrays_that_are_plain_attributes_are_not_changed(self):
         network = Constant(rngs=nnx.Rngs(0))
         module, variables = as_linen(network)
         assert list(variables) == ["params"] and list(variables["params"]) == ["conv"]
@@ -157,7 +157,7 @@ class TestFromNNX:
         named = config_of(network).build()
         np.testing.assert_allclose(named.apply(variables, Y), network(Y), atol=1e-6)
 
-    def test_variables_go_back_into_a_module(self, network):
+    def test_variables_are_written_back_into_a_module(self, network):
         other = NNX(rngs=nnx.Rngs(1))
         other.eval()
         fill(wne.NNXWNE(other), variables_of(network))
@@ -191,7 +191,7 @@ class TestConfig:
         assert config_of(wne.wrap(network, multiple=2)) == expected
         assert config_of(wne.wrap(Constant(rngs=nnx.Rngs(0)))).wrapper == expected.wrapper
 
-    def test_what_cannot_be_read_is_refused(self):
+    def test_unreadable_arguments_are_rejected(self):
         assert config_of(Forgetful(rngs=nnx.Rngs(0))).options == {}
         with pytest.raises(
             ValueError, match=r"arguments of this Forgetful cannot be read .*ModelConfig\("
@@ -219,7 +219,7 @@ class TestFromInitApply:
         apply_fn.multiple = 4
         return apply_fn, FromInitApply(init_fn, apply_fn)
 
-    def test_it_is_the_two_functions(self, key):
+    def test_the_module_calls_both_functions(self, key):
         apply_fn, module = self.module()
         variables = module.init(key, Y, sigma=0.1)
         assert set(variables["params"]) == {"net", "stack"}
@@ -233,7 +233,7 @@ class TestFromInitApply:
         expected = jax.grad(lambda p: apply_fn(p, Y, 0.1).sum())(given)
         np.testing.assert_array_equal(gradient["params"]["stack"]["2"], expected["stack"][2])
 
-    def test_what_the_function_declares_is_found_and_sigma_is_rescaled(self, key):
+    def test_declarations_of_the_function_are_used_and_sigma_is_rescaled(self, key):
         _, module = self.module()
         model = wne.WNE(module)
         assert protocol.multiple(model) == 4

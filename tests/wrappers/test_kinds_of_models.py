@@ -70,7 +70,7 @@ def image(shape=(2, 8, 8, 1), seed=0):
         (lambda: wne.normalize(image(), statistics="mean_std"), "not 'mean_std'"),
     ],
 )
-def test_a_wrong_kind_is_one_line_that_says_what_to_use(make, message):
+def test_a_wrong_kind_gives_one_line_with_the_wrapper_to_use(make, message):
     with pytest.raises(TypeError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
@@ -101,13 +101,13 @@ class TestNames:
         field = lambda self, y: wne.WNE(self.net, name="denoiser")(y)  # noqa: E731
         assert self.parent(field, Linen()) == {"first", "denoiser"}
 
-    def test_without_a_name_it_is_the_backbones(self):
+    def test_without_a_name_the_wrapper_has_the_backbones_name(self):
         unnamed = lambda self, y: wne.WNE(Linen())(y)  # noqa: E731
         assert self.parent(unnamed) == {"first", "Linen_0"}
         inner = lambda self, y: wne.WNE(Linen(name="net"))(y)  # noqa: E731
         assert self.parent(inner) == {"first", "net"}
 
-    def test_a_shared_backbone_stays_shared(self):
+    def test_a_shared_backbone_remains_shared(self):
         def twice(self, y):
             return wne.WNE(self.net, name="a")(y) + wne.WNE(self.net, name="b")(y)
 

@@ -46,12 +46,12 @@ def keys():
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_variables_and_their_initial_values_are_the_bare_backbones(wrapper):
+def test_variables_and_initial_values_are_those_of_the_bare_backbone(wrapper):
     bare = Small().init(keys(), image())
     chex.assert_trees_all_equal(wrapper(Small()).init(keys(), image()), bare)
 
 
-def test_a_checkpoint_moves_either_way_and_the_wrapper_is_the_functional_one():
+def test_checkpoints_are_interchangeable_and_the_wrapper_agrees_with_the_function():
     variables = Small().init(keys(), image())
     by_hand = wne.wrap(lambda z: Small().apply(variables, z))(image())
     chex.assert_trees_all_equal(wne.WNE(Small()).apply(variables, image()), by_hand)
@@ -77,7 +77,7 @@ def test_each_wrapper_has_its_symmetry(key):
         assert defect(bare, action, image()).min() > 1e-3
 
 
-def test_batch_statistics_dropout_and_intermediates_pass_through():
+def test_batch_statistics_dropout_and_intermediates_work():
     model = wne.WNE(Small())
     variables = model.init(keys(), image())
     apply = lambda rng: model.apply(  # noqa: E731
@@ -110,7 +110,7 @@ def test_other_methods_of_the_backbone():
     chex.assert_trees_all_close(direct, image() / 2 + 0.1, atol=1e-6)
 
 
-def test_rematerialization_and_vmap_pass_through():
+def test_rematerialization_and_vmap_work():
     variables = Small().init(keys(), image())
     loss = lambda model: lambda v: jnp.sum(jnp.square(model.apply(v, image())))  # noqa: E731
     plain = jax.grad(loss(wne.WNE(Small())))(variables)
@@ -130,14 +130,14 @@ def test_rematerialization_and_vmap_pass_through():
 
 @pytest.mark.parametrize("outer", WRAPPERS)
 @pytest.mark.parametrize("inner", WRAPPERS)
-def test_wrapping_twice_is_an_error_that_says_so(outer, inner):
+def test_wrapping_twice_raises(outer, inner):
     with pytest.raises(ValueError, match="wrapper already"):
         outer(inner(Small()))
     with pytest.raises(ValueError, match="wrapper already"):
         wne.NNXWNE(wne.NNXWNE(jnp.tanh))
 
 
-def test_the_backbones_own_multiple_is_respected():
+def test_the_multiple_of_the_backbone_is_used():
     class Halving(nn.Module):
         multiple: int = 2
 
@@ -157,14 +157,14 @@ def test_the_symmetry_follows_the_statistics():
     assert wne.InputNormalized(Small()).symmetry == "none"
 
 
-def test_any_rank_passes_through_a_backbone_for_vectors(key):
+def test_a_backbone_for_vectors_accepts_any_rank(key):
     model = wne.WNE(nn.Dense(5))
     y = image((3, 5))
     variables = model.init(key, y)
     assert_normalization_equivariant(lambda y: model.apply(variables, y), y, key, gain=4.0)
 
 
-def test_nnx_modules_and_plain_functions_share_the_maths(key):
+def test_nnx_modules_and_functions_agree_with_linen(key):
     backbone = nnx.Conv(1, 1, (3, 3), rngs=nnx.Rngs(0))
     model = wne.NNXWNE(backbone, statistics=haar_mad)
     kernel, bias = backbone.kernel[...], backbone.bias[...]

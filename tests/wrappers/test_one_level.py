@@ -40,13 +40,13 @@ def smoother(u):
     return 0.6 * u + 0.3 * jnp.tanh(jnp.roll(u, 1, axis=1)) + 0.02
 
 
-def test_at_the_training_level_the_network_is_left_alone():
+def test_at_the_training_level_the_output_is_that_of_the_network():
     u = images()
     result = one_level(smoother, u, trained_sigma=TRAINED, location=0.45, sigma=TRAINED)
     np.testing.assert_allclose(result, smoother(u), atol=1e-6)
 
 
-def test_above_the_training_level_it_is_the_noise_anchor():
+def test_above_the_training_level_it_agrees_with_a_noise_anchor():
     y, sigma = images(), 0.35
     adaptive = wne.wrap(
         lambda u, sigma: one_level(smoother, u, trained_sigma=TRAINED, location=0.45, sigma=sigma),
@@ -56,7 +56,7 @@ def test_above_the_training_level_it_is_the_noise_anchor():
     np.testing.assert_allclose(adaptive(y, sigma=sigma), anchored(y), atol=2e-6)
 
 
-def test_the_level_passes_the_training_level_without_a_jump():
+def test_the_output_is_continuous_at_the_training_level():
     u = images()
 
     @jax.jit
@@ -68,7 +68,7 @@ def test_the_level_passes_the_training_level_without_a_jump():
         assert 0 < step < 1e-3
 
 
-def test_noise_that_the_network_finds_in_full_is_removed_in_full():
+def test_pure_noise_is_removed_completely():
     # A network that answers with the mean finds all of the noise, and no texture, in a flat image.
     clean = jnp.full((1, 40, 40, 1), 0.45)
     noise = 0.02 * jax.random.normal(jax.random.key(0), clean.shape)
@@ -78,7 +78,7 @@ def test_noise_that_the_network_finds_in_full_is_removed_in_full():
     assert jnp.std(result - clean) < 0.35 * jnp.std(noise)
 
 
-def test_the_gain_is_wieners():
+def test_the_gain_is_that_of_wiener():
     r = jnp.full((1, 9, 9, 1), 0.3)
     np.testing.assert_allclose(wiener_gain(r, 0.1), 1 / 9, rtol=1e-5)
     np.testing.assert_array_equal(wiener_gain(r, 0.5), 1)
@@ -110,7 +110,7 @@ def test_wrapped_it_is_exactly_equivariant(sigma, key):
     jax.__version_info__ >= (0, 11) or jax.default_backend() != "cpu",
     reason="the compiler has no such options",
 )
-def test_the_noise_level_does_not_depend_on_how_it_is_compiled():
+def test_the_noise_level_does_not_depend_on_compilation():
     # Compiled so, the details of the image were computed twice, and rounded in two ways: the median was found
     # in one, and compared with the other.
     options = {
@@ -134,7 +134,7 @@ def test_it_adds_no_parameter_and_takes_the_level():
     assert wne.WNE(bare, statistics=haar_mad).takes_sigma == "statistic"
 
 
-def test_nothing_beyond_the_receptive_radius_is_seen():
+def test_the_output_depends_only_on_the_receptive_field():
     model, variables = frozen()
     radius = model.backbone.receptive_radius
     assert radius == 2 * (3 + 6) + 3
@@ -146,7 +146,7 @@ def test_nothing_beyond_the_receptive_radius_is_seen():
     np.testing.assert_array_equal(changed[30 + radius + 1 :], 0)
 
 
-def test_a_level_that_fits_no_batch_is_refused():
+def test_a_level_of_another_batch_size_is_rejected():
     for wrong in (jnp.ones(3), jnp.ones((2, 2))):
         with pytest.raises(ValueError, match=r"scalar or \[B\] = \[2\]"):
             one_level(smoother, images(), trained_sigma=TRAINED, location=0.45, sigma=wrong)
@@ -154,7 +154,7 @@ def test_a_level_that_fits_no_batch_is_refused():
             fixed_noise(wrong)(images())
 
 
-def test_tiles_give_the_result_of_the_whole():
+def test_tiles_give_the_result_of_the_whole_image():
     model, variables = frozen()
     denoise = Denoiser(model, variables)
     image = np.asarray(images(0.02, (1, 150, 130, 1)))[0]
@@ -180,7 +180,7 @@ def test_a_published_network_gains_below_and_above_its_level(wne_weights, wne_da
     assert gains[10.0] > 2 and abs(gains[25.0]) < 0.4 and gains[50.0] > 5
 
 
-def test_wrappers_that_do_not_fit_are_rejected_by_module_and_configuration_alike():
+def test_unsuitable_wrappers_are_rejected_by_module_and_configuration():
     net = OneLevel(DnCNN(depth=3, features=4), trained_sigma=TRAINED)
     with pytest.raises(ValueError, match="mean and contrast of its training images as anchor"):
         wne.WNE(net)

@@ -28,14 +28,14 @@ def test_the_blend_is_the_geometric_mean_of_noise_and_contrast(key):
     np.testing.assert_allclose((stats.scale * blend(z))[:, 0, 0, 0], expected, rtol=1e-5)
 
 
-def test_white_noise_has_one_strength_at_all_octaves(key):
+def test_white_noise_has_the_same_strength_in_all_octaves(key):
     z, _ = normalize(jax.random.normal(key, (1, 256, 256, 1)))
     np.testing.assert_allclose(multi_scale(z), 1, atol=0.02)
     assert multi_scale(jnp.zeros((1, 16, 16, 1))) == 1 == blend(jnp.zeros((1, 16, 16, 1)))
 
 
 @pytest.mark.parametrize("rescale", ["blend", "multi_scale", "learned"])
-def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(rescale, key):
+def test_a_wrapped_rescaled_backbone_is_normalization_equivariant(rescale, key):
     options = {"depth": 3, "features": 8}
     made = ModelConfig(options=options, wrapper="wne", inside=config.Rescaled(rescale))
     model, y = made.build(), noisy_image(key)[:, :24, :24]
@@ -47,7 +47,7 @@ def test_a_rescaled_backbone_behind_the_wrapper_is_normalization_equivariant(res
     assert ("rescaled" in variables["params"]) == (rescale == "learned")
 
 
-def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
+def test_an_almost_zero_octave_counts_as_zero(key):
     # Averaged over 2 x 2 pixels nothing is left of a checkerboard, or of one with faint noise little.
     board = jnp.asarray((-1.0) ** np.add.outer(range(64), range(64)), jnp.float32)[None, ..., None]
     noise = jax.random.normal(key, board.shape)
@@ -56,7 +56,7 @@ def test_an_octave_that_is_all_but_empty_counts_as_an_empty_one(key):
     assert factors[0] > 0.02
 
 
-def test_wrappers_that_do_not_fit_are_rejected_by_module_and_configuration_alike():
+def test_unsuitable_wrappers_are_rejected_by_module_and_configuration():
     net = Rescaled(models.DnCNN(depth=3, features=8), "blend")
     with pytest.raises(ValueError, match="images of contrast 1"):
         wne.WNE(net, statistics=haar_mad)

@@ -44,7 +44,7 @@ def check(f, y, *, samples=2):
     [(setting, statistic) for setting in ("x64", "no jit", "leaks") for statistic in EQUIVARIANT]
     + [(setting, "noise_level") for setting in ("rbg", "nan", "highest")],
 )
-def test_the_identity_holds_whatever_the_setting(setting, statistic):
+def test_the_identity_holds_for_every_setting(setting, statistic):
     with SETTINGS[setting]():
         y = image()
         model = wne.WNE(tiny("dncnn", depth=3, features=4), STATISTICS[statistic])
@@ -56,7 +56,7 @@ def test_the_identity_holds_whatever_the_setting(setting, statistic):
 
 
 @pytest.mark.parametrize("statistic", EQUIVARIANT)
-def test_double_precision_is_double(statistic):
+def test_double_precision_is_kept(statistic):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         y = image(jnp.float64)
         model = wne.WNE(tiny("dncnn", depth=3, features=4), STATISTICS[statistic])
@@ -66,7 +66,7 @@ def test_double_precision_is_double(statistic):
         check(f, y)
 
 
-def test_initial_values_come_from_any_implementation_of_random_numbers():
+def test_every_random_number_implementation_can_initialize():
     y = image()
     model = wne.WNE(tiny("dncnn", depth=3, features=4))
     found = {}
@@ -101,7 +101,7 @@ def test_a_scan_over_wrapped_networks_is_equivariant():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_vmap_of_the_wrapper_is_the_wrapper_of_each(shared):
+def test_vmap_of_the_wrapper_agrees_with_single_calls(shared):
     """Over networks of an ensemble, on one image or each on its own."""
     backbone = tiny("dncnn", depth=3, features=4)
     mapped = nn.vmap(

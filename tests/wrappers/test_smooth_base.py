@@ -33,13 +33,13 @@ def denoiser():
 
 
 @pytest.mark.parametrize("sigma", [0.7, 4.0])
-def test_the_blur_is_that_of_scipy(sigma, key):
+def test_the_blur_agrees_with_scipy(sigma, key):
     x = np.asarray(jax.random.normal(key, (1, 30, 21, 1)))
     expected = ndimage.gaussian_filter(x[0, ..., 0], sigma, mode="mirror", truncate=4)
     np.testing.assert_allclose(gaussian_blur(jnp.asarray(x), sigma)[0, ..., 0], expected, atol=1e-6)
 
 
-def test_the_wrapped_detail_is_normalization_equivariant(denoiser, key):
+def test_the_wrapped_smooth_base_is_normalization_equivariant(denoiser, key):
     y = 0.5 + 0.2 * jax.random.normal(key, (2, 24, 24, 1))
     assert_normalization_equivariant(denoiser.function, y, key, gain=4.0)
     assert_exact_under_powers_of_two(denoiser.function, y)
@@ -58,14 +58,14 @@ def test_a_slow_change_of_brightness_does_not_reach_the_backbone(key):
     np.testing.assert_allclose(seen[0][inner], seen[1][inner], atol=1e-5)
 
 
-def test_a_backbone_that_finds_nothing_leaves_the_blurred_image(key):
+def test_a_zero_backbone_returns_the_blurred_image(key):
     z = jax.random.normal(key, (1, 20, 20, 1))
     np.testing.assert_array_equal(
         smooth_base(lambda d: 0 * d, z, sigma_px=2.0), gaussian_blur(z, 2.0)
     )
 
 
-def test_what_is_removed_beyond_the_energy_of_noise_is_shrunk_by_wieners_factor(key):
+def test_removed_energy_above_the_noise_is_reduced_by_the_wiener_gain(key):
     texture = 3 * jnp.sin(jnp.arange(64.0)).reshape(1, 1, 64, 1) + jnp.zeros((1, 64, 64, 1))
     energy = 3**2 / 2
     nothing = lambda d: 0 * d  # noqa: E731
@@ -78,7 +78,7 @@ def test_what_is_removed_beyond_the_energy_of_noise_is_shrunk_by_wieners_factor(
     assert jnp.mean(jnp.square(capped - free)) < 2e-3  # hardly ever does noise exceed it
 
 
-def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
+def test_it_adds_no_parameters_and_the_receptive_radius_grows_by_the_blur(denoiser, key):
     bare = wne.models.DnCNN(depth=3, features=8)
     variables = bare.init(jax.random.key(1), jnp.zeros((1, 24, 24, 1)))
     assert jax.tree.structure(variables) == jax.tree.structure(denoiser.variables)
@@ -87,7 +87,7 @@ def test_it_adds_no_parameters_and_widens_the_view_by_the_blur(denoiser, key):
     np.testing.assert_allclose(denoiser(image, tile=48), denoiser(image), atol=1e-6)
 
 
-def test_the_cap_is_in_units_of_the_noise_and_the_backbone_sees_its_own_location(key):
+def test_the_cap_is_in_units_of_the_noise_and_the_input_has_the_anchors_location(key):
     """What is computed in the coordinates of an anchor is what is computed in normalized ones."""
     anchor = wne.Anchor(0.45, 0.1)
     z = jnp.cumsum(jax.random.normal(key, (1, 40, 40, 1)), axis=1)
@@ -107,7 +107,7 @@ def test_the_cap_is_in_units_of_the_noise_and_the_backbone_sees_its_own_location
     np.testing.assert_allclose(jnp.mean(seen[0]), anchor.location, atol=0.01)
 
 
-def test_the_wrapper_hands_its_anchor_on(key):
+def test_the_wrapper_passes_its_anchor(key):
     """An affine backbone that keeps the anchor's coordinates: the module agrees with the function."""
 
     class Halving(nn.Module):
@@ -122,7 +122,7 @@ def test_the_wrapper_hands_its_anchor_on(key):
     np.testing.assert_allclose(found, wne.denormalize(expected, stats), rtol=1e-3, atol=1e-3)
 
 
-def test_invalid_values_and_wrappers_that_do_not_fit_are_rejected():
+def test_invalid_values_and_unsuitable_wrappers_are_rejected():
     net = wne.models.DnCNN(depth=3, features=8)
     capped = SmoothBase(net, wiener_cap=1.3)
     for statistic in (mean_std, root_mean_square):
@@ -147,7 +147,7 @@ def test_invalid_values_and_wrappers_that_do_not_fit_are_rejected():
         SmoothBase(SmoothBase(net))
 
 
-def test_a_base_may_stand_around_a_backbone_that_is_equivariant_by_itself(key):
+def test_a_smooth_base_may_contain_an_equivariant_backbone(key):
     options = {"depth": 3, "features": 8, "mode": "normalization-equivariant"}
     model = ModelConfig("fdncnn", options, inside=config.SmoothBase(1.5)).build()
     assert type(model) is SmoothBase and model.symmetry == "normalization"
