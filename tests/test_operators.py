@@ -74,7 +74,7 @@ def test_a_motion_kernel_has_its_length_and_direction():
 
 
 def test_downsampling_does_not_alias():
-    """Half of the pixels carry half of the frequencies: fine stripes become gray, coarse stripes stay."""
+    """Half the pixels represent half the frequencies: fine stripes become gray, coarse stripes are kept."""
     columns = jnp.arange(64.0)
     fine, coarse = (
         jnp.broadcast_to(jnp.cos(2 * jnp.pi * f * columns), (1, 64, 64))[..., None]

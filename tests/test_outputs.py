@@ -1,4 +1,4 @@
-"""Kinds of outputs: shapes that carry the statistics, pytrees, other sizes, and the table itself."""
+"""Kinds of outputs: shapes that match the statistics, pytrees, other sizes, and the table itself."""
 
 from typing import Any, NamedTuple
 
@@ -115,7 +115,7 @@ class TestKinds:
             np.testing.assert_array_equal(kind.act(h, 1.0, 0.0), h)
 
     def test_the_anchor_changes_the_units_of_the_backbone(self):
-        """A backbone that works in other units x = c z + d gives the same outputs as one of z."""
+        """A backbone in other units x = c z + d gives the same outputs as one in z."""
         c, d = 0.2, 0.45
         plain = lambda z: (smooth(z), z / 3, jnp.square(z), jnp.sign(z))  # noqa: E731
 
@@ -144,7 +144,7 @@ class TestKinds:
         assert np.isfinite(jax.grad(loss)(y)).all()
 
     def test_values_agree_bit_for_bit_with_the_formula(self):
-        """The formula of the paper, written out."""
+        """The outputs equal the formula of the paper."""
         y, c, d = image(), 0.2, 0.45
         z, stats = wne.normalize(y)
         np.testing.assert_array_equal(
@@ -220,7 +220,7 @@ class TestPytrees:
 
 class TestHeads:
     def test_a_gaussian_log_likelihood_changes_by_the_log_of_the_scale(self):
-        """-log p of a y + b under the transformed mean and variance is that of y plus log a."""
+        """-log p of a y + b with the transformed mean and variance is that of y plus log a."""
         heads = lambda z: (smooth(z), 0.1 + jnp.square(z))  # noqa: E731
         f = wne.wrap(heads, output=("value", "variance"))
         x, y = image(seed=1), image(seed=2)
@@ -234,7 +234,7 @@ class TestHeads:
     def test_quantiles_keep_their_coverage_and_their_order(self):
         """Quantiles are values: the share of targets below them does not depend on a and b."""
 
-        def quantiles(z):  # three of them, beside each other in the channels
+        def quantiles(z):  # three quantiles as channels
             return jnp.concatenate([z - 0.7, z, z + 0.7], -1)
 
         f = wne.wrap(quantiles)
@@ -345,7 +345,7 @@ class TestModules:
         out, moved = model.apply(variables, y), model.apply(variables, A * y + B)
         np.testing.assert_allclose(moved["mean"], A * out["mean"] + B, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(moved["variance"], A**2 * out["variance"], rtol=1e-4, atol=1e-4)
-        assert hash(model) == hash(model.clone())  # as static arguments of jit must be
+        assert hash(model) == hash(model.clone())  # required for static arguments of jit
         functional = wne.wrap(
             lambda z: Heads().apply(variables, z), output={"mean": "value", "variance": "variance"}
         )

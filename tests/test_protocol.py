@@ -1,4 +1,4 @@
-"""What is declared is found through every wrapper, and what is not has its default."""
+"""Declarations are found through every wrapper; missing ones have their defaults."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class Silent(nn.Module):
 
 
 class Outspoken(nn.Module):
-    """One that declares all of it, and checks what it receives."""
+    """A backbone that declares everything and checks what it receives."""
 
     multiple = 4
     receptive_radius = 3
@@ -41,7 +41,7 @@ class Outspoken(nn.Module):
 
 
 class OutspokenNNX(nnx.Module):
-    """The same without parameters, in NNX."""
+    """The same in NNX, without parameters."""
 
     multiple, receptive_radius, noise_argument, mask_argument = 4, 3, "noise_std", "valid"
 

@@ -1,4 +1,4 @@
-"""The contracts for those who extend the library find what is wrong."""
+"""The contracts for extensions detect errors."""
 
 import flax.linen as nn
 import jax
@@ -13,14 +13,14 @@ from wne_jax.testing import TINY, check_backbone, check_statistic, random_variab
 
 
 def declaring(function, **facts):
-    """A function that declares facts about itself."""
+    """A function with declarations."""
     for name, value in facts.items():
         setattr(function, name, value)
     return function
 
 
 def halves(y):
-    """Needs even sides, and says nothing."""
+    """A backbone that needs even sides but does not declare it."""
     if y.shape[1] % 2 or y.shape[2] % 2:
         raise ValueError("even sides, please")
     return y
@@ -91,7 +91,7 @@ def test_random_variables_fit_the_network_and_differ_from_initial_ones(key):
         assert not np.array_equal(a, b)
     kernel = random_variables(nn.Dense(64), jnp.ones((1, 400)))["params"]["kernel"]
     np.testing.assert_allclose(np.std(kernel), 400**-0.5, rtol=0.02)
-    assert float(jnp.std(net.apply(moved, y))) > 0.01  # borders: padding is seen
+    assert float(jnp.std(net.apply(moved, y))) > 0.01  # padding affects the borders
 
 
 def test_a_backbone_of_several_outputs_is_named():

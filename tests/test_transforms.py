@@ -31,7 +31,7 @@ def image(shape=(2, 11, 9, 3), seed=0):
 
 
 def mixer(seed=1):
-    """A nonlinear function that mixes neighbours and channels and knows its absolute input."""
+    """A nonlinear function that mixes neighbours and channels and depends on absolute values."""
     kernel = jnp.asarray(np.random.default_rng(seed).normal(size=(3, 3)) / 3, jnp.float32)
 
     def backbone(z):
@@ -44,7 +44,7 @@ def mixer(seed=1):
 
 
 class FunctionalCore(chex.TestCase):
-    """The three functions under every way to run them."""
+    """The three functions in all execution modes."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_normalized_instances_have_location_zero_and_scale_one(self):
@@ -73,7 +73,7 @@ class FunctionalCore(chex.TestCase):
 @pytest.mark.parametrize("name", STATISTICS)
 def test_wrapped_functions_are_equivariant(name, prediction, key):
     f = wne.wrap(mixer(), statistics=S.STATISTICS[name], prediction=prediction)
-    # A median moves by whole entries where rounding swaps two of them: it gains the most.
+    # A median may change by a whole entry if rounding swaps two of them, so it amplifies rounding most.
     assert_normalization_equivariant(jax.jit(f), image(), key, gain=4.0)
     assert_exact_under_powers_of_two(f, image())
 
@@ -117,7 +117,7 @@ def test_pooling_only_over_space_gives_each_channel_its_own_symmetry(name):
 
 
 class TestCharacterization:
-    """f is NE exactly if f(y) = s g(T y) + mu; then g is f restricted to normalized arrays."""
+    """f is NE if and only if f(y) = s g(T y) + mu; then g is f restricted to normalized arrays."""
 
     def test_an_equivariant_map_is_determined_by_its_restriction(self):
         def local_means(y):  # NE without any wrapper: averages and maxima of neighbours
@@ -319,7 +319,7 @@ class TestProcess:
 
 
 class TestInputs:
-    """The noise level, the mask, and what else lives in the units of y."""
+    """The noise level, the mask, and other inputs in the units of y."""
 
     def test_the_noise_level_is_passed_by_the_backbones_keyword(self):
         seen = []
@@ -381,7 +381,7 @@ class TestInputs:
         f(y, where=where[:, :, :, :])
         f(y)
         assert seen["valid"] is None
-        wne.wrap(lambda z: z)(y, where=where)  # a backbone that takes no mask gets none
+        wne.wrap(lambda z: z)(y, where=where)  # a backbone without a mask argument gets none
 
     @pytest.mark.parametrize("anchor", [wne.Anchor(), wne.Anchor(0.45, 0.2)])
     def test_further_inputs_are_normalized_with_the_statistics_of_the_first(self, anchor, key):
@@ -395,7 +395,7 @@ class TestInputs:
             moved = {name: 4 * x - 3 for name, x in others.items()}
             expected = 4 * f(y, **others) - 3
             np.testing.assert_allclose(f(4 * y - 3, **moved), expected, rtol=1e-4, atol=1e-4)
-        # An input that is left out of with_y breaks the identity.
+        # An input missing from with_y violates the identity.
         g = wne.wrap(backbone, anchor=anchor)
         difference = g(4 * y - 3, guide=4 * guide - 3) - (4 * g(y, guide=guide) - 3)
         assert jnp.abs(difference).max() > 0.05
@@ -478,10 +478,10 @@ def test_an_anchor_that_cannot_be_undone_is_refused(numbers):
 
 
 class TestLayouts:
-    """Networks of one image, and of channels first."""
+    """Networks for one image, and for channels first."""
 
     @staticmethod
-    def channels_first(x, sigma=0.0):  # [C, H, W], as Equinox has it
+    def channels_first(x, sigma=0.0):  # [C, H, W], as in Equinox
         assert x.ndim == 3 and x.shape[0] == 3
         return jnp.tanh(x + jnp.roll(x, 1, 1) + 0.3) - sigma * jnp.mean(x, 0, keepdims=True)
 

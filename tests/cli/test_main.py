@@ -1,4 +1,4 @@
-"""The commands as a user types them, with models of a few features."""
+"""The commands, with models of a few features."""
 
 import dataclasses
 import os
@@ -32,7 +32,7 @@ RGB8 = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
 
 
 class Unchanged:
-    """Stands in for a Denoiser: keeps every image, and what it was asked."""
+    """A fake Denoiser that returns every image unchanged and records its arguments."""
 
     channels, ndim, conditioned, takes_sigma, symmetry = 1, 2, False, True, "normalization"
     receptive_radius, model = 3, None
@@ -105,7 +105,7 @@ def test_values_far_from_full_scale_are_noted_if_the_model_depends_on_it(
 
 
 def test_a_signal_during_computation_gives_its_exit_code(tmp_path):
-    """And does not let Python end under the threads of XLA, which is a crash."""
+    """Otherwise Python would end before the threads of XLA, and crash."""
     np.save(tmp_path / "x.npy", RNG.integers(0, 4096, (1500, 1500), dtype=np.uint16))
     (tmp_path / "y.npy").write_bytes(b"before")
     child = subprocess.Popen(
@@ -138,7 +138,7 @@ def run(*arguments):
 
 
 def mistake(capsys, *arguments) -> str:
-    """The one line on stderr with which a command ends in code 2."""
+    """Run a command that must exit with code 2, and return its single line on stderr."""
     capsys.readouterr()
     assert run(*arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
@@ -151,7 +151,7 @@ def files(folder):
 
 
 def test_a_16_bit_image_times_an_integer_plus_an_offset_commutes(tmp_path, tiny, monkeypatch):
-    """To a / 2 of rounding f(y), times a, and 1 / 2 of rounding f(a y + b)."""
+    """Up to rounding: a / 2 from f(y), which is multiplied by a, and 1 / 2 from f(a y + b)."""
     monkeypatch.setattr(Denoiser, "default", lambda: tiny)
     small = np.rint(RNG.normal(4000, 60, (24, 20))).astype(np.uint16)
     for a, b, suffix in ((3, 0, ".png"), (7, 1234, ".tif"), (1, 60_000 - 4000, ".npy")):
@@ -165,7 +165,7 @@ def test_a_16_bit_image_times_an_integer_plus_an_offset_commutes(tmp_path, tiny,
         out = tmp_path / suffix[1:]
         assert run("denoise", tmp_path / f"y{suffix}", tmp_path / f"ay{suffix}", "-o", out) == 0
         y, ay = (load(out / f"{name}{suffix}").astype(np.int64) for name in ("y", "ay"))
-        assert np.abs(y - small).max() > 20  # something was done
+        assert np.abs(y - small).max() > 20  # the image was changed
         assert min(y.min(), ay.min()) > 0 and max(y.max(), ay.max()) < 65535
         assert np.abs(ay - (a * y + b)).max() <= (a + 1) / 2 + 0.01
 
@@ -446,7 +446,7 @@ def test_check_prints_the_identities_and_returns_whether_they_hold(
     assert "claims normalization, measured normalization: kept" in table
     assert re.search(r"f\(a y \+ b\) = a f\(y\) \+ b +\S+e-0[5678]", table)
     backbone = Denoiser(tiny.model.backbone, tiny.variables)
-    backbone.symmetry = "scale"  # which its biases break
+    backbone.symmetry = "scale"  # violated by its biases
     bias = jax.tree.map(lambda leaf: leaf + 0.1, tiny.variables)
     backbone.function = Denoiser(tiny.model.backbone, bias).function
     monkeypatch.setattr(Denoiser, "default", lambda: backbone)
@@ -473,7 +473,7 @@ def test_check_uses_the_precision_of_the_model(tiny, monkeypatch, standard_promo
 
 
 def test_a_network_of_one_level_gets_a_suitable_statistic(tmp_path, tiny, monkeypatch):
-    """Whatever its file says: the noise level is not what one_level is normalized by."""
+    """The statistic of the file is replaced, because one_level cannot use the noise level."""
     config = dataclasses.replace(tiny.config, wrapper=WrapperConfig("wne", "haar_mad"))
     Denoiser(config.build(), tiny.variables, config).save(tmp_path / "w.safetensors")
     model = Check(weights=tmp_path / "w.safetensors", trained_sigma_255=25).load()

@@ -1,4 +1,4 @@
-"""Command lines are parsed without JAX, from the names that the library knows."""
+"""Command lines are parsed without JAX; their choices are the names of the library."""
 
 import subprocess
 import sys

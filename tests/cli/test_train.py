@@ -1,4 +1,4 @@
-"""`python -m wne_jax train` as a user types it, with networks of a few features."""
+"""`python -m wne_jax train`, with networks of a few features."""
 
 import dataclasses
 import shlex
@@ -37,7 +37,7 @@ BARE = ModelConfig("dncnn", {"depth": 3, "features": 4, "batch_norm": False})
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Folders of the same names: `clean`, `noisy` as its pair, `bursts/0` and `bursts/1` of two shots."""
+    """Folders of images: `clean`, `noisy` with pairs of them, `bursts/0` and `bursts/1` with two shots."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for scene in range(2):
         clean = np.repeat(np.repeat(rng.integers(40, 200, (4, 4, 3)), 6, 0), 6, 1)
@@ -52,7 +52,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A file of a network without wrapper, and its denoiser."""
+    """A file of a bare network, and its denoiser."""
     variables = random_variables(BARE.build(), jnp.zeros((1, 8, 8, 1)))
     denoiser = Denoiser(BARE.build(), variables, BARE)
     denoiser.save(tmp_path / "bare.safetensors")
@@ -64,7 +64,7 @@ def train(*arguments) -> int:
 
 
 def mistake(capsys, *arguments) -> str:
-    """The one line on stderr with which a command ends in code 2."""
+    """Run a command that must exit with code 2, and return its single line on stderr."""
     capsys.readouterr()
     assert train(*arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
@@ -126,7 +126,7 @@ def test_options_reach_the_configuration(monkeypatch):
 
 
 def test_a_bare_network_is_wrapped_in_its_own_coordinates(tmp_path, images, bare, capsys):
-    """On an image of that location and scale the wrapped network is the bare one."""
+    """On an image with that location and scale, the wrapped network equals the bare one."""
     path, before = bare
     run = tmp_path / "run"
     pairs = f"pairs:{images / 'noisy'}:{images / 'clean'}"
@@ -143,11 +143,11 @@ def test_a_bare_network_is_wrapped_in_its_own_coordinates(tmp_path, images, bare
     assert np.abs(before(y) - y).max() > 0.1
     np.testing.assert_allclose(after(y), before(y), atol=1e-5)
     assert "resume it, or choose another" in mistake(capsys, *arguments)
-    assert train(*arguments, "--resume") == 0  # the measured anchor is the same again
+    assert train(*arguments, "--resume") == 0  # the measured anchor is the same
 
 
 def test_a_bare_network_may_get_a_smooth_base_and_a_wiener_cap(tmp_path, images, bare):
-    """Behind a noise level the measured anchor has its scale, and the cap is in units of it."""
+    """With a noise level as scale, the anchor's scale is the noise level, and the cap is in its units."""
     path, _ = bare
     arguments = ("--data", f"folder:{images / 'clean'}", "-o", tmp_path / "run", "--init", path, *SMALL,
                  "--learning-rate", 1e-12, "--steps", 1, "--statistics", "haar_mad",
@@ -182,7 +182,7 @@ def test_a_published_network_with_a_smooth_base_gains_below_its_level(wne_weight
 
 
 def test_the_anchor_describes_the_inputs_of_the_training():
-    """Constant images with noise: a bare network saw the noise's own level, a wrapped one saw 1."""
+    """On constant images with noise, a bare network had the noise level as scale, a wrapped one 1."""
     corpus = build_corpus([np.full((80, 80, 1), 128, np.uint8)])
     config = TrainConfig(
         model=ModelConfig(wrapper=WrapperConfig("wne", "high_pass")), sigma_255=(51,), patch=72
@@ -221,7 +221,7 @@ def test_a_wrapped_network_keeps_its_wrapper_by_default(bare):
     given = Denoiser(wrapped.build(), denoiser.variables, wrapped)
     run = Train(data="embedded", out="run", network=Network(init="x.safetensors"))
     config = train_config(run, given)
-    assert anchored(run, config, None, given) is config  # nothing is measured
+    assert anchored(run, config, None, given) is config  # not measured
 
 
 def test_a_file_that_fits_two_models_is_read_by_its_mode(tmp_path, images, capsys):
@@ -294,7 +294,7 @@ def test_divergence_is_reported_as_an_error(tmp_path, images, capsys, monkeypatc
 
 
 def test_a_process_joins_the_others_before_jax_is_used(tmp_path):
-    """Later it could not, and would say so in place of what is wrong with the images."""
+    """Otherwise joining would fail, and that error would hide the one about the images."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -28,7 +28,7 @@ OPERATORS = {
 
 
 def shrink(x, sigma):
-    """A normalization-equivariant denoiser: towards a blur, by more where the noise is stronger."""
+    """A normalization-equivariant denoiser: a blend with a blur that increases with the noise level."""
     spread = jnp.std(x, axis=(1, 2, 3))
     share = sigma / (sigma + jnp.where(spread > 0, spread, 1))
     return x + share[:, None, None, None] * (gaussian_blur(x, 1.0) - x)
@@ -45,7 +45,7 @@ def observed(operator, shape=(2, 12, 8, 1)):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_fit_agrees_with_dense_linear_algebra(name):
-    """One step with a denoiser that changes nothing: (A^T A + alpha) x = A^T y + alpha z."""
+    """One step with the identity as denoiser: (A^T A + alpha) x = A^T y + alpha z."""
     operator, shape = OPERATORS[name], (1, 12, 8, 1)
     y = observed(operator, shape)
     matrix = np.asarray(jax.jacobian(operator)(jnp.zeros(shape)), np.float64).reshape(y.size, -1)
@@ -54,7 +54,7 @@ def test_the_fit_agrees_with_dense_linear_algebra(name):
     assert start.residual[0, 0] == pytest.approx(
         np.sqrt(np.mean((matrix @ z - np.ravel(y)) ** 2)), 1e-3
     )
-    alpha = 0.23  # the only step is at the level of the noise
+    alpha = 0.23  # the only step has the noise level
     normal = matrix.T @ matrix + alpha * np.eye(matrix.shape[1])
     expected = np.linalg.solve(normal, matrix.T @ np.ravel(y) + alpha * z)
     found = half_quadratic_splitting(nothing, y, operator, sigma=0.1, steps=1)
@@ -70,7 +70,7 @@ def _first_estimate(operator, y):
 @pytest.mark.parametrize("solve", [half_quadratic_splitting, proximal_gradient])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_whole_restoration_is_normalization_equivariant(name, solve):
-    """Also for a mask, if brightness is added where something is observed."""
+    """Also for a mask, if brightness is added only to observed pixels."""
     operator = OPERATORS[name]
     y = observed(operator)
     one = operator(jnp.ones((2, 12, 8, 1)))

@@ -74,7 +74,7 @@ def test_the_start_has_the_known_part_and_noise_around_a_level(key):
     x = np.full((1, 64, 64, 1), 0.2, np.float32)
     p = BlockMeans(8)
     y = solvers.start(key, x, p, sigma=2.0, level=0.5)
-    # The block means of the noise remain, the level does not: it is constant over blocks.
+    # The noise keeps its block means, but the level vanishes, because it is constant over blocks.
     assert float(y.mean()) == pytest.approx(0.2, abs=4 * 2 / 64)
     assert float(y.std()) == pytest.approx(2, rel=0.1)
     mask = np.zeros((1, 64, 64, 1), bool)
@@ -85,7 +85,7 @@ def test_the_start_has_the_known_part_and_noise_around_a_level(key):
 
 
 def transcribed(denoise, y, z, p, x, *, h0, beta):
-    """The algorithm in NumPy, with matrices and vectors in float64: every estimate, and its level."""
+    """The algorithm in NumPy with float64 matrices and vectors: every estimate and its level."""
     others, known, history = np.eye(SIZE) - p, p @ x, []
     for t in range(1, len(z) + 2):
         u = others @ (denoise(y) - y) + known - p @ y
@@ -116,7 +116,7 @@ def test_the_iteration_agrees_with_the_published_algorithm(projector, key):
     frames = np.stack([found.frames[t] for t in range(9)]).reshape(9, SIZE)
     np.testing.assert_allclose(frames, estimates, atol=1e-4)
     np.testing.assert_array_equal(found.estimate, found.frames[8])
-    # It stops where the level has reached stop_sigma.
+    # It stops when the level has reached stop_sigma.
     level = 1.001 * levels[: levels.argmin() + 1].min()
     stopped = iterate(
         affine(a, m), y.reshape(SHAPE), key[None], **options, stop_sigma=level, max_steps=8
@@ -136,8 +136,8 @@ def test_the_schedule_has_its_published_form(h0, beta):
 
 @projectors
 def test_under_a_gaussian_prior_it_finds_the_conditional_mean(projector):
-    # D is the posterior mean under N(m, C) and noise of one level v, A = C (C + v)^-1. Where D(y) - y
-    # vanishes beside what is known, y is the mean of N(m, C + v) given P y: for P = 0 the prior's mean m.
+    # D is the posterior mean for the prior N(m, C) and noise of variance v, A = C (C + v)^-1. If D(y) - y
+    # vanishes in the unknown part, y is the mean of N(m, C + v) given P y; for P = 0, it is the prior mean m.
     root, m, x = normal(SIZE, SIZE), normal(SIZE, seed=1).astype(float), normal(SIZE, seed=2)
     covariance = root @ root.T / SIZE + 0.5 * np.eye(SIZE)
     total = covariance + 1.0 * np.eye(SIZE)
@@ -154,7 +154,8 @@ def test_under_a_gaussian_prior_it_finds_the_conditional_mean(projector):
 
 
 def test_without_noise_each_step_multiplies_the_level_by_one_minus_h():
-    # D projects on a subspace: the prior that all images of it are alike. The part outside decays.
+    # D projects onto a subspace, the prior under which all its images are equally likely. The part outside
+    # of it decays.
     basis = np.linalg.qr(normal(SIZE, 5))[0]
     y = normal(SIZE, seed=3)
     found = iterate(
@@ -171,7 +172,7 @@ def test_without_noise_each_step_multiplies_the_level_by_one_minus_h():
 
 
 def test_samples_of_a_white_prior_have_its_power(key):
-    # Of y = x + noise with white x of power c, the power of y tells the level: D(y) = c / power(y) y.
+    # For y = x + noise with white x of power c, the power of y determines the level: D(y) = c / power(y) y.
     def denoise(y):
         return 0.25 / jnp.mean(jnp.square(y), axis=(1, 2, 3), keepdims=True) * y
 
@@ -185,7 +186,7 @@ def test_samples_of_a_white_prior_have_its_power(key):
 
 @pytest.fixture(scope="module")
 def equivariant():
-    """A normalization-equivariant map that contracts the detail, and is not linear."""
+    """A nonlinear normalization-equivariant map that contracts the detail."""
 
     def g(z):
         near = (z + jnp.roll(z, 1, 1) + jnp.roll(z, 1, 2)) / 3

@@ -1,4 +1,4 @@
-"""What SCICO's own DnCNNs make of a small image: the file `scico_dncnn.npz` beside this script.
+"""Writes `scico_dncnn.npz`: the output of SCICO's DnCNNs for a small image.
 
 SCICO 0.0.7 pins JAX to 0.8.1 at most, so it needs an environment of its own:
 

@@ -16,7 +16,7 @@ from wne_jax.weights.layouts import LAYOUTS
 
 SCALE, NE = "scale-equivariant", "normalization-equivariant"
 
-# What each published file is, its number of parameters, and the mode to ask for where names do not tell.
+# For each published file: its model, its number of parameters, and the mode if names are ambiguous.
 PUBLISHED = {
     "kair_dncnn_gray": ("dncnn", None, 555_137, None),
     "kair_fdncnn_gray": ("fdncnn", None, 666_497, None),
@@ -39,7 +39,7 @@ PUBLISHED = {
 
 
 def empty(shapes):
-    """Tensors of these shapes that take no memory."""
+    """Tensors of these shapes that use no memory."""
     return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
 
 

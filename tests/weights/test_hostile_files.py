@@ -1,4 +1,4 @@
-"""Files of weights that claim more than they hold: one line, before memory is asked for."""
+"""Weight files that claim more than they contain are rejected in one line, before memory is allocated."""
 
 import json
 import time
@@ -17,7 +17,7 @@ KERNEL = np.ones((3, 3, 4, 4), np.float32)
 
 
 def refusal(read, path, *, most=2**27):
-    """The message, which comes soon and costs little."""
+    """The error message, which must come quickly and with little memory."""
     tracemalloc.start()
     began = time.monotonic()
     try:
@@ -34,7 +34,7 @@ def refusal(read, path, *, most=2**27):
 
 
 def ours(path, backbone="dncnn", inside=None, tensors=5, kernel=KERNEL, **options):
-    """A file as `save` writes it, with any configuration."""
+    """A file as written by `save`, with any configuration."""
     config = {"backbone": backbone, "options": options, "wrapper": None, "inside": inside}
     metadata = {"wne_jax.format": "2", "wne_jax.model": json.dumps(config)}
     save_file({f"params/conv_{i}/kernel": kernel for i in range(tensors)}, path, metadata)
@@ -66,7 +66,7 @@ def test_a_configuration_beyond_the_limits_is_rejected(tmp_path, config, reason)
 
 
 def test_a_network_as_deep_as_its_file_is_read(tmp_path):
-    """The bound on layers grows with the tensors that there are."""
+    """The limit on layers grows with the number of tensors."""
     import jax
 
     config = ModelConfig("dncnn", {"depth": 300, "features": 1, "batch_norm": False})
@@ -104,7 +104,7 @@ def test_nested_msgpack_gives_one_line(tmp_path, content):
 
 
 def matlab(path, **layer):
-    """A MatConvNet file of one convolution; `layer` has data sets in place of its own."""
+    """A MatConvNet file of one convolution; `layer` replaces its datasets."""
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -147,7 +147,7 @@ def test_a_matlab_file_cannot_include_other_files(tmp_path):
 
 @pytest.mark.torch
 class TestTorch:
-    """PyTorch's files."""
+    """Files of PyTorch."""
 
     @pytest.fixture
     def torch(self):

@@ -9,7 +9,7 @@ from wne_jax.weights.layouts import LAYOUTS, Entry, Plan
 
 
 def conv(name, inputs, outputs, side=3, *, bias=True):
-    """A convolution as PyTorch keeps it."""
+    """The shapes of a convolution in PyTorch."""
     kernel = {f"{name}.weight": (outputs, inputs, side, side)}
     return kernel | ({f"{name}.bias": (outputs,)} if bias else {})
 
@@ -19,7 +19,7 @@ def vectors(name, size, *leaves):
 
 
 def stack(prefix, *widths, bias=True, last_bias=True):
-    """`prefix0`, `prefix2`, ...: a chain of convolutions, with something between them that holds nothing."""
+    """`prefix0`, `prefix2`, ...: a chain of convolutions, separated by layers without tensors."""
     shapes, last = {}, len(widths) - 2
     for i in range(last + 1):
         with_bias = bias and (last_bias or i < last)
@@ -36,7 +36,7 @@ def dncnn_with_batch_norm():
 
 
 def matconvnet(first, inputs, outputs):
-    """Three convolutions of 4 features, whose first is in this place."""
+    """Three convolutions of 4 features, the first with the given index."""
     shapes = {}
     for i, (before, after) in enumerate(((inputs, 4), (4, 4), (4, outputs))):
         name = f"layers.{first + 2 * i}"
@@ -152,7 +152,7 @@ CHECKPOINTS = {
     "restormer": restormer(),
     "torchvision_resnet": torchvision_resnet(),
 }
-"""The shapes of a small checkpoint for each layout, by the layout's name."""
+"""The shapes of a small checkpoint for each layout, by name of the layout."""
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
@@ -161,7 +161,7 @@ def test_a_layout_reads_a_checkpoint_of_its_kind(layout):
 
 
 def small(change=lambda plan: plan):
-    """A layout for a network of two convolutions, with a change of its plan."""
+    """A layout for a network of two convolutions, with a changed plan."""
 
     def two_convolutions(shapes):
         if "a.weight" not in shapes:

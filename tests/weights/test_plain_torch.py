@@ -1,4 +1,4 @@
-"""Plain networks against PyTorch, from its file to the output and the gradient."""
+"""Plain networks compared with PyTorch, from the file to output and gradient."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ NE = "normalization-equivariant"
 
 
 class AffineConv(nn.Module):
-    """Kernels that sum to one, in the parametrization of Herbreteau et al., whose sign is not ours."""
+    """Kernels that sum to one, in the parametrization of Herbreteau et al., which has the opposite sign."""
 
     def __init__(self, inputs, outputs, exempt=0):
         super().__init__()
@@ -41,7 +41,7 @@ class SortNeighbours(nn.Module):
 
 
 class BiasFreeNorm(nn.BatchNorm2d):
-    """In evaluation: divided by the running deviation plus 1e-5, and scaled."""
+    """In evaluation: division by the running standard deviation plus 1e-5, then scaling."""
 
     def forward(self, x):
         gain = self.weight / (self.running_var.sqrt() + 1e-5)
@@ -49,7 +49,7 @@ class BiasFreeNorm(nn.BatchNorm2d):
 
 
 class Sequential(nn.Module):
-    """KAIR's and Herbreteau's: one list, under some name."""
+    """The networks of KAIR and of Herbreteau et al.: one list under some name."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Mohan(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """As Saied & Fleuret wrap, with the paper's deviation (their code divides by d - 1)."""
+    """The wrapper of Saied & Fleuret, with the paper's standard deviation (their code divides by d - 1)."""
 
     def __init__(self, model, *, normalized=True):
         super().__init__()
@@ -139,7 +139,7 @@ CASES = {
 
 
 def randomised(net, dtype):
-    """The network with every tensor moved from its start, so that none can be mistaken for another."""
+    """The network with every tensor changed from its initial value, so that no two can be confused."""
     torch.manual_seed(0)
     net = net.to(dtype).eval()
     for name, tensor in net.state_dict().items():
@@ -148,7 +148,7 @@ def randomised(net, dtype):
         elif tensor.is_floating_point():
             tensor.normal_(std=0.3 if tensor.ndim > 1 else 0.5)
     for norm in net.modules():
-        if isinstance(norm, BiasFreeNorm):  # it reads neither, and files hold zeros
+        if isinstance(norm, BiasFreeNorm):  # it reads neither; files contain zeros
             norm.bias.data.zero_()
             norm.running_mean.zero_()
     return net

@@ -1,4 +1,4 @@
-"""The files of others, as they were published: what they reach, and which identities they keep."""
+"""Published files: their PSNR and their equivariance."""
 
 from pathlib import Path
 
@@ -30,8 +30,9 @@ def test_the_matconvnet_dncnn_reaches_its_published_psnr(wne_weights, wne_data, 
     clean = jnp.asarray(to_unit(read_image(wne_data / "Set12" / "10.png")))[None]
     noisy = noise.gaussian(key, clean, 25 / 255)
     reached = metrics.psnr(jnp.clip(compiled(config, variables)(noisy), 0, 1), clean)
-    # Boat, in table III of Zhang et al. 2017. This image's noise draws scatter by 0.017 dB (five of ours),
-    # theirs is one as well: three standard deviations of the difference. All of Set12: 30.43 for 30.44.
+    # Boat, in table III of Zhang et al. 2017. Noise draws vary by 0.017 dB on this image (five of ours), and
+    # theirs is one draw, too. The tolerance is three standard deviations of the difference.
+    # All of Set12: 30.43 for 30.44.
     assert float(reached[0]) == pytest.approx(30.21, abs=0.07)
 
 

@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def refusal(path, **options):
-    """The one line that a file is refused with."""
+    """The reason, in one line, for which a file is rejected."""
     with pytest.raises(WeightsError) as caught:
         load_model(path, **options)
     line = str(caught.value)
@@ -85,7 +85,7 @@ def test_flax_msgpack_is_flattened_and_may_contain_only_arrays(tmp_path):
 
 
 def write_simplenn(path, *, kinds=("conv", "relu", "conv"), leak=0.0, pad=1.0, inputs=1, **fields):
-    """A MatConvNet file as MATLAB writes it: cells of references, axes backwards, no trailing ones.
+    """A MatConvNet file as MATLAB writes it: cells of references, reversed axes, no trailing ones.
 
     `bnorm` has multipliers 2, biases 5 and moments 3 and 4, `SubP` the scales of FFDNet.
     """

@@ -77,7 +77,7 @@ def test_half_precision_becomes_single_and_double_is_kept(tmp_path, dtype):
 
 
 class Foreign:
-    """What unpickling would call."""
+    """A function that unpickling would call."""
 
     def __reduce__(self):
         return builtins.exec, ("raise SystemExit('executed')",)
@@ -114,7 +114,7 @@ def test_argparse_settings_are_accepted_if_allowed(tmp_path):
     with pytest.raises(WeightsError, match=hint):
         read_tensors(path)
     check(read_tensors(path, allow_namespace=True))
-    with pytest.raises(WeightsError, match=hint):  # and for that one file only
+    with pytest.raises(WeightsError, match=hint):  # the permission is only for the other call
         read_tensors(path)
 
 

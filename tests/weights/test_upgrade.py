@@ -1,4 +1,4 @@
-"""Files of version 1 load, and their models compute what they computed.
+"""Files of version 1 can be loaded, and their models have the same output as before.
 
 The folder `version_1` was written by the last revision of the package with that format. For each kind of
 model it holds a weight file and the configuration of a run, and `expected.npz` holds an image and what each
@@ -40,7 +40,7 @@ CONFIGS = {
     "canonical": ModelConfig("dncnn", SMALL, "wne", Rescaled("learned")),
     "frozen": ModelConfig("dncnn", SMALL, WrapperConfig("wne", "mean_std", ANCHOR), OneLevel(25.0)),
 }
-"""What each file holds, in the form of today."""
+"""The content of each file, in the current form."""
 
 
 def test_there_is_a_file_of_every_kind():

@@ -1,4 +1,4 @@
-"""Models of every kind have one Linen form, which computes the same and has the same variables."""
+"""Models of every kind have a Linen form with the same output and the same variables."""
 
 import chex
 import jax
@@ -21,7 +21,7 @@ class Linen(nn.Module):
 
 
 class NNX(nnx.Module):
-    """The same network, with a normalization whose statistics change in training."""
+    """The same network with a normalization whose statistics change in training."""
 
     multiple = 2
 
@@ -37,7 +37,7 @@ class NNX(nnx.Module):
 
 
 class Constant(nnx.Module):
-    """It has an array that is no variable."""
+    """A module with an array that is not a variable."""
 
     def __init__(self, *, rngs):
         self.gain, self.conv = jnp.arange(2.0), nnx.Conv(2, 2, (1, 1), rngs=rngs)
@@ -47,7 +47,7 @@ class Constant(nnx.Module):
 
 
 class Forgetful(nnx.Module):
-    """It does not keep what it was made with."""
+    """A module that does not store the arguments of its constructor."""
 
     def __init__(self, width=2, *, rngs):
         self.conv = nnx.Conv(2, width, (3, 3), rngs=rngs)
@@ -72,7 +72,7 @@ def bound():
 
 
 class TestAsLinen:
-    """`as_linen` of every kind, bare and wrapped, gives the values of the original."""
+    """`as_linen` keeps the output of every kind of model, bare and wrapped."""
 
     @pytest.mark.parametrize("wrapped", [False, True])
     @pytest.mark.parametrize("kind", ["linen", "nnx", "function"])
@@ -119,7 +119,7 @@ class TestAsLinen:
 
 
 class TestFromNNX:
-    """Evaluation is the module's `eval()`, training its `train()`, whatever its call is."""
+    """Evaluation uses the module's `eval()`, training its `train()`, whatever the default of its call is."""
 
     def test_training_changes_running_means_and_draws_dropout(self, network):
         module, variables = as_linen(network)
@@ -175,7 +175,7 @@ class TestFromNNX:
 
 
 class TestConfig:
-    """The configuration of an NNX module is its class, with the arguments that it keeps."""
+    """The configuration of an NNX module is its class with the arguments that it stores."""
 
     def test_arguments_are_read_from_attributes(self, network):
         path = f"{__name__}:NNX"
@@ -202,7 +202,7 @@ class TestConfig:
 
 
 class TestFromInitApply:
-    """Two functions are a Linen module, whose parameters lie by their paths in the pytree."""
+    """Two functions form a Linen module, whose parameters are named by their paths in the pytree."""
 
     @staticmethod
     def module():

@@ -1,4 +1,4 @@
-"""Models of every library: each has its wrapper, a wrong one says which, and names of modules are kept."""
+"""Models of every library: each has its wrapper, errors name the right one, and module names are kept."""
 
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ class NNX(nnx.Module):
 
 
 class Transformed(NamedTuple):
-    """What `haiku.transform` returns."""
+    """The result of `haiku.transform`."""
 
     init: Any
     apply: Any
@@ -77,7 +77,7 @@ def test_a_wrong_kind_gives_one_line_with_the_wrapper_to_use(make, message):
 
 
 class TestNames:
-    """A wrapper in a parent has the variables of its backbone, under the name that it was given."""
+    """A wrapper in a parent module has the variables of its backbone, under the wrapper's name."""
 
     @staticmethod
     def parent(call, *fields):
@@ -132,7 +132,7 @@ class TestNames:
 
 
 class TestBridges:
-    """`nnx.bridge` goes both ways, with either wrapper inside or outside."""
+    """`nnx.bridge` works in both directions, with the wrapper inside or outside."""
 
     def test_an_nnx_network_in_linen(self, key):
         model = wne.WNE(nnx.bridge.ToLinen(NNX, skip_rng=True, args=(nnx.Rngs(0),)))

@@ -19,7 +19,7 @@ WRAPPERS = [wne.WNE, wne.ScaleEquivariant, wne.InputNormalized]
 
 
 class Small(nn.Module):
-    """Convolutions, BatchNorm, dropout, a second method, an intermediate: all that may pass through."""
+    """Convolutions, BatchNorm, dropout, a second method, and an intermediate."""
 
     def setup(self):
         self.first = nn.Conv(4, (3, 3))

@@ -36,7 +36,7 @@ def images(sigma=0.05, shape=(2, 14, 11, 1)):
 
 
 def smoother(u):
-    """A nonlinear map with a bias, nowhere equivariant."""
+    """A nonlinear map with a bias, which is not equivariant."""
     return 0.6 * u + 0.3 * jnp.tanh(jnp.roll(u, 1, axis=1)) + 0.02
 
 
@@ -69,7 +69,7 @@ def test_the_output_is_continuous_at_the_training_level():
 
 
 def test_pure_noise_is_removed_completely():
-    # A network that answers with the mean finds all of the noise, and no texture, in a flat image.
+    # On a flat image, a network that returns the mean removes all noise and no texture.
     clean = jnp.full((1, 40, 40, 1), 0.45)
     noise = 0.02 * jax.random.normal(jax.random.key(0), clean.shape)
     f = jax.jit(lambda u: one_level(lambda z: 0 * z + 0.45, u, trained_sigma=TRAINED, location=0.45,
@@ -111,8 +111,8 @@ def test_wrapped_it_is_exactly_equivariant(sigma, key):
     reason="the compiler has no such options",
 )
 def test_the_noise_level_does_not_depend_on_compilation():
-    # Compiled so, the details of the image were computed twice, and rounded in two ways: the median was found
-    # in one, and compared with the other.
+    # With these settings, XLA once computed the details of the image twice with different rounding; the
+    # median of one was compared with the other.
     options = {
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
@@ -176,7 +176,7 @@ def test_a_published_network_gains_below_and_above_its_level(wne_weights, wne_da
         noisy, clean = noisy_and_clean(image, sigma, jax.random.key(0))
         before, after = (psnr(f(noisy).clip(0, 1), clean)[0] for f in (plain, blind))
         gains[sigma] = float(after - before)
-    # On the whole of Set12 it is within 0.1 dB at 25; one crop scatters more.
+    # On all of Set12 it is within 0.1 dB at 25; a single crop varies more.
     assert gains[10.0] > 2 and abs(gains[25.0]) < 0.4 and gains[50.0] > 5
 
 
@@ -195,4 +195,4 @@ def test_unsuitable_wrappers_are_rejected_by_module_and_configuration():
             OneLevel(DnCNN(), trained_sigma=level)
     with pytest.raises(ValueError, match="must be blind"):
         OneLevel(DnCNN(conditioned=True), trained_sigma=TRAINED)
-    assert type(ModelConfig(inside=config.OneLevel(25)).build()) is OneLevel  # of the unit range
+    assert type(ModelConfig(inside=config.OneLevel(25)).build()) is OneLevel  # unit range

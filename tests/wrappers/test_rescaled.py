@@ -40,7 +40,7 @@ def test_a_wrapped_rescaled_backbone_is_normalization_equivariant(rescale, key):
     made = ModelConfig(options=options, wrapper="wne", inside=config.Rescaled(rescale))
     model, y = made.build(), noisy_image(key)[:, :24, :24]
     variables = model.init(jax.random.key(1), y)
-    moved = jax.tree.map(lambda v: v + 0.1, variables)  # the learned factor starts at one
+    moved = jax.tree.map(lambda v: v + 0.1, variables)  # the learned factor is initially one
     f = jax.jit(lambda y: model.apply(moved, y))
     assert_normalization_equivariant(f, y, key, gain=16.0)
     assert_exact_under_powers_of_two(f, y)
@@ -48,7 +48,7 @@ def test_a_wrapped_rescaled_backbone_is_normalization_equivariant(rescale, key):
 
 
 def test_an_almost_zero_octave_counts_as_zero(key):
-    # Averaged over 2 x 2 pixels nothing is left of a checkerboard, or of one with faint noise little.
+    # Averaging 2 x 2 pixels removes a checkerboard; of one with faint noise, only little remains.
     board = jnp.asarray((-1.0) ** np.add.outer(range(64), range(64)), jnp.float32)[None, ..., None]
     noise = jax.random.normal(key, board.shape)
     factors = [multi_scale(normalize(board + eps * noise)[0]).item() for eps in (0.0, 1e-5)]

@@ -1,4 +1,4 @@
-"""The identity does not depend on how JAX is set, nor on what Flax transforms the wrapper with."""
+"""The identity does not depend on settings of JAX or on transformations of Flax."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -33,7 +33,7 @@ def image(dtype=jnp.float32, seed=0, shape=(2, 14, 13, 1)):
 
 
 def check(f, y, *, samples=2):
-    gain = 3.0  # of the network, which is shaken
+    gain = 3.0  # of the network with random variables
     key = jax.random.key(1)
     assert_normalization_equivariant(f, y, key, samples=samples, gain=gain, compute_dtype=y.dtype)
     assert_exact_under_powers_of_two(f, y, exponents=EXPONENTS)
@@ -102,7 +102,7 @@ def test_a_scan_over_wrapped_networks_is_equivariant():
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_vmap_of_the_wrapper_agrees_with_single_calls(shared):
-    """Over networks of an ensemble, on one image or each on its own."""
+    """Over the networks of an ensemble, on one image or on one image each."""
     backbone = tiny("dncnn", depth=3, features=4)
     mapped = nn.vmap(
         wne.WNE, variable_axes={True: 0}, split_rngs={"params": True},

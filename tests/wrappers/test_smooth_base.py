@@ -51,7 +51,7 @@ def test_the_wrapped_smooth_base_is_normalization_equivariant(denoiser, key):
 def test_a_slow_change_of_brightness_does_not_reach_the_backbone(key):
     detail = 0.1 * jax.random.normal(key, (1, 80, 80, 1))
     ramp = jnp.linspace(0, 3, 80).reshape(1, 1, 80, 1) + jnp.zeros_like(detail)
-    inner = np.s_[:, :, 8:-8]  # the blur of a ramp is the ramp, but where it is reflected
+    inner = np.s_[:, :, 8:-8]  # the blur of a ramp is the ramp, except near reflected borders
     seen = []
     for x in (detail, detail + ramp):
         smooth_base(lambda d: seen.append(d) or d, x, sigma_px=2.0)
@@ -75,7 +75,7 @@ def test_removed_energy_above_the_noise_is_reduced_by_the_wiener_gain(key):
     noise = jax.random.normal(key, texture.shape)
     free = smooth_base(nothing, noise, sigma_px=4.0)
     capped = smooth_base(nothing, noise, sigma_px=4.0, wiener_cap=1.6)
-    assert jnp.mean(jnp.square(capped - free)) < 2e-3  # hardly ever does noise exceed it
+    assert jnp.mean(jnp.square(capped - free)) < 2e-3  # noise rarely exceeds it
 
 
 def test_it_adds_no_parameters_and_the_receptive_radius_grows_by_the_blur(denoiser, key):
@@ -88,7 +88,7 @@ def test_it_adds_no_parameters_and_the_receptive_radius_grows_by_the_blur(denois
 
 
 def test_the_cap_is_in_units_of_the_noise_and_the_input_has_the_anchors_location(key):
-    """What is computed in the coordinates of an anchor is what is computed in normalized ones."""
+    """Results in the coordinates of an anchor agree with those in normalized coordinates."""
     anchor = wne.Anchor(0.45, 0.1)
     z = jnp.cumsum(jax.random.normal(key, (1, 40, 40, 1)), axis=1)
     backbone = lambda d: 0.5 * d + 0.1 * jnp.sin(d)  # noqa: E731
@@ -108,7 +108,7 @@ def test_the_cap_is_in_units_of_the_noise_and_the_input_has_the_anchors_location
 
 
 def test_the_wrapper_passes_its_anchor(key):
-    """An affine backbone that keeps the anchor's coordinates: the module agrees with the function."""
+    """With an affine backbone that keeps the anchor's coordinates, the module agrees with the function."""
 
     class Halving(nn.Module):
         def __call__(self, x):
