@@ -59,7 +59,7 @@ from wne_jax.operators import (
 )
 from wne_jax.wrappers.one_level import ANCHOR
 
-VIEW = View(rows=("arm",), tables=("metric", "unit", "degradation", "dataset"))
+VIEW = View(rows=("degradation", "arm"), tables=("metric", "unit", "dataset"))
 
 BLURS = {"blur": gaussian_kernel(1.6), "motion": motion_kernel(15.0, 30.0)}
 FACTORS = {"enlarge 2": 2, "enlarge 3": 3}
@@ -111,7 +111,7 @@ def denoisers(options: Options) -> dict[str, Denoise]:
     if options.weights is not None:
         inside = OneLevel(options.trained_sigma_255)
         wrapper = WrapperConfig(anchor=tuple(ANCHOR))
-        found[options.weights.stem] = Denoiser.load(
+        found[options.weights.name.partition(".")[0]] = Denoiser.load(
             options.weights, wrapper=wrapper, inside=inside
         ).function
     return found
