@@ -367,9 +367,10 @@ def report(records: Sequence[Record], folder: Folder) -> None:
     layers = [r for r in records if r.metric == LAYERS]
     sections = [
         "# Where denoisers lose translation equivariance",
-        f"Relative L2 of T before and after each step by itself, on {what}. Yes: below {THRESHOLD:g}. "
-        "On smaller maps the same displacement is a fraction of a pixel, and a shift no shift any more. "
-        "Padding is that of the network, which loses what crosses the border, or circular, without borders.",
+        f"Relative L2 difference between T before and after each single step, on {what}. Yes: below "
+        f"{THRESHOLD:g}. On smaller maps the same displacement is a fraction of a pixel, so that a shift is "
+        "not by whole pixels. Padding is that of the network, which loses what crosses the border, or "
+        "circular, without borders.",
         "## By kind of step",
         kind_table(layers),
     ]
@@ -378,7 +379,7 @@ def report(records: Sequence[Record], folder: Folder) -> None:
     (wrapper,) = VIEWS[0].pivot(records).values()
     sections += [
         "## The wrapper's statistics",
-        "Relative L2 under random translations of a mild, translation-equivariant backbone, wrapped; "
+        "Relative L2 difference under random translations, for a wrapped translation-equivariant backbone; "
         f"photographs, clean and with noise of {config['test_sigmas_255'][0]:g} (of 255).",
         markdown(wrapper, corner="statistics", form=".0e"),
         footer(folder.source),

@@ -44,7 +44,7 @@ from wne_jax.training import TrainConfig
 Table = Literal["1", "7", "8", "9"]
 
 TWICE = (
-    "The FDnCNNs se-arch and ne-arch stand in Tables 1 and 7 with different published figures; ours is one "
+    "The FDnCNNs se-arch and ne-arch have different published figures in Tables 1 and 7; ours is the same "
     "network in both."
 )
 

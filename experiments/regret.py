@@ -226,7 +226,7 @@ def verdicts(records: Sequence[Record], arm: str) -> dict[str, str]:
         "worst regret / mean_std's": f"{worst[0] / worst[1]:.2f}" if pairs and worst[1] > 0 else "",
         "below mean_std": f"{sum(ours[p] < of['wne'][p] for p in pairs)} of {len(pairs)}",
         "within 0.3 dB": f"{sum(value <= 0.3 for value in ours.values())} of {len(ours)}",
-        "lost to the baseline at its level": ", ".join(
+        "gap to the baseline at its level": ", ".join(
             f"{ours[pair] - of['baseline'][pair]:+.2f}" for pair in home
         ),
     }
@@ -273,7 +273,7 @@ def main(options: Options) -> None:
         out.write(records)
         draw(options, records, out)
         write_table(
-            out, f"Regret: what one network for all levels lacks ({_seeds(options)})",
+            out, f"Regret: gap between one network and a specialist for each level ({_seeds(options)})",
             sections(options, records, f"{name}, crops of {options.crop}"),
             {
                 arm if options.seeds == 1 else f"{arm} ({config.seed})": config

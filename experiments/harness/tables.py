@@ -14,8 +14,8 @@ from wne_jax.evaluation.tables import View, escaped, markdown
 from wne_jax.training import TrainConfig
 
 INTERPOLATED = (
-    "Published figures are read off the published sweep; at levels that it lacks they are interpolated, "
-    "linearly in the logarithm of sigma."
+    "Published figures are those of the published sweep; missing levels are interpolated linearly in the "
+    "logarithm of sigma."
 )
 """The note below tables that use `published.between_levels`."""
 
@@ -39,12 +39,12 @@ def other_trainings(arms: Iterable[Arm]) -> list[str]:
 
     Example:
         >>> other_trainings(["wne", "multi-noise"])
-        ['multi-noise is trained at 0 to 55, whatever the title says.']
+        ['multi-noise is trained at 0 to 55, not at the level in the title.']
     """
     own = {arm: ARMS[arm].get("train", {}).get("sigma_255") for arm in arms}
     return [
         f"{arm} is trained at {' to '.join(f'{sigma:g}' for sigma in levels)}, "
-        "whatever the title says."
+        "not at the level in the title."
         for arm, levels in own.items()
         if levels
     ]
@@ -131,7 +131,7 @@ def write_table(
     if configs:
         lines += [
             "## Networks",
-            f"What each is trained with. Cells of networks that are not there say {NOT_RUN!r}.",
+            f"Training settings of each. Cells of missing networks say {NOT_RUN!r}.",
             budgets(configs),
         ]
     write_atomically(

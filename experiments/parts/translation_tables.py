@@ -74,17 +74,17 @@ def tables(records: Sequence[Record], setting: str) -> tuple[str, str]:
         _theorem_table(),
         "## Table 2: errors, 1 - cosine similarity (mean ± standard error)",
         "Means over feature maps, images, initializations (1, 0 and Gaussian) and modes; the standard error "
-        "is that of the means of the feature maps. In the published figures rounding shows at about "
-        "1e-8, as where a cosine is subtracted from one; ours are half "
-        "the squared distance of unit vectors, the same quantity, which keeps its digits.",
+        "is that of the means of the feature maps. The published figures have rounding errors of about 1e-8, "
+        "as from subtracting a cosine from one; ours are half the squared distance of unit vectors, the same "
+        "quantity without cancellation.",
         errors,
         "## Table 3: BatchNorm by mode",
         by_mode,
-        "## What the Nyquist bins of even sizes contribute",
-        "Mean translation error by the size of the map, Gaussian parameters, maps as they are and with the "
-        "Nyquist bins zeroed first. Odd sizes have none. A real translation damps these bins, so that not "
-        "even the deviation of a whole map stays the same. In evaluation, BatchNorm divides by constants, "
-        "which no translation changes.",
+        "## Effect of the Nyquist bins of even sizes",
+        "Mean translation error by the size of the map, with Gaussian parameters, for unchanged maps and for "
+        "maps with the Nyquist bins zeroed first. Odd sizes have no Nyquist bins. A real translation damps "
+        "these bins, which changes even the standard deviation of a whole map. In evaluation, BatchNorm "
+        "divides by constants, which no translation changes.",
         _nyquist_table(found),
         "## Theorem and measurement",
         "Means over feature maps with Gaussian parameters, Nyquist bins zeroed first.",

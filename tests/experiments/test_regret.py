@@ -132,7 +132,7 @@ def test_verdicts_are_computed_from_the_regrets():
     assert found["below mean_std"] == "1 of 2"
     assert found["worst regret / mean_std's"] == "0.25"
     assert found["within 0.3 dB"] == "1 of 2"
-    assert found["lost to the baseline at its level"] == "+0.20"
+    assert found["gap to the baseline at its level"] == "+0.20"
 
 
 def test_missing_networks_do_not_change_other_results(regret, tmp_path, monkeypatch):
