@@ -91,7 +91,7 @@ def killed(tmp_path_factory):
     children[1].kill()
     assert children[1].wait(60) == -signal.SIGKILL
     left, (_, said) = time.monotonic(), children[0].communicate(timeout=60)
-    assert time.monotonic() - left < 20
+    assert time.monotonic() - left < 40  # 12 seconds on an idle machine
     assert children[0].returncode != 0, said
     return workdir
 
@@ -138,7 +138,7 @@ def test_a_mistake_of_one_ends_the_other_with_its_line(tmp_path):
     children = start(2, tmp_path / "run", configs=[CONFIG, mistaken], devices=2)
     _, own = children[1].communicate(timeout=100)
     left, (_, told) = time.monotonic(), children[0].communicate(timeout=100)
-    assert time.monotonic() - left < 10
+    assert time.monotonic() - left < 40  # 3 seconds on an idle machine
     assert [child.returncode for child in children] == [2, 2]
     assert "stack trace" not in own and "nowhere: no such folder" in own.splitlines()[-1]
     (line,) = told.split("\n")[1:-1]
