@@ -173,7 +173,7 @@ def gaps(records: Sequence[Record], arms: Sequence[str], *, title: str) -> Figur
     axes.axhline(0, color="0.8", lw=1, zorder=0)
     axes.set_xticks(range(len(noises)), noises)
     axes.set(ylabel="PSNR below the best (dB)", title=title)
-    axes.legend(frameon=False, ncols=4, fontsize=8, loc="lower left")
+    figure.legend(frameon=False, ncols=len(arms), fontsize=8, loc="outside lower center")
     return figure
 
 

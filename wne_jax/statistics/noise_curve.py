@@ -105,6 +105,8 @@ class NoiseCurve(NamedTuple):
         significance: The slope over its standard error.
         typical: The median of the variances of all bins.
         ratio: q, the standard deviation in the middle band over that in the corner, the median of all bins.
+        least_ratio: The ratio that all bins but a fifth exceed: structure, unlike noise, spares some of them.
+        homogeneous: Whether many blocks of the bins are flat, from 0 to 1, as only noise has them.
         evidence: Whether what bins show is noise, from 0 (structure) to 1.
     """
 
@@ -117,6 +119,8 @@ class NoiseCurve(NamedTuple):
     significance: Array
     typical: Array
     ratio: Array
+    least_ratio: Array
+    homogeneous: Array
     evidence: Array
 
     @property
@@ -127,7 +131,7 @@ class NoiseCurve(NamedTuple):
     @property
     def coloured(self) -> Array:
         """How much the noise counts as correlated, from 0 to 1."""
-        return self.evidence * _ramp(self.ratio, NEARLY_WHITE, COLOURED)
+        return self.evidence * _ramp(self.least_ratio, NEARLY_WHITE, COLOURED)
 
     @property
     def of_band(self) -> Array:
@@ -197,10 +201,11 @@ def fit(
     at_mean, slope, significance = _line(bins.mean - mean[..., None], bins.variance, bins.blocks)
     parts = jnp.stack([bins.variance, bins.ratio, bins.lowest, bins.share])
     typical, ratio, lowest, share = _median_of_bins(parts, jnp.stack([bins.blocks] * 4) > 0)
-    evidence = jnp.maximum(_ramp(lowest, SCATTERED, ALIKE), _ramp(share, FEW, MANY))
+    many = _ramp(share, FEW, MANY)
+    evidence = jnp.maximum(_ramp(lowest, SCATTERED, ALIKE), many)
     return NoiseCurve(
         bins.mean, bins.variance, bins.blocks, mean, at_mean, slope, significance,
-        typical, ratio, evidence,
+        typical, ratio, _lowest_fifth(bins.ratio, bins.blocks > 0), many, evidence,
     )  # fmt: skip
 
 
@@ -241,6 +246,14 @@ def _median_of_bins(x: Array, where: Array) -> Array:
     ranks = jnp.minimum(ranks, x.shape[-1] - 1)
     entries = jnp.take_along_axis(jnp.where(jnp.isfinite(ordered), ordered, 0), ranks, axis=-1)
     return jnp.mean(entries, axis=-1)
+
+
+def _lowest_fifth(x: Array, where: Array) -> Array:
+    """What all bins but a fifth exceed; 0 where nothing counts."""
+    ordered = jnp.sort(jnp.where(where, x, jnp.inf), axis=-1)
+    rank = jnp.sum(where, axis=-1, keepdims=True, dtype=jnp.int32) // 5
+    found = jnp.take_along_axis(ordered, rank, axis=-1)[..., 0]
+    return jnp.where(jnp.isfinite(found), found, 0)
 
 
 def _ramp(x: Array, start: float, stop: float) -> Array:

@@ -20,6 +20,9 @@ from wne_jax.statistics.mean_std import mean_std
 from wne_jax.statistics.noise import least_scale, noise_of
 from wne_jax.statistics.noise_curve import NoiseCurve, curve_of, curve_over_blocks
 
+LARGEST = 6.25
+"""Variance of correlated noise over that of the flattest blocks, at most, unless an image is homogeneous."""
+
 
 @dataclass(frozen=True)
 class Photon:
@@ -83,7 +86,12 @@ class AdaptiveNoise(Photon):
         """Variance at the mean, and slope."""
         level = (1 - curve.evidence) * jnp.square(sigma) + curve.evidence * curve.typical
         variance = (1 - curve.trust) * level + curve.trust * curve.at_mean
-        return curve.of_band * variance, curve.of_band * curve.trust * curve.slope
+        # Texture raises both, and the factor of the band would multiply that.
+        most = jnp.minimum(variance, LARGEST * jnp.square(sigma))
+        most = curve.homogeneous * variance + (1 - curve.homogeneous) * most
+        bounded = (1 - curve.coloured) * variance + curve.coloured * most
+        less = jnp.where(variance > 0, bounded / jnp.where(variance > 0, variance, 1), 1)
+        return curve.of_band * bounded, curve.of_band * less * curve.trust * curve.slope
 
 
 photon, adaptive_noise = Photon(), AdaptiveNoise()

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.flat_blocks import FOOTPRINT, TIED
 from wne_jax.statistics.noise_curve import curve_over_blocks
+from wne_jax.statistics.photon import adaptive_noise
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,18 @@ def noise_report(image: ArrayLike) -> NoiseReport:
     factor = 2.0 ** int(np.frexp(peak)[1])  # so that float32 holds the squares
     near = lambda block: ((np.asarray(block, np.float64) - pivot) / factor).astype(np.float32)  # noqa: E731
     curve, sigma = curve_over_blocks(Blocks(image, near), 0.0)
-    trust, evidence = float(curve.trust), float(curve.evidence)
-    typical = (1 - evidence) * sigma**2 + evidence * float(curve.typical)
-    variance = factor**2 * ((1 - trust) * typical + trust * float(curve.at_mean))
-    in_all, in_band = float(curve.of_all), float(curve.of_band)
-    alpha = factor * in_all * float(curve.slope) * (trust > 0.5)
+    in_band, slope = map(float, adaptive_noise.line(curve, jnp.float32(sigma)))
+    share = float(curve.of_all) / float(curve.of_band)
+    variance = factor**2 * share * in_band
+    alpha = factor * share * slope if float(curve.trust) > 0.5 else 0.0
     clipped = sum(n for _, n in (low, high) if n > TIED * number)
     return NoiseReport(
-        sigma=float(np.sqrt(variance * in_all)),
-        level=float(np.sqrt(variance * in_band)),
+        sigma=float(np.sqrt(variance)),
+        level=factor * float(np.sqrt(in_band)),
         ratio=float(curve.ratio),
         white=not float(curve.coloured) > 0,
         alpha=alpha,
-        beta=variance * in_all - alpha * pivot if alpha else 0.0,
+        beta=variance - alpha * pivot if alpha else 0.0,
         clipped=min(clipped / number, 1.0),
     )
 
