@@ -197,7 +197,7 @@ def require_shape(
     *,
     batch: Any = None,
     name: str = "the output",
-    mend: str = "return [B, ..., C] of that rank and batch, or declare output='invariant'",
+    advice: str = "return [B, ..., C] of that rank and batch, or declare output='invariant'",
 ) -> None:
     """Reject an output whose shape would change when it is combined with the statistics.
 
@@ -207,7 +207,7 @@ def require_shape(
         kind: Kind of the output.
         batch: Number of instances of the input, if known.
         name: Name of the output in the message.
-        mend: Advice in the message.
+        advice: How to fix it, for the message.
 
     Raises:
         ValueError: The ranks or the batches differ, or the statistics do not broadcast to the output's shape.
@@ -220,7 +220,7 @@ def require_shape(
     if not kind.any_shape and not fits:
         raise ValueError(
             f"{name} has shape {tuple(shape)}, which does not match statistics of shape "
-            f"{tuple(statistics)}: {mend}"
+            f"{tuple(statistics)}: {advice}"
         )
 
 

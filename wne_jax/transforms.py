@@ -186,7 +186,7 @@ def process(
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction must be 'direct' or 'residual', not {prediction!r}")
     with_y = (with_y,) if isinstance(with_y, str) else with_y
-    _refuse_positional(backbone, args, (noise_argument, *with_y))
+    _reject_positional(backbone, args, (noise_argument, *with_y))
     if noise_argument != "sigma" or mask_argument is not None or with_y:
         _require_names(backbone, noise_argument, mask_argument, with_y)
     if noise_argument in kwargs:
@@ -412,7 +412,7 @@ def _finite(y: Array) -> bool:
     return isinstance(finite, jax.core.Tracer) or bool(finite)
 
 
-def _refuse_positional(
+def _reject_positional(
     backbone: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
 ) -> None:
     """Reject positional arguments whose values would have to be rescaled."""
@@ -467,7 +467,7 @@ def _in_units_of_y(other: ArrayLike, z: Array, stats: Statistics | None, name: s
     other = jnp.asarray(other).astype(z.dtype)
     require_shape(
         other.shape, stats.scale.shape, VALUE, batch=z.shape[0], name=f"the input {name}",
-        mend="it must be [B, ..., C] with the rank and batch of y",
+        advice="it must be [B, ..., C] with the rank and batch of y",
     )  # fmt: skip
     return in_coordinates(other, stats)
 

@@ -11,7 +11,7 @@ import tyro
 from experiments.harness.folders import check_workdir
 from experiments.harness.options import Results
 from wne_jax._internal.compiler import keep_compiled
-from wne_jax.cli.commands import MISTAKES, quiet_libraries, say
+from wne_jax.cli.commands import USER_ERRORS, print_line, quiet_libraries
 from wne_jax.training import Diverged
 
 Options = TypeVar("Options", bound=Results)
@@ -31,15 +31,15 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     keep_compiled()
     quiet_libraries()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that partial results are removed
-    warnings.showwarning = lambda message, *_, **__: say("note", message)
+    warnings.showwarning = lambda message, *_, **__: print_line("note", message)
     parsed = tyro.cli(options, description=description)
     try:
         if isinstance(parsed, Results):
             check_workdir(parsed)
         main(parsed)
-    except (*MISTAKES, AssertionError, Diverged) as error:
-        say("error", error)
+    except (*USER_ERRORS, AssertionError, Diverged) as error:
+        print_line("error", error)
         sys.exit(2)
     except KeyboardInterrupt:
-        say("error", "interrupted")
+        print_line("error", "interrupted")
         sys.exit(130)

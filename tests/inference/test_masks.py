@@ -134,7 +134,9 @@ def test_files_keep_their_pixels_of_no_data(tmp_path, dtype, value, text):
         assert file.pages[0].tags.valueof(42113) == text
 
 
-@pytest.mark.parametrize("text, note", [("none", "is no number"), ("-1", "is none of uint16")])
+@pytest.mark.parametrize(
+    "text, note", [("none", "is not a number"), ("-1", "is not a value of uint16")]
+)
 def test_a_value_that_cannot_be_is_a_note(tmp_path, capsys, text, note):
     no_data(tmp_path / "y.tif", image().astype(np.uint16), text)
     assert run(tmp_path / "y.tif", "-o", tmp_path / "x.tif") == 0

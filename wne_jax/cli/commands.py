@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-MISTAKES = (ValueError, TypeError, OSError, ImportError)
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 """Errors that a user can fix."""
 
 
@@ -38,14 +38,14 @@ def run_command(command: Command) -> int:
     keep_compiled()
     quiet_libraries()
     with warnings.catch_warnings(), _ended_by_signals():
-        warnings.showwarning = lambda message, *_, **__: say("note", message)
+        warnings.showwarning = lambda message, *_, **__: print_line("note", message)
         try:
             return command.run()
-        except MISTAKES as err:
-            say("error", err)
+        except USER_ERRORS as err:
+            print_line("error", err)
             return 2
         except KeyboardInterrupt:
-            say("error", "interrupted")
+            print_line("error", "interrupted")
             return 130
 
 
@@ -86,6 +86,6 @@ def _unraisable(event: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(event)
 
 
-def say(kind: str, message: object) -> None:
+def print_line(kind: str, message: object) -> None:
     """Print one line on standard error without breaking a progress bar."""
     tqdm.write(f"{kind}: {' '.join(str(message).split())}", file=sys.stderr)

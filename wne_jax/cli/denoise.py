@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tqdm import tqdm
 from tyro import conf
 
-from wne_jax.cli.commands import MISTAKES, say
+from wne_jax.cli.commands import USER_ERRORS, print_line
 from wne_jax.cli.model_options import Model
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Denoise(Model):
         prepare_folder(jobs)
         for path in skipped:
             if path.is_dir():
-                say("note", f"{path}: holds no image files")
+                print_line("note", f"{path}: holds no image files")
         failed = []
         for job in tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None):
             if not self._denoise(denoiser, job, settings):
@@ -126,11 +126,11 @@ class Denoise(Model):
                 done = denoise_file(
                     denoiser, job, settings, overwrite=self.overwrite, progress=progress
                 )
-            except MISTAKES as err:
-                say("error", err)
+            except USER_ERRORS as err:
+                print_line("error", err)
                 return False
         if done.noise:
             print(f"{job.source}: {done.noise}")
         for note in done.notes:
-            say("note", f"{job.source}: {note}")
+            print_line("note", f"{job.source}: {note}")
         return True

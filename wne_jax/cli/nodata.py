@@ -1,4 +1,4 @@
-"""Pixels of files that hold no data: GDAL's tag, and NaN."""
+"""No-data pixels of files, marked by GDAL's tag or NaN."""
 
 import math
 from typing import Any
@@ -8,22 +8,22 @@ import numpy as np
 from wne_jax.images.files import ImageFile
 
 GDAL_NODATA = 42113
-"""The tag of a TIFF that names the value of no data, as text."""
+"""The TIFF tag with the no-data value as text."""
 
 
 class Masks:
-    """Which pixels of a file's planes are valid.
+    """The valid pixels of a file's planes.
 
-    A value of no data is compared in the file's own type, band by band. One that the type cannot hold masks
-    nothing.
+    A no-data value is compared in the type of the file, separately in each band. A value that the type cannot
+    represent masks nothing.
 
     Args:
         image: The file.
         nan: Whether NaN pixels are masked.
 
     Attributes:
-        value: The value of no data in the file's type, or None.
-        notes: A line where the tag cannot be read, or its value be represented.
+        value: The no-data value in the file's type, or None.
+        notes: A line if the tag cannot be read or its value cannot be represented.
     """
 
     def __init__(self, image: ImageFile, nan: bool):
@@ -31,10 +31,10 @@ class Masks:
         self.value, self.notes = _no_data(image)
 
     def of(self, plane: np.ndarray, number: int) -> np.ndarray | None:
-        """True where a plane is valid; None where all of it is.
+        """True where a plane is valid; None if the whole plane is valid.
 
         Raises:
-            ValueError: NaN that is not masked, or infinite pixels: the plane and the place of the first.
+            ValueError: There are unmasked NaN or infinite pixels; the message names the first one.
         """
         valid = np.ones(plane.shape, bool) if self.value is None else plane != self.value
         if plane.dtype.kind == "f":
@@ -49,7 +49,7 @@ class Masks:
         return None if valid.all() else valid
 
     def keep_apart(self, plane: np.ndarray, result: np.ndarray, valid: np.ndarray | None) -> None:
-        """No valid pixel becomes the value of no data: one that would, takes the nearest other value."""
+        """Replace results of valid pixels that equal the no-data value by the nearest other value."""
         if self.value is None or np.isnan(self.value):
             return
         lost = result == self.value if valid is None else valid & (result == self.value)
@@ -59,7 +59,7 @@ class Masks:
 
 
 def _no_data(image: ImageFile) -> tuple[Any, tuple[str, ...]]:
-    """The value of no data, and a note where it is not to be had."""
+    """The no-data value, and a note if it cannot be used."""
     tags = {tag[0]: tag[3] for tag in image.metadata.tiff.get("extratags", ())}
     text = tags.get(GDAL_NODATA)
     if text is None:
@@ -69,7 +69,7 @@ def _no_data(image: ImageFile) -> tuple[Any, tuple[str, ...]]:
     try:
         number: float = int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError:
-        return None, (f"its tag of no data, {text!r}, is no number: nothing is masked",)
+        return None, (f"its no-data tag {text!r} is not a number: nothing is masked",)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             value = dtype.type(number)
@@ -79,12 +79,12 @@ def _no_data(image: ImageFile) -> tuple[Any, tuple[str, ...]]:
         fits = math.isfinite(number) and number == int(number) and info.min <= number <= info.max
         value = dtype.type(int(number)) if fits else None
     if not fits:
-        return None, (f"its value of no data, {text}, is none of {dtype}: nothing is masked",)
+        return None, (f"its no-data value {text} is not a value of {dtype}: nothing is masked",)
     return value, ()
 
 
 def _neighbours(value: Any) -> tuple[Any, Any]:
-    """The nearest values above and below in the type; at an end, the one that there is."""
+    """The nearest values of the type above and below; at an end of the range, the existing one twice."""
     if value.dtype.kind == "f":
         ends = np.nextafter(value, np.array([np.inf, -np.inf], value.dtype))
         finite = ends[np.isfinite(ends)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wne_jax.cli.commands import say
+from wne_jax.cli.commands import print_line
 from wne_jax.cli.train_options import Options
 
 
@@ -22,6 +22,6 @@ class Train(Options):
             with self.machine.joined():  # before any use of JAX
                 train(self)
         except Diverged as error:
-            say("error", error)
+            print_line("error", error)
             return 2
         return 0

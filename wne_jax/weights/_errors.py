@@ -27,7 +27,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise WeightsError(f"{path}: damaged, or not a {kind} file: {reason}") from error
 
 
-def some(names: Iterable[str], limit: int = 4) -> str:
+def abbreviate(names: Iterable[str], limit: int = 4) -> str:
     """The first few names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from wne_jax._internal.limits import MAX_NESTING, excess
-from wne_jax.weights._errors import WeightsError, reading, some
+from wne_jax.weights._errors import WeightsError, abbreviate, reading
 
 
 def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[str, np.ndarray]:
@@ -32,7 +32,7 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         try:
             tree = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            _refuse_foreign_object(path, str(error))
+            _reject_foreign_object(path, str(error))
             raise
     with reading(path, "PyTorch"):
         found = dict(_state_dicts(tree, torch.Tensor, set()))
@@ -40,11 +40,13 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
         raise WeightsError(f"{path}: contains no state dict, a dict of tensors by name")
     if key is None and len(found) > 1:
         raise WeightsError(
-            f"{path}: contains {len(found)} state dicts; choose one with key=: {some(found, 8)}"
+            f"{path}: contains {len(found)} state dicts; choose one with key=: {abbreviate(found, 8)}"
         )
     key = next(iter(found)) if key is None else key
     if key not in found:
-        raise WeightsError(f"{path}: there is no state dict {key!r}; there is {some(found, 8)}")
+        raise WeightsError(
+            f"{path}: there is no state dict {key!r}; there is {abbreviate(found, 8)}"
+        )
     # A view can repeat a few bytes without limit.
     if reason := excess(
         sum(t.numel() * max(t.element_size(), 4) for t in found[key].values()), path
@@ -64,7 +66,7 @@ def _check_archive(path: Path) -> None:
                 raise WeightsError(f"{path}: {reason}")
 
 
-def _refuse_foreign_object(path: Path, message: str) -> None:
+def _reject_foreign_object(path: Path, message: str) -> None:
     """Name the class or function that a file pickles, without PyTorch's advice to allow it."""
     if "weights" not in message.lower():  # only damaged
         return

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from wne_jax import protocol
 from wne_jax._internal.limits import CALLS_A_TENSOR
 from wne_jax.config import ModelConfig
-from wne_jax.weights._errors import WeightsError, WeightsNote, some
+from wne_jax.weights._errors import WeightsError, WeightsNote, abbreviate
 from wne_jax.weights.layouts import LAYOUTS
 from wne_jax.weights.layouts._table import Layout, Plan, Shapes
 
@@ -122,7 +122,7 @@ def check_variables(config: ModelConfig, variables: Flat, name: str) -> None:
         found.append(complaints)
     if failure is not None and not found:
         raise failure
-    _refuse(name, config, min(found, key=lambda kinds: sum(map(len, kinds.values()))))
+    _reject(name, config, min(found, key=lambda kinds: sum(map(len, kinds.values()))))
 
 
 class _TooManyLayers(WeightsError):
@@ -163,12 +163,12 @@ def _choose(plans: Sequence[Plan], tensors: Iterable[str], name: str, mode: str 
     if not plans:
         known = ", ".join(layout.__name__ for layout in LAYOUTS)
         raise WeightsError(
-            f"{name}: no known layout has tensors named {some(tensors)}; known layouts are {known}"
+            f"{name}: no known layout has tensors named {abbreviate(tensors)}; known layouts are {known}"
         )
     fitting = [plan for plan in plans if mode is None or _mode(plan) == mode]
     if len(fitting) == 1:
         return fitting[0]
-    models = some(f"{plan.config.backbone} of mode {_mode(plan)}" for plan in plans)
+    models = abbreviate(f"{plan.config.backbone} of mode {_mode(plan)}" for plan in plans)
     if not fitting:
         raise WeightsError(f"{name}: mode is {mode!r}, but it fits {models}")
     raise WeightsError(f"{name}: fits more than one model: {models}; choose one with mode=")
@@ -202,7 +202,7 @@ def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, 
     """
     sources = Counter(entry.source for entry in plan.entries)
     targets = Counter(entry.target for entry in plan.entries)
-    _refuse(
+    _reject(
         name,
         plan.config,
         {
@@ -224,7 +224,7 @@ def fill(plan: Plan, tensors: Mapping[str, np.ndarray], name: str) -> dict[str, 
             misfits.append(
                 f"{source} is {tensors[source].shape}, which cannot be {'/'.join(target)}"
             )
-    _refuse(name, plan.config, {"of another shape": misfits})
+    _reject(name, plan.config, {"of another shape": misfits})
     check_variables(plan.config, flat, name)
     return unflatten_dict(flat)
 
@@ -253,8 +253,8 @@ def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
 
 
-def _refuse(name: str, config: ModelConfig, complaints: Mapping[str, list[str]]) -> None:
+def _reject(name: str, config: ModelConfig, complaints: Mapping[str, list[str]]) -> None:
     """Raise one error with all complaints in one line, if there are any."""
-    parts = [f"{kind}: {some(items)}" for kind, items in complaints.items() if items]
+    parts = [f"{kind}: {abbreviate(items)}" for kind, items in complaints.items() if items]
     if parts:
         raise WeightsError(f"{name}: does not fit {config.backbone}; {'; '.join(parts)}")

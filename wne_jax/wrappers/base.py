@@ -100,7 +100,7 @@ class Inside(Wrapper):
 
     def __post_init__(self):
         """Reject a backbone that is not bare."""
-        refuse_nesting(self.backbone)
+        reject_nesting(self.backbone)
         if isinstance(self.backbone, Inside):
             raise ValueError(
                 f"{type(self).__name__} must be directly around the backbone, not around "
@@ -123,7 +123,7 @@ class Inside(Wrapper):
         """
 
 
-def refuse_nesting(backbone: object) -> None:
+def reject_nesting(backbone: object) -> None:
     """Reject a backbone that is, or contains, a wrapper.
 
     Raises:

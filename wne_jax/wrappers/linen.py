@@ -25,7 +25,7 @@ from wne_jax.statistics import (
     takes_noise,
 )
 from wne_jax.transforms import Anchor, Prediction, require_anchor, require_statistic, wrap
-from wne_jax.wrappers.base import Inside, Wrapper, refuse_nesting, require_module
+from wne_jax.wrappers.base import Inside, Wrapper, reject_nesting, require_module
 
 
 class WNE(Wrapper):
@@ -89,7 +89,7 @@ class WNE(Wrapper):
 
     def __post_init__(self):
         """Check the backbone, the statistic and the anchor."""
-        refuse_nesting(self.backbone)
+        reject_nesting(self.backbone)
         require_module(type(self).__name__, self.backbone, nn.Module)
         require_statistic(self.statistics)
         require_anchor(self.anchor)

@@ -14,7 +14,7 @@ from wne_jax import protocol
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import has_gain, mean_std, symmetry_of, takes_noise
 from wne_jax.transforms import require_statistic, wrap
-from wne_jax.wrappers.base import Forwards, refuse_nesting, require_module
+from wne_jax.wrappers.base import Forwards, reject_nesting, require_module
 
 
 class NNXWNE(Forwards, nnx.Module):
@@ -35,7 +35,7 @@ class NNXWNE(Forwards, nnx.Module):
     normalizes = True
 
     def __init__(self, backbone: Callable[..., Array], **options: Any):
-        refuse_nesting(backbone)
+        reject_nesting(backbone)
         if not (callable(backbone) and not isinstance(backbone, type | nn.Module)):
             require_module("NNXWNE", backbone, nnx.Module)
         if not isinstance(backbone, nnx.Module) and any(
