@@ -1,6 +1,6 @@
 """Random inputs: damaged files end in one line or in what they hold, and the identity holds for any image.
 
-The seed is fixed, and the tests take thirty seconds together. This takes ten minutes:
+They run only with `-m fuzz`, as in `.ci/run`: for thirty seconds, from a fixed seed. This takes ten minutes:
 
     WNE_FUZZ_SECONDS=150 WNE_FUZZ_SEED=1 python -m pytest -m fuzz
 
