@@ -63,7 +63,7 @@ def check_workdir(options: Results) -> None:
 
     Raises:
         FileExistsError: The folder holds results, and neither `resume` nor `overwrite` is set; or it holds
-            other files and no results.
+            other files, or the results of another experiment.
         FileNotFoundError: The stage is "report", and there are no records.
         ValueError: The results to resume were made with other options; or both options are set.
     """
@@ -79,6 +79,11 @@ def check_workdir(options: Results) -> None:
     if not there and workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise FileExistsError(
             f"{workdir} exists but holds no results: choose a new folder with --workdir"
+        )
+    if there and (other := _other_owner(workdir, options.NAME)):
+        raise FileExistsError(
+            f"{workdir} holds {other}, not results of {options.NAME}: "
+            "choose another folder with --workdir"
         )
     if there and _continues(options):
         _check_options(workdir, options)
@@ -131,7 +136,7 @@ def results_folder(options: Results, **more: Any) -> Iterator[Folder]:
     aside.chmod(0o755)
     try:
         old = set(_written(workdir)) if there else set()
-        source = provenance(dataclasses.asdict(options) | more)
+        source = {"experiment": options.NAME} | provenance(dataclasses.asdict(options) | more)
         if continues:
             source = json.loads((workdir / CONFIG).read_text())
             for name in old:
@@ -147,6 +152,20 @@ def results_folder(options: Results, **more: Any) -> Iterator[Folder]:
 def _continues(options: Results) -> bool:
     """Whether earlier results are kept, to extend or to redraw them."""
     return getattr(options, "resume", False) or getattr(options, "stage", "all") == "report"
+
+
+def _other_owner(workdir: Path, name: str) -> str:
+    """What a folder with a `config.json` holds, if it is not the results of an experiment; "" if it is.
+
+    Results without a name in `config.json` have one in their records.
+    """
+    source = json.loads((workdir / CONFIG).read_text())
+    if not isinstance(source, dict) or "config" not in source:
+        return "a training run or other files"
+    records = workdir / RECORDS
+    first = read_records(records)[:1] if "experiment" not in source and records.is_file() else []
+    owner = source.get("experiment", first[0].experiment if first else name)
+    return "" if owner == name else f"results of {owner}"
 
 
 def _check_options(workdir: Path, options: Results) -> None:

@@ -16,8 +16,10 @@ import pytest
 
 import experiments
 from experiments.harness import Compared, check_workdir, results_folder, run
+from experiments.harness.arms import run_config
 from experiments.harness.folders import earlier_records, together
-from wne_jax.evaluation.records import Record
+from wne_jax.evaluation.records import Record, write_records
+from wne_jax.training import save_config
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
@@ -114,6 +116,33 @@ def test_results_of_other_options_cannot_be_resumed(workdir, how):
     with pytest.raises(ValueError, match="made with different values of train_sigmas_255, word"):
         write(Options(workdir=workdir, word="new", train_sigmas_255=((2.0, 55.0),), **how))
     assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"stage": "report"}, {"overwrite": True}])
+@pytest.mark.parametrize("named", [True, False])
+def test_results_of_another_experiment_are_never_touched(workdir, how, named):
+    source = json.loads((workdir / "config.json").read_text())
+    assert source["experiment"] == "word"
+    if named:
+        source["experiment"] = "regret"
+    else:  # only the records tell
+        del source["experiment"]
+        record = Record(experiment="regret", metric="psnr", unit="dB", value=1.0)
+        write_records([record], workdir / "records.csv")
+    (workdir / "config.json").write_text(json.dumps(source))
+    before = contents(workdir)
+    with pytest.raises(FileExistsError, match="out holds results of regret, not results of word"):
+        write(Options(workdir=workdir, word="new" if "overwrite" in how else "old", **how))
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"stage": "report"}, {"overwrite": True}])
+def test_a_training_run_is_never_touched(tmp_path, how):
+    save_config(run_config("wne", "tiny", 25.0), tmp_path / "config.json")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a training run or other files"):
+        write(Options(workdir=tmp_path, **how))
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
