@@ -12,7 +12,7 @@ from experiments.parts.translation_tables import PUBLISHED
 from experiments.translation import Maps, Options, main
 from wne_jax.evaluation.records import INPUT, Record, read_records
 from wne_jax.images.reading import write_image
-from wne_jax.inference.denoiser import Denoiser
+from wne_jax.weights.packaged import packaged_file
 
 
 @pytest.fixture
@@ -117,9 +117,8 @@ def test_invalid_inputs_raise(tmp_path):
         main(Options(images=1, workdir=tmp_path / "run"))
     with pytest.raises(ValueError, match="holds pairs"):
         main(Options(test=("pairs:noisy:clean",), workdir=tmp_path / "run"))
-    Denoiser.default().save(tmp_path / "denoiser.safetensors")
     with pytest.raises(ValueError, match="must be a ResNet"):
-        main(Options(images=2, weights=tmp_path / "denoiser.safetensors", workdir=tmp_path / "run"))
+        main(Options(images=2, weights=packaged_file("gray"), workdir=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
