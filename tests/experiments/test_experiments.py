@@ -266,7 +266,7 @@ def test_the_small_preset_runs_on_the_research_sets(tmp_path, wne_data):
         (("--data", "folder:nowhere"), "nowhere"),
         (("--data", "web:x"), "web"),
         (("--train-sigmas-255", "50:5"), "50:5"),
-        (("--train-sigmas-255", "50", "5"), "one range LOW:HIGH; not 50 5"),
+        (("--train-sigmas-255", "50", "5"), "one range LOW:HIGH, not 50 5"),
         (("--stage", "report"), "holds no results"),
         (("--arms", "magic"), "magic"),
         (("--preset", "huge"), "huge"),
