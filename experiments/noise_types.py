@@ -213,7 +213,7 @@ def main(options: Options) -> None:
         records = together(found, earlier, measure(options, denoisers, sets))
         out.write(records)
         draw(options, records, out)
-        if options.photographs:
+        if options.photographs and options.stage != "report":  # it needs the denoiser
             plotting.save(crops(options.photographs), out.path / "photographs.png", out.source)
         title = f"Other noise than the networks were trained on (white, {options.at}; 8-bit units)"
         write_table(out, title, tables_of(records, VIEW), dict(runs.values()))
