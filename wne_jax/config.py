@@ -36,11 +36,13 @@ class WrapperConfig:
         statistic: Name in `wne_jax.statistics.STATISTICS`, or an import path "my_package.stats:mine"
             (default: mean_std). The kind "scale" always uses the root mean square.
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
+        unbiased: With a gain, for a backbone that was trained on Gaussian noise; see `wne_jax.denormalize`.
     """
 
     kind: WrapperKind = "wne"
     statistic: str | None = None
     anchor: tuple[float, float] = (0.0, 1.0)
+    unbiased: bool = False
 
     def __post_init__(self):
         """Reject invalid values."""
@@ -65,7 +67,9 @@ class WrapperConfig:
             ValueError: An unknown statistic, or one that is not compatible with the module inside.
         """
         own: dict[str, Any]
-        own = {} if self.kind == "scale" else {"statistics": statistics.named(str(self.statistic))}
+        own = {"unbiased": self.unbiased} if self.unbiased else {}
+        if self.kind != "scale":
+            own["statistics"] = statistics.named(str(self.statistic))
         return _WRAPPERS[self.kind](backbone, anchor=Anchor(*self.anchor), **own)
 
 
@@ -271,7 +275,8 @@ def config_of(model: Any) -> ModelConfig:
     if type(backbone) in kinds:
         scale = kinds[type(backbone)] == "scale"
         statistic = None if scale else _statistic_name(backbone.statistics)
-        wrapper = WrapperConfig(kinds[type(backbone)], statistic, tuple(backbone.anchor))
+        unbiased = getattr(backbone, "unbiased", False)
+        wrapper = WrapperConfig(kinds[type(backbone)], statistic, tuple(backbone.anchor), unbiased)
         backbone = backbone.backbone
     if isinstance(backbone, smooth_base.SmoothBase):
         inside = SmoothBase(backbone.sigma_px, backbone.wiener_cap)

@@ -286,3 +286,10 @@ def test_a_folder_of_a_finished_run_is_read_by_its_file_of_weights(equivariant, 
     )
     y = image(np.float32)
     np.testing.assert_array_equal(Denoiser.load(tmp_path)(y), equivariant(y))
+
+
+@pytest.mark.parametrize("noise", ["white", "photon", "auto"])
+def test_an_assumption_on_the_noise_is_saved(noise, tmp_path):
+    denoiser = Denoiser.pretrained("gray").with_noise(noise)
+    denoiser.save(tmp_path / "x.safetensors")
+    assert Denoiser.load(tmp_path / "x.safetensors").model == denoiser.model
