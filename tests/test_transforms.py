@@ -288,6 +288,15 @@ class TestProcess:
         y = image(shape)
         chex.assert_trees_all_close(f(y), wne.wrap(lambda z: 2 * z)(y), atol=1e-6)
 
+    def test_the_multiple_that_a_backbone_declares_is_the_default(self):
+        def needs_fours(z):
+            assert z.shape[1] % 4 == z.shape[2] % 4 == 0
+            return z
+
+        needs_fours.multiple = 4
+        y = image((2, 9, 7, 1))
+        assert wne.wrap(needs_fours)(y).shape == y.shape
+
     def test_padding_reflects(self):
         z = jnp.arange(6.0).reshape(1, 6, 1)
         padded = []

@@ -287,7 +287,7 @@ def wrap(
     output: Output = "value",
     prediction: Prediction = "direct",
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
-    multiple: int = 1,
+    multiple: int | None = None,
     dtype: DTypeLike | None = None,
     noise_argument: str = "sigma",
     mask_argument: str | None = None,
@@ -309,7 +309,8 @@ def wrap(
             these; see `wne_jax.outputs`.
         prediction: Whether values are estimates or residuals; see `process`.
         anchor: The coordinates that the backbone expects; see `process`.
-        multiple: Spatial sizes are padded to a multiple of this; see `process`.
+        multiple: Spatial sizes are padded to a multiple of this (default: that of the backbone, else 1);
+            see `process`.
         dtype: Precision of the backbone's input; see `process`.
         noise_argument: Keyword by which the backbone takes the noise level; see `process`.
         mask_argument: Keyword by which the backbone takes `where`; see `process`.
@@ -342,6 +343,7 @@ def wrap(
     with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
     if not isinstance(batch_axes, Sequence):
         raise TypeError(f"batch_axes must be axes such as (0,), or () for none, not {batch_axes!r}")
+    multiple = protocol.multiple(backbone) if multiple is None else multiple
     layout = Layout(tuple(batch_axes), channel_axis)
     if layout != Layout():
         canonical = partial(
@@ -375,7 +377,7 @@ def wrap(
         "statistics": statistics, "axes": axes, "output": output, "prediction": prediction,
         "anchor": anchor, "multiple": multiple, "dtype": dtype,
         "noise_argument": None if noise_argument == "sigma" else noise_argument,
-        "mask_argument": mask_argument, "with_y": with_y,
+        "mask_argument": mask_argument, "with_y": with_y, "unbiased": unbiased,
     })  # fmt: skip
     return wrapped
 
