@@ -31,6 +31,7 @@ from experiments.harness import (
     write_table,
 )
 from wne_jax.config import OneLevel, WrapperConfig
+from wne_jax.evaluation.records import Record, read_records
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
@@ -63,25 +64,33 @@ class Options(Levels, Photographs, Seed, Measured):
 
 
 def main(options: Options) -> None:
-    """Sweep, and write records and a table."""
-    functions = arms(options)
+    """Sweep, or read earlier records, and write a table."""
     with results_folder(options) as out:
-        records = []
-        for name, images in load_sets(options.test, data_dir=options.data_dir).items():
-            for noise in options.degradations:
-                records += sweep(
-                    functions,
-                    [central(image, options.size) for image in images],
-                    options.test_sigmas_255,
-                    jax.random.key(options.seed),
-                    degradation=noise,
-                    experiment=options.NAME,
-                    dataset=name,
-                )
-        out.write(records)
+        if options.stage == "report":
+            records = read_records(out.path / "records.csv")
+        else:
+            records = measure(options)
+            out.write(records)
         view = View(rows=("arm",), tables=("metric", "unit", "dataset", "degradation"))
         write_table(out, "The packaged denoiser beside others", tables_of(records, view), {})
     print(f"Table and records are in {options.folder}/")
+
+
+def measure(options: Options) -> list[Record]:
+    """PSNR of every row on every set, under every kind of noise."""
+    functions, records = arms(options), []
+    for name, images in load_sets(options.test, data_dir=options.data_dir).items():
+        for noise in options.degradations:
+            records += sweep(
+                functions,
+                [central(image, options.size) for image in images],
+                options.test_sigmas_255,
+                jax.random.key(options.seed),
+                degradation=noise,
+                experiment=options.NAME,
+                dataset=name,
+            )
+    return records
 
 
 def arms(options: Options) -> dict[str, Any]:

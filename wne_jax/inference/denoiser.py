@@ -179,7 +179,7 @@ class Denoiser:
 
     @classmethod
     def pretrained(cls, name: str = "gray") -> "Denoiser":
-        """A denoiser that comes with the package, by its name: "gray" is blind, for sigma 2 to 75 (of 255).
+        """A denoiser that comes with the package, by its name: "gray" is blind, for sigma 1 to 75 (of 255).
 
         Raises:
             ValueError: No such name, or a file that is not the one that was packaged.

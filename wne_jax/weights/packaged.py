@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).parent
 PACKAGED: dict[str, tuple[Path, str]] = {
     "gray": (
         _FOLDER / "default" / DENOISER_FILE,
-        "cf5967df643032bfc9057c2bbf76731691a5a642c7931d0f2826f4e6136a792c",
+        "813cc3449a6c454bfcf493db2b6cf6cce0a25c88840731607682dd0b8b3fe447",
     ),
 }
 """The file and SHA-256 of each denoiser."""
