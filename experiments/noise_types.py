@@ -180,12 +180,12 @@ def gaps(records: Sequence[Record], arms: Sequence[str], *, title: str) -> Figur
 def crops(specs: Sequence[str], *, size: int = 128) -> Figure:
     """Central squares of noisy photographs: as they are, and denoised under two assumptions on the noise."""
     gray = Denoiser.pretrained("gray")
-    white, auto = gray.with_noise("white"), gray.with_noise("auto")
+    white, camera = gray.with_noise("white"), gray.with_noise("camera")
     rows, labels = [], []
     for images in load_sets(specs).values():
         for image in images:
             shown = {"as it is": image.pixels}
-            shown |= {"white noise": white(image.pixels), "auto": auto(image.pixels)}
+            shown |= {"white noise": white(image.pixels), "camera": camera(image.pixels)}
             squares = {name: central(image._replace(pixels=x), size) for name, x in shown.items()}
             rows.append({name: to_unit(square.pixels) for name, square in squares.items()})
             labels.append(image.name)

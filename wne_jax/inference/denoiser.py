@@ -44,12 +44,12 @@ from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
 
-NoiseModel = Literal["auto", "white", "photon"]
+NoiseModel = Literal["white", "photon", "camera"]
 
 NOISE_MODELS: dict[NoiseModel, Statistic] = {
-    "auto": adaptive_noise,
     "white": noise_level,
     "photon": photon,
+    "camera": adaptive_noise,
 }
 """Assumptions on noise, by the names that `Denoiser.with_noise` takes."""
 
@@ -194,9 +194,9 @@ class Denoiser:
     def default(cls) -> "Denoiser":
         """The gray denoiser that comes with the package, for noise of all kinds.
 
-        It is `pretrained("gray").with_noise("auto")`.
+        It is `pretrained("gray").with_noise("photon")`.
         """
-        return cls.pretrained("gray").with_noise("auto")
+        return cls.pretrained("gray").with_noise("photon")
 
     def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.
@@ -240,9 +240,10 @@ class Denoiser:
 
         Args:
             noise: "white": one level, `noise_level`. "photon": a variance that grows with intensity, measured
-                on each image, `photon`. "auto": as far as an image shows it, that, and noise that is
-                correlated between neighbours, `adaptive_noise`. Or a calibrated camera's slope alpha and
-                intercept beta, in the units of the images: variance alpha x + beta at intensity x.
+                on each image, `photon`. "camera": that, and noise that is correlated between neighbours, as a
+                mosaic and JPEG make it, `adaptive_noise`; where the noise is weak it may smear fine texture.
+                Or a calibrated camera's slope alpha and intercept beta, in the units of the images: variance
+                alpha x + beta at intensity x.
 
         Raises:
             ValueError: No such name or line, or a model whose scale is not the noise level.
