@@ -195,7 +195,7 @@ class TestVolumes:
         with pytest.raises(ValueError, match="a volume is denoised as a whole"):
             denoise(pixels(5, 6, 7), tile=16)
         with pytest.raises(
-            ValueError, match=r"takes volumes, and files are denoised image by image"
+            ValueError, match=r"takes volumes, but files are denoised image by image"
         ):
             check_settings(denoise, Settings())
         gray = Denoiser(jax.nn.relu)
