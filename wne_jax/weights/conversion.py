@@ -1,5 +1,6 @@
 """Converts the tensors of a checkpoint to a model and its variables, by a fully checked table."""
 
+import dataclasses
 import itertools
 import warnings
 from collections import Counter
@@ -238,6 +239,8 @@ def _usable(tensor: np.ndarray) -> bool:
 
 def _expected_shapes(config: ModelConfig, channels: int, name: str) -> Flat:
     """The shapes of a model's variables, without computing them."""
+    if config.inside is None:  # a wrapper has no variables, and tracing its statistic takes a while
+        config = dataclasses.replace(config, wrapper=None)
     try:
         model = config.build()
         y = jax.ShapeDtypeStruct(protocol.example_shape(model, channels), jnp.float32)
