@@ -1,8 +1,9 @@
 """The packaged denoiser beside others: BM3D, non-local means, and networks from weight files.
 
 All see the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
-means (scikit-image) are told the true noise level. The packaged denoiser is blind, and so is a network of one
-level behind `OneLevel` (`--weights FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged
+means (scikit-image) are told the true noise level. The packaged denoiser is blind, with its default
+assumption on the noise and with `--noise camera`; so is a network of one level behind `OneLevel` (`--weights
+FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged
 denoiser.
 
     WNE_DATA=... python -m experiments.peers --test folder:Set12 --weights dncnn_25.mat
@@ -95,7 +96,11 @@ def measure(options: Options) -> list[Record]:
 
 def arms(options: Options) -> dict[str, Any]:
     """The denoisers by the names of their rows."""
-    found: dict[str, Any] = {"packaged": Denoiser.default().function}
+    default = Denoiser.default()
+    found: dict[str, Any] = {
+        "packaged": default.function,
+        "packaged, camera": default.with_noise("camera").function,
+    }
     if options.before is not None:
         found["packaged before"] = Denoiser.load(options.before).function
     if options.weights is not None:

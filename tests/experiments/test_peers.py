@@ -24,7 +24,14 @@ def test_each_row_is_measured_on_the_same_noise(tmp_path):
     )  # fmt: skip
     main(options)
     psnr = mean_over(read_records(tmp_path / "results/records.csv"), by=["arm", "degradation"])
-    rows = {"input", "packaged", "packaged before", "other.safetensors, one_level", "nlm"}
+    rows = {
+        "input",
+        "packaged",
+        "packaged, camera",
+        "packaged before",
+        "other.safetensors, one_level",
+        "nlm",
+    }
     assert {arm for arm, _ in psnr} == rows
     assert psnr["packaged", "gaussian"] > psnr["nlm", "gaussian"] > psnr["input", "gaussian"] + 3
     assert psnr["packaged", "gaussian"] > psnr["packaged", "coloured"]
