@@ -230,7 +230,9 @@ def test_each_cell_has_one_record():
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_script_raises_on_existing_results_before_computing(name, workdir, capsys):
-    module, before = importlib.import_module(f"experiments.{name}"), contents(workdir)
+    module, config = importlib.import_module(f"experiments.{name}"), workdir / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"experiment": name}))
+    before = contents(workdir)
     needed = [f.name for f in fields(module.Options) if f.default is f.default_factory is MISSING]
     arguments = [word for option in needed for word in (f"--{option}", "nowhere")]
     start = time.perf_counter()
