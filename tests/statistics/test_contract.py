@@ -22,10 +22,12 @@ def image(shape=(2, 17, 12, 3), seed=0):
     "shape", [(2, 17, 12, 3), (1, 2, 2, 1), (3, 9, 1), (2, 3, 8, 9, 1), (2, 1, 7, 1)]
 )
 def test_every_statistic_meets_the_contract(name, shape):
+    if name == "local_noise" and len(shape) != 4:
+        pytest.skip("its scale is an image: it takes images only")
     S.check_contract(S.STATISTICS[name], image(shape))
 
 
-@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("name", [name for name in STATISTICS if name != "local_noise"])
 def test_pooled_over_space_every_channel_has_its_own_symmetry(name):
     S.check_contract(S.STATISTICS[name], image(), axes=(1, 2))
     location, scale, *_ = S.STATISTICS[name](image(), axes=(1, 2))
@@ -37,7 +39,7 @@ def test_pooled_over_space_every_channel_has_its_own_symmetry(name):
     [
         (S.root_mean_square, r"location\(a y \+ b\)"),
         (
-            lambda y, *, axes, where: Statistics(*(s + 1e-3 for s in S.mean_std(y, axes=axes))),
+            lambda y, *, axes, where: Statistics(*(s + 1e-3 for s in S.mean_std(y, axes=axes)[:2])),
             "location",
         ),
         (
@@ -133,6 +135,9 @@ def test_the_contract_covers_the_passes_over_blocks(passes, clause):
 
 def test_every_statistic_by_name_has_its_passes_its_name_and_is_equal_to_its_copies():
     for name, statistic in {**S.STATISTICS, "root_mean_square": S.root_mean_square}.items():
-        assert statistic.name == name and hasattr(statistic, "over_blocks")
+        assert statistic.name == name
+        assert hasattr(statistic, "over_blocks") == (
+            name != "local_noise"
+        )  # whose scale is an image
         assert pickle.loads(pickle.dumps(statistic)) == copy.deepcopy(statistic) == statistic
         assert len({statistic, copy.copy(statistic)}) == 1

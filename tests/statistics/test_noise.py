@@ -164,7 +164,7 @@ def test_it_is_exported_for_all_sizes():
     exported = jax.export.export(f)(jax.ShapeDtypeStruct(shape, jnp.float32))
     for size in ((1, 5, 40, 1), (2, 33, 60, 1), (1, 130, 141, 1)):
         y = white(size, 0.3).astype(np.float32)
-        for found, expected in zip(exported.call(y), f(y), strict=True):
+        for found, expected in zip(*map(jax.tree.leaves, (exported.call(y), f(y))), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 

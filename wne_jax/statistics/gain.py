@@ -49,7 +49,7 @@ def stabilized(u: Array, k: Array) -> Array:
 
     Example:
         >>> stabilized(jnp.array([-2.0, 0.0, 3.0]), jnp.array([1.0])).tolist()
-        [-9.625, 0.0, 2.0]
+        [-9.875, 0.0, 2.0]
     """
     grows, u_0, z_0 = _knee(k)
     inside = 1 + k * u
@@ -62,7 +62,7 @@ def unstabilized(z: Array, k: Array) -> Array:
     """The inverse of `stabilized`.
 
     Example:
-        >>> unstabilized(jnp.array([-9.625, 0.0, 2.0]), jnp.array([1.0])).tolist()
+        >>> unstabilized(jnp.array([-9.875, 0.0, 2.0]), jnp.array([1.0])).tolist()
         [-2.0, 0.0, 3.0]
     """
     grows, u_0, z_0 = _knee(k)

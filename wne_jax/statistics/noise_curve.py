@@ -165,7 +165,7 @@ def noise_curve(
 
     Example:
         >>> import jax
-        >>> x = jnp.linspace(10, 100, 256) + jnp.zeros((1, 256, 1))
+        >>> x = jnp.broadcast_to(jnp.linspace(10, 100, 256), (1, 256, 256))
         >>> y = (x + jnp.sqrt(2 * x) * jax.random.normal(jax.random.key(0), x.shape))[..., None]
         >>> bool(abs(noise_curve(y).slope[0] - 2) < 0.2)
         True
