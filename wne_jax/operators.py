@@ -13,6 +13,7 @@ that it keeps.
 Operators are pytrees: one compiled function works for all operators of the same kind and shape.
 """
 
+import abc
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -29,21 +30,21 @@ Boundary = Literal["circular", "reflect"]
 _SUM = 1e-6  # tolerance for the sum of a kernel
 
 
-class Operator:
+class Operator(abc.ABC):
     """A linear map of images."""
 
     @property
+    @abc.abstractmethod
     def keeps_constants(self) -> bool:
         """Whether A maps every constant image to the same constant."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def __call__(self, x: Array) -> Array:
         """A x."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def adjoint(self, y: Array) -> Array:
         """Apply the adjoint of A to y; the result has the size of x."""
-        raise NotImplementedError
 
     def transfer(self, shape: tuple[int, ...]) -> Array | None:
         """The spectrum of A, `[H, W]`, for images `(B, H, W, C)`; None if A is no circular convolution."""

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 from jax.typing import ArrayLike
 
 from wne_jax import protocol
@@ -24,6 +22,7 @@ from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
 from wne_jax.inference.few_shapes import at_shared_size
 from wne_jax.inference.masks import as_mask, fill_from_nearest
+from wne_jax.inference.shapes import as_batch, check_shape, find_channels, from_batch, planes
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
 from wne_jax.inference.tiling import run_tiled
 from wne_jax.models import CLASSIFIERS
@@ -39,7 +38,6 @@ from wne_jax.statistics import (
     photon,
 )
 from wne_jax.weights import DENOISER_FILE, WeightsNote, load_model, save
-from wne_jax.weights.conversion import possible_channels
 from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
@@ -113,7 +111,7 @@ class Denoiser:
         self.conditioned = protocol.needs_sigma(model)
         self.takes_sigma = protocol.takes_sigma(model) is not None
         self.receptive_radius = protocol.receptive_radius(model)
-        self.channels = self._find_channels() if channels is None else channels
+        self.channels = find_channels(model, variables) if channels is None else channels
         self.curve: tuple[float, float] | None = None
         self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
@@ -351,6 +349,7 @@ class Denoiser:
         check_white(white)
         if tile is not None and self.ndim != 2:
             raise ValueError("tile is for images; a volume is denoised as a whole: leave it out")
+        form = {"ndim": self.ndim, "channels": self.channels}
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
         result = np.empty(image.shape, image.dtype) if out is None else out
         function: Any = self.function
@@ -361,22 +360,22 @@ class Denoiser:
             result[...] = image
             return result
         if where is not None and not (valid := as_mask(where, image)).all():
-            for source, target, mask in self._planes(image, result, valid):
+            for source, target, mask in planes(image, result, valid, **form):
                 self._denoise_masked(function, source, target, mask, sigma, white, tile, options)
             return result
         if tile is not None:
-            planes = self._planes(image, result)
-            for k, (source, target) in enumerate(planes):
-                part = part_of(progress, k, len(planes))
+            parts = planes(image, result, **form)
+            for k, (source, target) in enumerate(parts):
+                part = part_of(progress, k, len(parts))
                 self._denoise_tiled(
                     partial(function, **options), source, target, sigma, white, tile, part
                 )
             return result
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
-        batch = self._as_batch(image)
+        batch = as_batch(image, **form)
         estimate = self._denoise_batch(batch, None, sigma, white, options)
-        result[...] = self._restore_shape(estimate, image.shape)
+        result[...] = from_batch(estimate, image.shape, **form)
         return result
 
     def _denoise_batch(
@@ -564,71 +563,8 @@ class Denoiser:
             raise ValueError(f"strength must be finite and not negative, not {strength}")
         if image.dtype.kind not in "uif":
             raise TypeError(f"image must hold integers or floats, not {image.dtype}")
-        if not self.ndim <= image.ndim <= self.ndim + 2 or image.size == 0:
-            space = ", ".join("TDHW"[-self.ndim :])
-            raise ValueError(
-                f"image must be [{space}], [{space}, C] or [B, {space}, C], not of shape {image.shape}"
-                + ("" if self.ndim > 2 else " (a model of volumes declares ndim = 3)")
-            )
-        channels = 1 if image.ndim == self.ndim else image.shape[-1]
-        if channels != self.channels and (self.channels, channels) != (1, 3):
-            raise ValueError(
-                f"image of shape {image.shape} has {channels} channels and the model takes "
-                f"{self.channels}"
-                + (
-                    " (a batch of gray images is [B, H, W, 1]; a model of volumes declares ndim = 3)"
-                    if image.ndim == self.ndim + 1 == 3
-                    else ""
-                )
-            )
+        check_shape(image.shape, self.ndim, self.channels)
         if out is not None and (out.shape, out.dtype) != (image.shape, image.dtype):
             raise ValueError(
                 f"out must be {image.dtype} {image.shape} as the image, not {out.dtype} {out.shape}"
             )
-
-    def _as_batch(self, image: np.ndarray) -> np.ndarray:
-        """`[B, ..., channels of the model]`."""
-        batch = image[..., None] if image.ndim == self.ndim else image
-        batch = batch if batch.ndim == self.ndim + 2 else batch[None]
-        if batch.shape[-1] == self.channels:
-            return batch
-        return np.moveaxis(batch, -1, 1).reshape(-1, *batch.shape[1:-1], 1)
-
-    def _restore_shape(self, estimate: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Undo `_as_batch`."""
-        if self.channels == 1 and len(shape) > self.ndim and shape[-1] == 3:
-            planes = estimate.reshape(-1, 3, *estimate.shape[1:-1])
-            return np.moveaxis(planes, 1, -1).reshape(shape)
-        return estimate.reshape(shape)
-
-    def _planes(self, *arrays: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        """Views `[..., channels of the model]` of what is denoised by itself, of images and what is alike."""
-        if arrays[0].ndim == self.ndim:
-            arrays = tuple(array[..., None] for array in arrays)
-        images = list(zip(*arrays)) if arrays[0].ndim == self.ndim + 2 else [arrays]
-        if arrays[0].shape[-1] == self.channels:
-            return images
-        return [tuple(a[..., c : c + 1] for a in image) for image in images for c in range(3)]
-
-    def _find_channels(self) -> int:
-        """Try gray, colour and other numbers of channels against the shapes of the variables."""
-        options = protocol.condition(self.model, jnp.ones(1)) | protocol.mode(
-            self.model, train=False
-        )
-        reason: Exception | None = None
-        for channels in possible_channels(map(np.shape, jax.tree.leaves(self.variables))):
-            shape = protocol.example_shape(self.model, channels)
-            try:
-                jax.eval_shape(
-                    lambda v, y: self.model.apply(v, y, **options),
-                    self.variables,
-                    jax.ShapeDtypeStruct(shape, jnp.float32),
-                )
-            except (FlaxError, TypeError, ValueError) as error:  # shapes that do not fit
-                reason = reason or error
-                continue
-            return channels
-        raise ValueError(
-            "the variables do not fit the model, for gray, colour or other images: "
-            f"{' '.join(str(reason).split())}"
-        ) from reason
