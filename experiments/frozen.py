@@ -27,7 +27,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
-from wne_jax.config import OneLevel, WrapperConfig
+from wne_jax.config import WrapperConfig, at_every_level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, split_by
@@ -60,12 +60,12 @@ class Options(Images, Levels, Seed, Results):
 def arms(trained_sigma_255: float) -> dict[str, dict[str, Any]]:
     """The changes of each arm to the configuration of the weights."""
     level = trained_sigma_255 / 255
-    anchored = {"wrapper": WrapperConfig(anchor=tuple(ANCHOR))}
+    anchored = {"wrapper": WrapperConfig(anchor=ANCHOR)}
     return {
         "unwrapped": {"wrapper": None},
         "mean_std": anchored,
         "haar_mad": {"wrapper": WrapperConfig("wne", "haar_mad", anchor=(ANCHOR.location, level))},
-        "one_level": anchored | {"inside": OneLevel(trained_sigma_255)},
+        "one_level": at_every_level(trained_sigma_255),
     }
 
 

@@ -31,12 +31,11 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
-from wne_jax.config import OneLevel, WrapperConfig
+from wne_jax.config import at_every_level
 from wne_jax.evaluation.records import Record, read_records
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.wrappers.one_level import ANCHOR
 
 Classical = Literal["bm3d", "nlm"]
 
@@ -104,11 +103,7 @@ def arms(options: Options) -> dict[str, Any]:
     if options.before is not None:
         found["packaged before"] = Denoiser.load(options.before).function
     if options.weights is not None:
-        wrapped = Denoiser.load(
-            options.weights,
-            wrapper=WrapperConfig(anchor=tuple(ANCHOR)),
-            inside=OneLevel(options.trained_sigma_255),
-        )
+        wrapped = Denoiser.load(options.weights, **at_every_level(options.trained_sigma_255))
         found[f"{options.weights.name}, one_level"] = wrapped.function
     known: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"bm3d": bm3d, "nlm": nlm}
     return found | {name: told(known[name]) for name in options.classical}

@@ -40,7 +40,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
-from wne_jax.config import OneLevel, WrapperConfig
+from wne_jax.config import at_every_level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import INPUT, Record, read_records
@@ -57,7 +57,6 @@ from wne_jax.operators import (
     gaussian_kernel,
     motion_kernel,
 )
-from wne_jax.wrappers.one_level import ANCHOR
 
 VIEW = View(rows=("degradation", "arm"), tables=("metric", "unit", "dataset"))
 
@@ -109,11 +108,8 @@ def denoisers(options: Options) -> dict[str, Denoise]:
     found: dict[str, Denoise] = {"total variation": total_variation}
     found["packaged"] = Denoiser.default().function
     if options.weights is not None:
-        inside = OneLevel(options.trained_sigma_255)
-        wrapper = WrapperConfig(anchor=tuple(ANCHOR))
-        found[options.weights.name.partition(".")[0]] = Denoiser.load(
-            options.weights, wrapper=wrapper, inside=inside
-        ).function
+        wrapped = Denoiser.load(options.weights, **at_every_level(options.trained_sigma_255))
+        found[options.weights.name.partition(".")[0]] = wrapped.function
     return found
 
 

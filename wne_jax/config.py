@@ -128,6 +128,25 @@ class OneLevel:
         return one_level.OneLevel(backbone, self.trained_sigma_255 / 255)
 
 
+def at_every_level(trained_sigma_255: float) -> dict[str, Any]:
+    """The wrapping by which a network trained at one noise level serves every level, in any units.
+
+    Args:
+        trained_sigma_255: The level that the network was trained for, in 8-bit units.
+
+    Returns:
+        `wrapper` and `inside` of a `ModelConfig`, as `wne_jax.Denoiser.load` takes them, too.
+
+    Example:
+        >>> ModelConfig("dncnn", **at_every_level(25)).inside
+        OneLevel(trained_sigma_255=25, kind='one_level')
+    """
+    return {
+        "wrapper": WrapperConfig(anchor=one_level.ANCHOR),
+        "inside": OneLevel(trained_sigma_255),
+    }
+
+
 InsideConfig = SmoothBase | Rescaled | OneLevel
 _INSIDE: dict[str, type] = {"smooth_base": SmoothBase, "rescaled": Rescaled, "one_level": OneLevel}
 

@@ -39,9 +39,8 @@ class Model(ForeignWeights):
 
     def load(self) -> "Denoiser":
         """The denoiser of a file or folder, or the packaged one."""
-        from wne_jax.config import OneLevel, WrapperConfig
+        from wne_jax.config import WrapperConfig, at_every_level
         from wne_jax.inference.denoiser import Denoiser
-        from wne_jax.wrappers.one_level import ANCHOR
 
         wrapping: dict[str, Any] = {}
         if self.wrapper != "auto":
@@ -55,10 +54,7 @@ class Model(ForeignWeights):
                 raise ValueError(
                     "--trained-sigma-255 needs --weights: the packaged one works at every level"
                 )
-            wrapping = {
-                "wrapper": WrapperConfig("wne", "mean_std", (ANCHOR.location, ANCHOR.scale)),
-                "inside": OneLevel(self.trained_sigma_255),
-            }
+            wrapping = at_every_level(self.trained_sigma_255)
         if self.weights is None:
             return Denoiser.default()
         return Denoiser.load(
