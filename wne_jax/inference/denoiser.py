@@ -86,7 +86,7 @@ class Denoiser:
 
     Example:
         >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
-        >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))
         >>> denoise = Denoiser(config.build(), variables, config)
         >>> denoise(np.full((5, 7), 200, np.uint8)).dtype.name
         'uint8'
@@ -215,7 +215,7 @@ class Denoiser:
 
         Example:
             >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
-            >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+            >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))
             >>> denoise = Denoiser(config.build(), variables, config).sharded(jax.local_devices())
             >>> denoise(np.full((9, 7), 200, np.uint8)).shape
             (9, 7)
@@ -250,7 +250,7 @@ class Denoiser:
             >>> from wne_jax.config import WrapperConfig
             >>> wrapper = WrapperConfig("wne", "noise_level")
             >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper)
-            >>> variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+            >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))
             >>> denoise = Denoiser(config.build(), variables).with_noise((0.5, 4.0))
             >>> denoise(np.full((5, 7), 200, np.uint8)).dtype.name
             'uint8'
