@@ -7,9 +7,11 @@ $$\mu(a y + b) = a\,\mu(y) + b, \qquad s(a y + b) = a\,s(y), \qquad s(y) = 0 \if
 for every $a > 0$ and real $b$.
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from wne_jax._internal.dtypes import at_least_float32
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NORMAL_MAD = 0.6744897501960817
 """Median absolute deviation of a standard normal variable."""
@@ -149,6 +154,28 @@ def prepare(
         )
     where = jnp.broadcast_to(where, y.shape)
     return jnp.where(where, y, 0), resolved, where
+
+
+def compiled(call: Callable[P, R]) -> Callable[P, R]:
+    """A function of y, axes and where, such as a statistic's `__call__`, compiled once for every shape.
+
+    Operation by operation, the loops inside would be compiled anew by every call. The arguments are prepared
+    before, since some checks read values. In a compiled function it is part of that one.
+    """
+    signature = inspect.signature(call)
+
+    @functools.partial(jax.jit, static_argnums=(0, 2), inline=True)
+    def run(owner: tuple[Any, ...], y: Array, axes: tuple[int, ...], where: Array | None) -> Any:
+        function: Any = call
+        return function(*owner, y, axes=axes, where=where)
+
+    @functools.wraps(call)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        owner = (given["self"],) if "self" in given else ()
+        return run(owner, *prepare(given["y"], given.get("axes"), given.get("where")))
+
+    return checked
 
 
 def _reject_inexact_integers(y: ArrayLike) -> None:

@@ -13,6 +13,7 @@ from wne_jax.statistics.base import (
     NORMAL_MAD,
     Statistic,
     Statistics,
+    compiled,
     count_valid,
     detail_axes,
     prepare,
@@ -35,6 +36,7 @@ class HaarMad:
     name: ClassVar[str] = "haar_mad"
     unit_noise: ClassVar[bool] = True
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:
@@ -54,6 +56,7 @@ class HaarMad:
 haar_mad = HaarMad()
 
 
+@compiled
 def haar_sigma(
     y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
 ) -> Array:

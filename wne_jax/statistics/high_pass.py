@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from wne_jax.statistics.base import (
     Statistics,
+    compiled,
     count_valid,
     detail_axes,
     prepare,
@@ -35,6 +36,7 @@ class HighPass:
 
     name: ClassVar[str] = "high_pass"
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

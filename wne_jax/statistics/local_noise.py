@@ -19,7 +19,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from wne_jax.layers.gaussian_blur import gaussian_blur
-from wne_jax.statistics.base import Statistic, Statistics, prepare, sqrt_from_zero
+from wne_jax.statistics.base import Statistic, Statistics, compiled, prepare, sqrt_from_zero
 from wne_jax.statistics.fixed import fixed_noise
 from wne_jax.statistics.flat_blocks import block_energies
 from wne_jax.statistics.flat_grid import Grid, grid_of
@@ -43,6 +43,7 @@ class LocalNoise:
     name: ClassVar[str] = "local_noise"
     unit_noise: ClassVar[bool] = True
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Moments, Statistics, merge, moments
+from wne_jax.statistics.base import Moments, Statistics, compiled, merge, moments
 from wne_jax.statistics.blocks import Blocks
 
 FLOOR = 0.02
@@ -24,6 +24,7 @@ class MeanStd:
 
     name: ClassVar[str] = "mean_std"
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import NORMAL_MAD, Statistics, prepare
+from wne_jax.statistics.base import NORMAL_MAD, Statistics, compiled, prepare
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.mean_std import floored, floored_over_blocks, mean_std
 from wne_jax.statistics.order import median, median_of_parts
@@ -20,6 +20,7 @@ class MedianMad:
 
     name: ClassVar[str] = "median_mad"
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistics, count_valid, prepare
+from wne_jax.statistics.base import Statistics, compiled, count_valid, prepare
 from wne_jax.statistics.blocks import Blocks
 
 
@@ -17,6 +17,7 @@ class MinMax:
 
     name: ClassVar[str] = "min_max"
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistic, Statistics, prepare, sqrt_from_zero
+from wne_jax.statistics.base import Statistic, Statistics, compiled, prepare, sqrt_from_zero
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.fixed import fixed_noise
 from wne_jax.statistics.flat_blocks import (
@@ -38,6 +38,7 @@ class NoiseLevel:
     name: ClassVar[str] = "noise_level"
     unit_noise: ClassVar[bool] = True
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:
@@ -65,6 +66,7 @@ def least_scale(std: Any) -> Any:
     return 0.001 * std
 
 
+@compiled
 def estimate_sigma(
     y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
 ) -> Array:

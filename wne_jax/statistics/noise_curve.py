@@ -31,7 +31,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import NORMAL_MAD, prepare, sqrt_from_zero
+from wne_jax.statistics.base import NORMAL_MAD, compiled, prepare, sqrt_from_zero
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.flat_blocks import (
     GROWTH,
@@ -145,6 +145,7 @@ class NoiseCurve(NamedTuple):
         return 1 + self.coloured * (all_over_corner - 1)
 
 
+@compiled
 def noise_curve(
     y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
 ) -> NoiseCurve:
@@ -334,23 +335,29 @@ def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array
     spread = sqrt_from_zero(jnp.sum(blocks * jnp.square(x), axis=-1, keepdims=True) / number)
     v = jnp.where(typical > 0, variance / jnp.where(typical > 0, typical, 1), 0)
     t = jnp.where(spread > 0, x / jnp.where(spread > 0, spread, 1), 0)
-    line, trusted = jnp.ones_like(v), jnp.ones_like(v)
     total = lambda part: jnp.sum(part, axis=-1, keepdims=True)  # noqa: E731
-    for _ in range(STEPS):
+
+    def reweighted(_: int, found: tuple[Array, ...]) -> tuple[Array, ...]:
+        line, trusted, *_ = found
         weight = blocks * trusted / jnp.square(line)
         s_0, s_1, s_2 = total(weight), total(weight * t), total(weight * jnp.square(t))
         v_0, v_1 = total(weight * v), total(weight * t * v)
         determinant = s_0 * s_2 - jnp.square(s_1)
         solvable = determinant > 1e-6 * jnp.square(s_0)
-        slope = jnp.where(solvable, s_0 * v_1 - s_1 * v_0, 0)
-        slope = jnp.maximum(slope / jnp.where(solvable, determinant, 1), 0)
+        safe = jnp.where(solvable, determinant, 1)
+        slope = jnp.maximum(jnp.where(solvable, s_0 * v_1 - s_1 * v_0, 0) / safe, 0)
         level = (v_0 - slope * s_1) / jnp.maximum(s_0, 1e-6)
         line = jnp.maximum(level + slope * t, SMALLEST)
         off = lax.stop_gradient((v - line) / line * jnp.sqrt(blocks))
         deviation = _median_of_bins(jnp.abs(off), blocks > 0)[..., None] / NORMAL_MAD
         trusted = jnp.minimum(1, deviation / jnp.maximum(jnp.abs(off), 1e-6))
-    error = jnp.maximum(deviation, 1e-6) * jnp.sqrt(s_0 / jnp.where(solvable, determinant, 1))
-    significance = jnp.where(solvable, slope / jnp.maximum(error, 1e-6), 0)
+        error = jnp.maximum(deviation, 1e-6) * jnp.sqrt(s_0 / safe)
+        significance = jnp.where(solvable, slope / jnp.maximum(error, 1e-6), 0)
+        return line, trusted, level, slope, significance
+
+    one, none = jnp.ones_like(v), jnp.zeros_like(typical)
+    start = (one, one, none, none, none)
+    _, _, level, slope, significance = lax.fori_loop(0, STEPS, reweighted, start)
     size = jnp.where(spread > 0, typical / jnp.where(spread > 0, spread, 1), 0)
     at_mean = jnp.maximum(level, 0) * typical
     return at_mean[..., 0], (slope * size)[..., 0], significance[..., 0]

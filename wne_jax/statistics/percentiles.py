@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistics, prepare
+from wne_jax.statistics.base import Statistics, compiled, prepare
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.mean_std import mean_std
 from wne_jax.statistics.noise import least_scale
@@ -34,6 +34,7 @@ class Percentiles:
         """The percentiles as shares of 1."""
         return self.low / 100, self.high / 100
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

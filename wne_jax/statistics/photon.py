@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistic, Statistics, prepare
+from wne_jax.statistics.base import Statistic, Statistics, compiled, prepare
 from wne_jax.statistics.blocks import Blocks
 from wne_jax.statistics.fixed import fixed_noise
 from wne_jax.statistics.flat_blocks import FOOTPRINT
@@ -37,6 +37,7 @@ class Photon:
     unit_noise: ClassVar[bool] = True
     has_gain: ClassVar[bool] = True
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from wne_jax.statistics import blocks as by_blocks
-from wne_jax.statistics.base import Statistics, count_valid, prepare, sqrt_from_zero, sum_valid
+from wne_jax.statistics.base import (
+    Statistics,
+    compiled,
+    count_valid,
+    prepare,
+    sqrt_from_zero,
+    sum_valid,
+)
 from wne_jax.statistics.blocks import Blocks
 
 
@@ -22,6 +29,7 @@ class RootMeanSquare:
     name: ClassVar[str] = "root_mean_square"
     symmetry: ClassVar[Literal["scale"]] = "scale"
 
+    @compiled
     def __call__(
         self, y: ArrayLike, *, axes: Sequence[int] | None = None, where: ArrayLike | None = None
     ) -> Statistics:
