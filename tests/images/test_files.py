@@ -429,6 +429,19 @@ def test_a_resolution_beyond_the_format_is_dropped(tmp_path):
             assert any("resolution" in note for note in image.notes) != kept
 
 
+def test_chunks_and_segments_that_are_left_out_are_noted(tmp_path):
+    said = PngInfo()
+    said.add(b"prVt", b"of somebody's own")
+    Image.fromarray(RGB8).save(tmp_path / "x.png", pnginfo=said)
+    assert open_image(tmp_path / "x.png").notes == ("not kept: prVt",)
+    Image.fromarray(RGB8).save(tmp_path / "x.jpg", icc_profile=b"profile", xmp=b"<x/>", comment="x")
+    assert open_image(tmp_path / "x.jpg").notes == ()
+    raw = (tmp_path / "x.jpg").read_bytes()
+    segment = b"\xff\xed\0\x16Photoshop 3.0\0words."
+    (tmp_path / "x.jpg").write_bytes(raw[:2] + segment + raw[2:] + b"film")
+    assert open_image(tmp_path / "x.jpg").notes == ("not kept: APP13, 4 bytes behind the image",)
+
+
 def test_what_is_lost_or_guessed_is_noted(tmp_path):
     exif = Image.Exif()
     exif[271] = "a camera"

@@ -105,7 +105,7 @@ print((peak() - before) / image.pixels.nbytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_a_large_image_of_few_bytes_costs_three_times_its_pixels(tmp_path, mode):
     Image.new(mode, (9, 9)).save(tmp_path / "small.png")
     Image.new(mode, (5000, 5000)).save(tmp_path / "large.png")

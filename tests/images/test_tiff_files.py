@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from wne_jax.images.files import ImageError, creating, fitted, open_image
 from wne_jax.images.reading import ImageError as ReadError
@@ -85,6 +86,39 @@ def test_no_other_file_is_opened_whatever_a_description_names(tmp_path, there):
     assert any("x.companion.ome" in note for note in image.notes)
 
 
+@pytest.mark.parametrize(
+    "description",
+    [
+        ome('<TiffData IFD="0" PlaneCount="3"/>').replace('SizeZ="5"', 'SizeZ="3"'),
+        ome("".join(f'<TiffData FirstZ="{z}" IFD="{z // 2}" PlaneCount="1"/>' for z in range(5))),
+        ome(""),
+    ],
+)
+def test_pages_that_an_ome_description_leaves_out_come_back(tmp_path, description):
+    path = tmp_path / "x.ome.tif"
+    write_pages(path, STACK, description)
+    image = copy(path, tmp_path / "y.ome.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.ome.tif"), STACK)
+    assert any("of other images than the 5 that there are" in note for note in image.notes)
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('SizeZ="5"', 'SizeZ="1000000000"'),
+        ('SizeC="1" SizeT="1"', 'SizeC="1000000" SizeT="1000000"'),
+        ("<TiffData/>", '<TiffData PlaneCount="1000000000"/>'),
+        ("<TiffData/>", '<ModuloAlongZ Start="0" End="9" Step="1e-9"/>'),
+    ],
+)
+def test_numbers_in_a_description_cost_no_memory(tmp_path, before, after):
+    path = tmp_path / "x.ome.tif"
+    write_pages(path, STACK[:1], ome().replace(before, after))
+    assert "planes in its OME description, and has 1" in refusal(path)
+    with pytest.raises(ReadError, match="planes in its OME description, and has 1"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("claimed", [2, 9])
 def test_an_imagej_description_of_other_pages_neither_adds_nor_drops_planes(
     tmp_path, caplog, capfd, claimed
@@ -156,6 +190,26 @@ def test_data_beyond_the_end_are_refused(tmp_path, compression):
     assert "is cut off: page 5 lacks data" in refusal(path)
 
 
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_jpeg_inside_that_ends_early_is_refused(tmp_path, tables):
+    path = tmp_path / "x.tif"
+    smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8) * 2 + STACK[0] // 8
+    if tables:  # libtiff's
+        Image.fromarray(smooth).save(path, compression="jpeg")
+    else:
+        tifffile.imwrite(path, smooth, compression="jpeg", metadata=None)
+    assert open_image(path).pixels.shape == (64, 48)
+    with tifffile.TiffFile(path) as tif:
+        counts = tif.pages[0].tags[279]
+        assert tables == (tif.pages[0].jpegtables is not None)
+    raw = bytearray(path.read_bytes())
+    form = {3: "<H", 4: "<I"}[int(counts.dtype)]
+    (size,) = struct.unpack_from(form, raw, counts.valueoffset)
+    struct.pack_into(form, raw, counts.valueoffset, size - 100)
+    path.write_bytes(raw)
+    assert "is cut off: page 1 lacks data" in refusal(path)
+
+
 SAID = {  # number of the tag: its type and what it says
     270: ("s", "frame {i}, {long} µm"),
     285: ("s", "channel {i}"),
@@ -215,14 +269,35 @@ def test_pages_that_say_nothing_of_their_own_are_left_alone(tmp_path):
     assert open_image(tmp_path / "x.tif").metadata.pages == ()
 
 
-def test_private_tags_that_are_not_kept_are_noted(tmp_path):
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_pages_keep_orientation_resolution_profile_and_xmp_as_their_own(tmp_path, compression):
+    profile, other = b"one profile.", b"another one."
+    pages = [
+        {"resolution": (300, 300), "iccprofile": profile, "extratags": [(274, "H", 1, 6, True)]},
+        {"resolution": (300, 300), "iccprofile": profile, "extratags": [(274, "H", 1, 6, True)]},
+        {"iccprofile": other, "extratags": [(700, "B", 4, b"<x/>", True)]},
+    ]
+    with tifffile.TiffWriter(tmp_path / "x.tif") as tif:
+        for plane, said in zip(STACK, pages):
+            tif.write(plane, metadata=None, contiguous=False, compression=compression, **said)
+    copy(tmp_path / "x.tif", tmp_path / "y.tif")
+    codes, found = (274, 282, 296, 700, 34675), []
+    for name in ("x.tif", "y.tif"):
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            found.append([[p.aspage().tags.valueof(c) for c in codes] for p in tif.pages])
+    assert found[0] == found[1] and found[1][1][0] == 6 and found[1][2][4] == other
+
+
+def test_tags_that_are_not_kept_are_noted(tmp_path):
     private = [
         (65001, "s", 0, b"{}", True),
         (65000, "I", 1, 7, True),
         (42113, "s", 0, b"-9999", True),
+        (318, "2I", 2, (1, 3, 1, 3), True),
     ]
-    tifffile.imwrite(tmp_path / "x.tif", STACK[0], extratags=private)
-    assert open_image(tmp_path / "x.tif").notes == ("its private tags are not kept: 65000, 65001",)
+    tifffile.imwrite(tmp_path / "x.tif", STACK[0], extratags=private, metadata=None)
+    image = open_image(tmp_path / "x.tif")
+    assert image.notes == ("its tags are not kept: 318, 65000, 65001",)
 
 
 @pytest.mark.parametrize("kinds", [["unspecified"], ["unspecified", "unassalpha"]])

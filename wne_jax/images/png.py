@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from importlib import util
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,14 +27,24 @@ _PASSES = (
 """First column and row of each pass of an interlaced image, and the steps to the next ones."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP tEXt zTXt iTXt pHYs eXIf".split())
+"""Chunks that Pillow reads."""
 
 
-def is_deep_colour(path: Path) -> bool:
-    """Whether a file is a PNG of 16 bits that is not plain gray."""
+def is_for_imagecodecs(path: Path) -> bool:
+    """Whether a file is a PNG that imagecodecs is to decode.
+
+    That is one of 16 bits which is not plain gray; and one of gray and alpha, for which Pillow holds four
+    bytes a pixel, where imagecodecs is installed.
+    """
     # Behind the signature: length, "IHDR", width, height, bit depth (byte 24), colour type (25).
     with path.open("rb") as file:
         head = file.read(26)
-    return len(head) == 26 and head[:8] == _SIGNATURE and head[24] == 16 and head[25] != 0
+    if len(head) < 26 or head[:8] != _SIGNATURE:
+        return False
+    if head[24] == 16:
+        return head[25] != 0
+    return head[25] == 4 and util.find_spec("imagecodecs") is not None
 
 
 def lacks_rows(path: Path) -> bool:
@@ -57,6 +68,13 @@ def lacks_rows(path: Path) -> bool:
         return found < expected
 
 
+def left_out(path: Path) -> str:
+    """The names of the chunks of a PNG that Pillow leaves out, for a note; nothing where it reads all."""
+    with path.open("rb") as file:
+        names = dict.fromkeys(name for name, _ in _stored_chunks(file, read=False))
+    return ", ".join(name.decode("ascii", "replace") for name in names if name not in _KEPT)
+
+
 def _raw_size(width: int, height: int, depth: int, colour: int, interlaced: int) -> int:
     """Bytes of the rows of all passes, each with one byte before it."""
     bits = depth * _SAMPLES.get(colour, 0)
@@ -67,11 +85,15 @@ def _raw_size(width: int, height: int, depth: int, colour: int, interlaced: int)
     return size
 
 
-def _stored_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def _stored_chunks(file: BinaryIO, *, read: bool = True) -> Iterator[tuple[bytes, bytes]]:
     """The name of every chunk of a file, and its data, in pieces; checksums are left to Pillow."""
+    file.seek(len(_SIGNATURE))
     while len(head := file.read(8)) == 8:
         left = int.from_bytes(head[:4], "big")
-        while True:
+        if not read:
+            file.seek(left, 1)
+            yield head[4:], b""
+        while read:
             data = file.read(min(left, _PIECE))
             yield head[4:], data
             left -= len(data)
@@ -96,7 +118,7 @@ def imagecodecs() -> Any:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """The pixels of a PNG, u16[H, W, S]: gray and alpha, RGB, or RGB and alpha."""
+    """The pixels of a PNG, u8 or u16 [H, W, S]: gray and alpha, RGB, or RGB and alpha."""
     return imagecodecs().png_decode(content)
 
 

@@ -23,7 +23,7 @@ from wne_jax.images.tiff import check_segments, open_tiff
 with extra("images", "image files"):
     from PIL import Image
 
-    from wne_jax.images import png
+    from wne_jax.images import jpeg_data, png
 
 if TYPE_CHECKING:
     import tifffile
@@ -47,6 +47,9 @@ UPRIGHT = {
     8: lambda a: np.rot90(a),
 }
 """Views `[H, W, ...]` the right way up, by the value of the orientation tag; 1 is upright already."""
+
+JPEG = ("JPEG", "MPO")
+"""Pillow's names of the format, by whether a file holds one image or several."""
 
 _CONVERTED = 2**20  # pixels that Pillow converts at a time
 
@@ -123,7 +126,7 @@ def write_image(path: str | os.PathLike[str], image: ArrayLike) -> None:
 def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """Open one image with Pillow, and decode it, after what it would choke on is refused.
 
-    A PNG of 16 bits with colour or alpha is decoded to 8: `png` has its pixels.
+    A PNG of 16 bits with colour or alpha is decoded to 8: `png` has its pixels. What ends early is refused.
 
     Args:
         path: the file.
@@ -145,7 +148,12 @@ def open_pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
         if image.format == "PNG" and png.lacks_rows(path):
             raise image_error(path, "is cut off: its last rows are missing")
         image.load()
-        yield image
+        if image.format in JPEG and jpeg_data.lacks_data(path.read_bytes(), image):
+            raise image_error(path, "is cut off: data of its last rows or scans are missing")
+        try:
+            yield image
+        finally:
+            image.close()  # gives its pixels back, whoever still has the name
 
 
 def to_array(image: Image.Image, mode: str) -> np.ndarray:
@@ -164,10 +172,10 @@ def to_array(image: Image.Image, mode: str) -> np.ndarray:
 
 
 def _read_pillow(path: Path, formats: tuple[str, ...]) -> np.ndarray:
-    deep = "PNG" in formats and png.is_deep_colour(path)
+    beside = "PNG" in formats and png.is_for_imagecodecs(path)
     with open_pillow(path, formats) as image:
         upright = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-        pixels = None if deep else to_array(image, _AS_MODE[image.mode])
+        pixels = None if beside else to_array(image, _AS_MODE[image.mode])
     if pixels is None:
         pixels = png.decode(path.read_bytes())
         pixels = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]

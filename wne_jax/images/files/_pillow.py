@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from wne_jax._internal.extras import extra
-from wne_jax.images import png
+from wne_jax.images import jpeg_data, png
 from wne_jax.images._errors import image_error
 from wne_jax.images.files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadata
-from wne_jax.images.reading import ORIENTATION, open_pillow, to_array
+from wne_jax.images.reading import JPEG, ORIENTATION, open_pillow, to_array
 
 with extra("images", "image files"):
     from PIL import Image
@@ -26,7 +26,7 @@ _LARGEST_DPI = {"JPEG": 65_535, "PNG": 1e8, "BMP": 5e7}  # of 16 and 32 bits, th
 
 def read(path: Path, axes: str | None) -> ImageFile:
     """Decode an image; its axes are known, whatever `axes` are given for other files."""
-    deep = png.is_deep_colour(path)
+    beside = png.is_for_imagecodecs(path)
     with open_pillow(path, ("PNG", "JPEG", "BMP")) as image:
         notes = []
         if (frames := getattr(image, "n_frames", 1)) > 1:
@@ -35,9 +35,11 @@ def read(path: Path, axes: str | None) -> ImageFile:
             notes.append(f"only the first of its {frames} images is kept")
         if image.mode == "CMYK":
             notes.append(CMYK_LOST)
+        if left := _left_out(path, image):
+            notes.append(f"not kept: {left}")
         metadata = _metadata(image)
-        pixels, alpha = (np.empty(0), False) if deep else decode(image)
-    if deep:
+        pixels, alpha = (np.empty(0), False) if beside else decode(image)
+    if beside:
         pixels = png.decode(path.read_bytes())
         alpha = pixels.shape[-1] in (2, 4)
     return ImageFile(path, pixels, "YXS"[: pixels.ndim], alpha, metadata, tuple(notes))
@@ -144,6 +146,16 @@ def _metadata(image: Image.Image) -> Metadata:
         png=_chunks_of(image) if image.format == "PNG" else (),
         transparent=info.get("transparency") if image.mode == "I;16" else None,
     )
+
+
+def _left_out(path: Path, image: Image.Image) -> str:
+    """What of a file is not in `_metadata`, nor has a note of its own."""
+    if image.format in JPEG:
+        return jpeg_data.left_out(path.read_bytes())
+    if image.format != "PNG":
+        return ""
+    names = [png.left_out(path), "pHYs without a unit" if "aspect" in image.info else ""]
+    return ", ".join(filter(None, names))
 
 
 def _chunks_of(image: Image.Image) -> tuple[tuple[str | bytes, Any], ...]:

@@ -94,15 +94,32 @@ def _untold() -> Iterator[None]:
 def _trusted(path: Path) -> tuple[dict[str, bool], list[str]]:
     """Flags that leave a description unread which is of other images than there are, and a note on that."""
     with open_tiff(path) as tif:
-        if not tif.is_imagej or not tif.series:
+        there = len(tif.pages)
+        if tif.is_ome:
+            elsewhere = check_ome(path, tif)
+            if _described(tif):
+                return {}, []
+            kind, flag = "OME", "is_ome"
+            if elsewhere:
+                return {flag: False}, [elsewhere]
+        elif tif.is_imagej and tif.series:
+            series = tif.series[0]
+            described = series.size // series.keyframe.size
+            in_a_piece = there == 1 and series.dataoffset is not None
+            if series.kind == "imagej" and (described == there or in_a_piece):
+                return {}, []
+            kind, flag = "ImageJ", "is_imagej"
+        else:
             return {}, []
-        series, there = tif.series[0], len(tif.pages)
-        described = series.size // series.keyframe.size
-        in_a_piece = there == 1 and series.dataoffset is not None
-        if series.kind == "imagej" and (described == there or in_a_piece):
-            return {}, []
-    note = f"its ImageJ description is of other images than the {there} that there are, and is not kept"
-    return {"is_imagej": False}, [note]
+    note = f"its {kind} description is of other images than the {there} that there are, and is not kept"
+    return {flag: False}, [note]
+
+
+def _described(tif: tifffile.TiffFile) -> bool:
+    """Whether an OME description has every page once, smaller copies aside."""
+    found = sorted(page.index for series in tif.series for page in series if page is not None)
+    pages = [page.index for page in tif.pages if not page.aspage().is_reduced]
+    return all(series.kind == "ome" for series in tif.series) and found == pages
 
 
 def _pages(tif: tifffile.TiffFile) -> list[tifffile.TiffPage]:
@@ -119,7 +136,7 @@ def _check_structure(path: Path, tif: tifffile.TiffFile) -> list[str]:
     if len(tif.pages) == 0 or not tif.series:
         raise image_error(path, "holds no image")
     check_ends(path, tif)
-    notes = check_ome(path, tif) if tif.is_ome else []
+    notes = []
     others = [s for s in tif.series[1:] if not s.keyframe.is_reduced]
     if others:
         shapes = " and ".join(str(s.shape) for s in (tif.series[0], *others[:2]))

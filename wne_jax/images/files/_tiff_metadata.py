@@ -12,8 +12,11 @@ from wne_jax.images.files._image import CMYK_LOST, EXIF_LOST, ImageFile, Metadat
 from wne_jax.images.files._tiff_pages import (
     DESCRIPTIVE,
     ORIENTATION,
+    OWN,
+    PROFILE,
     RESOLUTION,
     UNIT,
+    XMP,
     read_pages,
 )
 
@@ -24,11 +27,20 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 """What the value of ExtraSamples calls alpha: colours are multiplied by it, or not."""
 
 _RGB, _CMYK = 2, 5
-_XMP, _EXIF, _PROFILE, _SOFTWARE, _PRIVATE = 700, 34665, 34675, 305, 32768
+_EXIF = 34665
 _PER_INCH = {2: 1.0, 3: 2.54}  # resolution unit: inches, centimetres
 _OME_SIZES = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
-# Private tags that say how pixels are stored, or that the descriptions of ImageJ are kept by.
-_STRUCTURAL = frozenset({_EXIF, _PROFILE, 34853, 50838, 50839, 32997, 32998, 32996, 34016})
+_STRUCTURAL = frozenset(
+    {
+        *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 284),
+        *(288, 289, 292, 293, 317, 320, 322, 323, 324, 325, 330, 332, 334, 338, 339, 347),
+        *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
+        *(32996, 32997, 32998, 34016, _EXIF),
+        *(50838, 50839),  # what ImageJ keeps its descriptions by
+        305,  # the software, which is another one now
+    }
+)
+"""Tags that say how pixels are stored, and those that have a note of their own."""
 
 
 def read_metadata(
@@ -62,15 +74,14 @@ def read_metadata(
         options |= {"photometric": "rgb", "extrasamples": kinds[: page.samplesperpixel - 3]}
     if _EXIF in page.tags:
         lost.append(EXIF_LOST)
-    private = {tag.code for p in pages for tag in p.tags if tag.code >= _PRIVATE}
-    if left := sorted(private - _STRUCTURAL - set(DESCRIPTIVE)):
-        lost.append(f"its private tags are not kept: {', '.join(map(str, left))}")
+    if left := sorted({tag.code for p in pages for tag in p.tags} - _STRUCTURAL - OWN):
+        lost.append(f"its tags are not kept: {', '.join(map(str, left))}")
     options["extratags"] = [_repeated(page.tags[code]) for code in DESCRIPTIVE if code in page.tags]
     metadata = Metadata(
         orientation=int(valueof(ORIENTATION, 1)),
         dpi=dpi,
-        icc=None if page.photometric == _CMYK else valueof(_PROFILE),
-        xmp=valueof(_XMP),
+        icc=None if page.photometric == _CMYK else valueof(PROFILE),
+        xmp=valueof(XMP),
         tiff=options,
         pages=read_pages(pages),
     )
@@ -96,7 +107,7 @@ def _description(
     if tif.is_shaped:
         said = (tif.shaped_metadata or ({},))[0]
         return {"metadata": {k: v for k, v in said.items() if k not in ("shape", "truncated")}}, []
-    if page.description and not page.is_imagej:  # not ASCII alone
+    if page.description and not page.is_imagej and not page.is_ome:  # not ASCII alone
         return {"metadata": None, "description": page.description.encode()}, []
     return {"metadata": None}, []
 
@@ -113,11 +124,11 @@ def has_bands(page: tifffile.TiffPage) -> bool:
     return bool(kinds) and kinds not in ((ASSOCIATED,), (UNASSOCIATED,))
 
 
-def check_ome(path: Path, tif: tifffile.TiffFile) -> list[str]:
+def check_ome(path: Path, tif: tifffile.TiffFile) -> str:
     """Refuse a file whose OME description has planes that are not in it.
 
     Returns:
-        A note where the description itself is in another file.
+        A note where the description itself is in another file; else nothing.
 
     Raises:
         ImageError: They are in other files, or nowhere.
@@ -141,8 +152,8 @@ def check_ome(path: Path, tif: tifffile.TiffFile) -> list[str]:
         )
     elsewhere = root.find("{*}BinaryOnly")
     if elsewhere is None:
-        return []
-    return [f"its OME description is in {elsewhere.get('MetadataFile')!r}, and is not read"]
+        return ""
+    return f"its OME description is in {elsewhere.get('MetadataFile')!r}, and is not read"
 
 
 def _place(index: int, axes: str, shape: tuple[int, ...]) -> str:
@@ -188,6 +199,6 @@ def write_options(image: ImageFile) -> dict[str, Any]:
     if metadata.orientation != 1:
         tags.append((ORIENTATION, "H", 1, metadata.orientation, True))
     if metadata.xmp:
-        tags.append((_XMP, "B", len(metadata.xmp), metadata.xmp, True))
+        tags.append((XMP, "B", len(metadata.xmp), metadata.xmp, True))
     tags += metadata.tiff.get("extratags", [])
     return options | dict(metadata.tiff) | {"extratags": tags}

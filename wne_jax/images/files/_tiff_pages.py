@@ -16,6 +16,7 @@ with extra("images", "TIFF files"):
     import tifffile
 
 DESCRIPTION, ORIENTATION, RESOLUTION, UNIT = 270, 274, (282, 283), 296
+XMP, PROFILE = 700, 34675
 DESCRIPTIVE = (
     *(
         269,
@@ -35,7 +36,13 @@ DESCRIPTIVE = (
 )
 """Tags that are kept as they are."""
 
-_OWN = frozenset({DESCRIPTION, ORIENTATION, *RESOLUTION, UNIT, *DESCRIPTIVE})
+OWN = frozenset({DESCRIPTION, ORIENTATION, *RESOLUTION, UNIT, XMP, PROFILE, *DESCRIPTIVE})
+"""Tags that each page has for itself."""
+
+_REPEATED = (*RESOLUTION, UNIT, PROFILE)
+"""Those of the first page that `tifffile` gives to all pages."""
+
+_CMYK = 5
 
 # By TIFF's number of a type: the bytes of a value, and of the words that the byte order turns round.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
@@ -52,16 +59,13 @@ class Tag(NamedTuple):
 
 
 def read_pages(pages: Sequence[tifffile.TiffPage]) -> tuple[tuple[Tag, ...], ...]:
-    """The descriptive tags of each page; none where no page but the first says anything of its own.
+    """The descriptive tags of each page; none where the later ones say what `tifffile` gives them.
 
     The first page's are left to those who write the file's own description.
     """
-    first = {tag.code: tag for tag in _tags(pages[0])}
-    common = {first.get(code) for code in (ORIENTATION, *RESOLUTION, UNIT)}
-    found = [(), *(_tags(page) for page in pages[1:])]
-    if all(set(tags) <= common for tags in found):
-        return ()
-    return tuple(found)
+    repeated = {tag for tag in _tags(pages[0]) if tag.code in _REPEATED}
+    found = [_tags(page) for page in pages[1:]]
+    return () if all(set(tags) == repeated for tags in found) else ((), *found)
 
 
 def write_pages(path: Path, pages: Sequence[Sequence[Tag]]) -> None:
@@ -86,7 +90,7 @@ def write_pages(path: Path, pages: Sequence[Sequence[Tag]]) -> None:
         for number, (place, tags) in enumerate(zip(places, pages)):
             entries = _entries(file, place, form)
             if number:
-                kept = {code: entry for code, entry in entries.items() if code not in _OWN}
+                kept = {code: entry for code, entry in entries.items() if code not in OWN}
                 entries = kept | {tag.code: _entry(file, tag, form) for tag in tags}
             head = struct.pack(form.tagnoformat, len(entries))
             body = b"".join(entries[code] for code in sorted(entries))
@@ -98,9 +102,10 @@ def write_pages(path: Path, pages: Sequence[Sequence[Tag]]) -> None:
 
 def _tags(page: tifffile.TiffPage) -> tuple[Tag, ...]:
     order, file = page.parent.byteorder, page.parent.filehandle
+    left = {PROFILE} if page.photometric == _CMYK else set()  # which becomes RGB
     found = []
     for tag in page.tags:
-        if tag.code in _OWN and tag.dtype in _SIZES:
+        if tag.code in OWN and tag.dtype in _SIZES and tag.code not in left:
             file.seek(tag.valueoffset)
             data = _turned(file.read(tag.valuebytecount), int(tag.dtype), order)
             found.append(Tag(tag.code, int(tag.dtype), len(data) // _SIZES[tag.dtype], data))
