@@ -17,7 +17,7 @@ from wne_jax._internal.importing import import_path, is_import_path
 from wne_jax._internal.limits import MAX_BLUR, check_option
 from wne_jax._internal.names import WrapperKind
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers import one_level, rescaled, smooth_base
+from wne_jax.wrappers import one_level, opponent_colours, rescaled, smooth_base
 from wne_jax.wrappers.base import Inside
 from wne_jax.wrappers.bridge import FromFunction, FromInitApply, FromNNX, as_linen
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
@@ -37,12 +37,14 @@ class WrapperConfig:
             (default: mean_std). The kind "scale" always uses the root mean square.
         anchor: Location and scale that the backbone expects; see `wne_jax.Anchor`.
         unbiased: With a gain, for a backbone that was trained on Gaussian noise; see `wne_jax.denormalize`.
+        per_channel: Whether each channel has statistics of its own, and so a contrast and brightness.
     """
 
     kind: WrapperKind = "wne"
     statistic: str | None = None
     anchor: tuple[float, float] = (0.0, 1.0)
     unbiased: bool = False
+    per_channel: bool = False
 
     def __post_init__(self):
         """Reject invalid values."""
@@ -68,9 +70,16 @@ class WrapperConfig:
         """
         own: dict[str, Any]
         own = {"unbiased": self.unbiased} if self.unbiased else {}
+        if self.per_channel:
+            own["axes"] = _spatial_axes(backbone)
         if self.kind != "scale":
             own["statistics"] = statistics.named(str(self.statistic))
         return _WRAPPERS[self.kind](backbone, anchor=Anchor(*self.anchor), **own)
+
+
+def _spatial_axes(model: Any) -> tuple[int, ...]:
+    """The axes between batch and channels."""
+    return tuple(range(1, protocol.ndim(model) + 1))
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,36 @@ class OneLevel:
         return one_level.OneLevel(backbone, self.trained_sigma_255 / 255)
 
 
+@dataclass(frozen=True)
+class OpponentColours:
+    """A gray network for colour images; see `wne_jax.wrappers.opponent_colours`."""
+
+    kind: Literal["opponent_colours"] = field(default="opponent_colours", init=False)
+
+    def around(self, backbone: nn.Module) -> Inside:
+        """The module around a backbone."""
+        return opponent_colours.OpponentColours(backbone)
+
+
+def in_opponent_colours(statistic: str = "noise_level") -> dict[str, Any]:
+    """The wrapping by which a gray network that knows its noise serves colour images.
+
+    Args:
+        statistic: One whose scale is the noise level; every channel has its own.
+
+    Returns:
+        `wrapper` and `inside` of a `ModelConfig`, as `wne_jax.Denoiser.load` takes them, too.
+
+    Example:
+        >>> ModelConfig("dncnn", **in_opponent_colours()).wrapper.per_channel
+        True
+    """
+    return {
+        "wrapper": WrapperConfig(statistic=statistic, per_channel=True),
+        "inside": OpponentColours(),
+    }
+
+
 def at_every_level(trained_sigma_255: float) -> dict[str, Any]:
     """The wrapping by which a network trained at one noise level serves every level, in any units.
 
@@ -147,8 +186,13 @@ def at_every_level(trained_sigma_255: float) -> dict[str, Any]:
     }
 
 
-InsideConfig = SmoothBase | Rescaled | OneLevel
-_INSIDE: dict[str, type] = {"smooth_base": SmoothBase, "rescaled": Rescaled, "one_level": OneLevel}
+InsideConfig = SmoothBase | Rescaled | OneLevel | OpponentColours
+_INSIDE: dict[str, type] = {
+    "smooth_base": SmoothBase,
+    "rescaled": Rescaled,
+    "one_level": OneLevel,
+    "opponent_colours": OpponentColours,
+}
 
 
 @dataclass(frozen=True)
@@ -160,8 +204,8 @@ class ModelConfig:
             wrapper, a name in `CLASSIFIERS`.
         options: Options of the backbone (default: depth 6 and features 32 for "dncnn" and "fdncnn").
         wrapper: A `WrapperConfig`, or only its kind; None for a bare backbone.
-        inside: The module between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`, or
-            None. It may also be used without a wrapper.
+        inside: The module between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`,
+            `OpponentColours`, or None. Some may also be used without a wrapper.
 
     Raises:
         ValueError: Parts that are not compatible, or values out of their range.
@@ -294,8 +338,10 @@ def config_of(model: Any) -> ModelConfig:
     if type(backbone) in kinds:
         scale = kinds[type(backbone)] == "scale"
         statistic = None if scale else _statistic_name(backbone.statistics)
-        unbiased = getattr(backbone, "unbiased", False)
-        wrapper = WrapperConfig(kinds[type(backbone)], statistic, tuple(backbone.anchor), unbiased)
+        per_channel = backbone.axes is not None and tuple(backbone.axes) == _spatial_axes(backbone)
+        wrapper = WrapperConfig(
+            kinds[type(backbone)], statistic, tuple(backbone.anchor), backbone.unbiased, per_channel
+        )
         backbone = backbone.backbone
     if isinstance(backbone, smooth_base.SmoothBase):
         inside = SmoothBase(backbone.sigma_px, backbone.wiener_cap)
@@ -303,6 +349,8 @@ def config_of(model: Any) -> ModelConfig:
         inside = Rescaled(backbone.by)
     elif isinstance(backbone, one_level.OneLevel):
         inside = OneLevel(backbone.trained_sigma * 255)
+    elif isinstance(backbone, opponent_colours.OpponentColours):
+        inside = OpponentColours()
     backbone = backbone if inside is None else backbone.backbone
     name, options, same = _name_and_options(backbone)
     made = ModelConfig(name, options, wrapper, inside)

@@ -1,5 +1,7 @@
 """`python -m wne_jax denoise`: files in, denoised files out."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -55,7 +57,7 @@ class Denoise(Model):
 
     def run(self) -> int:
         """Denoise every file; return 0 if all succeeded."""
-        from wne_jax.cli.denoise_files import Settings, check_settings, plan, prepare_folder
+        from wne_jax.cli.denoise_files import Settings, plan, prepare_folder
 
         jobs, skipped = plan(self.inputs, self.out)
         settings = Settings(
@@ -68,15 +70,15 @@ class Denoise(Model):
             white=self.white,
             mask_nan=self.mask_nan,
         )
-        denoiser = self._over_devices(self._assuming(self.load()))
-        check_settings(denoiser, settings)
+        denoiser = self._prepared(self.load(), settings)
+        for_colour = None if self.weights is not None else self._for_colour(settings)
         prepare_folder(jobs)
         for path in skipped:
             if path.is_dir():
                 print_line("note", f"{path}: holds no image files")
         failed = []
         for job in tqdm(jobs, unit="file", disable=True if len(jobs) == 1 else None):
-            if not self._denoise(denoiser, job, settings):
+            if not self._denoise(denoiser, for_colour, job, settings):
                 failed.append(job.source)
         others = sum(not path.is_dir() for path in skipped)
         if len(jobs) > 1 or skipped:
@@ -86,6 +88,20 @@ class Denoise(Model):
         if failed and len(jobs) > 1:
             print(f"failed: {', '.join(map(str, failed))}")
         return 2 if failed else 0
+
+    def _prepared(self, denoiser: "Denoiser", settings: "Settings") -> "Denoiser":
+        """The denoiser under all options."""
+        from wne_jax.cli.denoise_files import check_settings
+
+        denoiser = self._over_devices(self._assuming(denoiser))
+        check_settings(denoiser, settings)
+        return denoiser
+
+    def _for_colour(self, settings: "Settings") -> "Callable[[], Denoiser]":
+        """The packaged denoiser for colour images, made when the first one comes."""
+        from wne_jax.inference.denoiser import Denoiser
+
+        return functools.cache(lambda: self._prepared(Denoiser.default("color"), settings))
 
     def _assuming(self, denoiser: "Denoiser") -> "Denoiser":
         """Apply the chosen assumption on the noise."""
@@ -111,7 +127,13 @@ class Denoise(Model):
             raise ValueError(f"--devices is {self.devices}, but {len(there)} exist; 0 means all")
         return denoiser.sharded(there[: self.devices or None])
 
-    def _denoise(self, denoiser: "Denoiser", job: "Job", settings: "Settings") -> bool:
+    def _denoise(
+        self,
+        denoiser: "Denoiser",
+        for_colour: "Callable[[], Denoiser] | None",
+        job: "Job",
+        settings: "Settings",
+    ) -> bool:
         """Denoise one file; an error is reported in one line, and the other files are still denoised."""
         from wne_jax.cli.denoise_files import denoise_file
 
@@ -123,7 +145,12 @@ class Denoise(Model):
 
             try:
                 done = denoise_file(
-                    denoiser, job, settings, overwrite=self.overwrite, progress=progress
+                    denoiser,
+                    job,
+                    settings,
+                    for_colour=for_colour,
+                    overwrite=self.overwrite,
+                    progress=progress,
                 )
             except USER_ERRORS as err:
                 print_line("error", err)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -178,6 +178,7 @@ def denoise_file(
     job: Job,
     settings: Settings,
     *,
+    for_colour: "Callable[[], Denoiser] | None" = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Done:
@@ -187,6 +188,7 @@ def denoise_file(
         denoiser: The denoiser.
         job: The file and the name of its result.
         settings: The settings.
+        for_colour: Gives the denoiser of RGB images whose channels differ (default: the same).
         overwrite: Whether the result may replace a file.
         progress: Called with the numbers of finished and of all parts (planes, or their tiles).
 
@@ -201,6 +203,8 @@ def denoise_file(
         what = "is the input itself" if own else "already exists"
         raise image_error(job.target, f"{what}; replace it with --overwrite")
     image = fitted(job.target, open_image(job.source, axes=settings.axes))
+    if for_colour is not None and image.has_colours:
+        denoiser = for_colour()
     try:
         options: dict[str, Any] = {
             "strength": settings.strength,

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
-from wne_jax.config import ModelConfig, config_of
+from wne_jax.config import ModelConfig, config_of, in_opponent_colours
 from wne_jax.images.units import check_white
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
@@ -177,7 +177,11 @@ class Denoiser:
 
     @classmethod
     def pretrained(cls, name: str = "gray") -> "Denoiser":
-        """A denoiser that comes with the package, by its name: "gray" is blind, for sigma 1 to 75 (of 255).
+        """A denoiser that comes with the package, blind, for noise of 1 to 75 (of 255).
+
+        Args:
+            name: "gray", or "color" for images of three channels, which are denoised together; see
+                `wne_jax.wrappers.opponent_colours`.
 
         Raises:
             ValueError: No such name, or a file that is not the one that was packaged.
@@ -186,15 +190,17 @@ class Denoiser:
             >>> Denoiser.pretrained("gray").channels
             1
         """
-        return cls.load(packaged_file(name))
+        wrapping = in_opponent_colours() if name == "color" else {}
+        return cls.load(packaged_file(name), **wrapping)
 
     @classmethod
-    def default(cls) -> "Denoiser":
-        """The gray denoiser that comes with the package, for noise of all kinds.
+    def default(cls, name: str = "gray") -> "Denoiser":
+        """A denoiser that comes with the package, for noise of all kinds.
 
-        It is `pretrained("gray").with_noise("photon")`.
+        It is `pretrained(name).with_noise("photon")`. That of gray images denoises a colour image channel by
+        channel.
         """
-        return cls.pretrained("gray").with_noise("photon")
+        return cls.pretrained(name).with_noise("photon")
 
     def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.
@@ -517,17 +523,22 @@ class Denoiser:
         model = self.model
         if not isinstance(model, WNE):
             return None
-        if model.axes is not None:
+        if model.axes is not None and tuple(model.axes) != (1, 2):
             raise ValueError(
-                f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None"
+                f"a model that pools over axes {tuple(model.axes)} cannot be tiled: axes must be None, or "
+                "(1, 2) for each channel by itself"
             )
         if valid is not None:
             return self._statistics_in_memory(
                 coordinates.enter(image)[None], valid[None], level, coordinates
             )
-        return stream_statistics(
-            self._statistic(level, coordinates), image, prepare=coordinates.enter
-        )
+        number = 1 if model.axes is None else image.shape[-1]
+        statistic = self._statistic(level, coordinates)
+        found = [
+            stream_statistics(statistic, part, prepare=coordinates.enter)
+            for part in np.split(image, number, axis=-1)
+        ]
+        return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *found)
 
     def _statistic(self, level: np.ndarray | None, coordinates: Coordinates) -> Any:
         """The statistic of the wrapper, in the coordinates of the model."""

@@ -337,7 +337,7 @@ def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array
     t = jnp.where(spread > 0, x / jnp.where(spread > 0, spread, 1), 0)
     total = lambda part: jnp.sum(part, axis=-1, keepdims=True)  # noqa: E731
 
-    def reweighted(_: int, found: tuple[Array, ...]) -> tuple[Array, ...]:
+    def reweighted(step: int, found: tuple[Array, ...]) -> tuple[Array, ...]:
         line, trusted, *_ = found
         weight = blocks * trusted / jnp.square(line)
         s_0, s_1, s_2 = total(weight), total(weight * t), total(weight * jnp.square(t))

@@ -8,13 +8,13 @@ from wne_jax.weights.saved import DENOISER_FILE
 
 _FOLDER = Path(__file__).parent
 
-PACKAGED: dict[str, tuple[Path, str]] = {
-    "gray": (
-        _FOLDER / "default" / DENOISER_FILE,
-        "813cc3449a6c454bfcf493db2b6cf6cce0a25c88840731607682dd0b8b3fe447",
-    ),
-}
-"""The file and SHA-256 of each denoiser."""
+_GRAY = (
+    _FOLDER / "default" / DENOISER_FILE,
+    "813cc3449a6c454bfcf493db2b6cf6cce0a25c88840731607682dd0b8b3fe447",
+)
+
+PACKAGED: dict[str, tuple[Path, str]] = {"gray": _GRAY, "color": _GRAY}
+"""The file and SHA-256 of each denoiser. That of colour images is the gray network in opponent colours."""
 
 
 def packaged_file(name: str) -> Path:
@@ -32,8 +32,7 @@ def packaged_file(name: str) -> Path:
         'denoiser.safetensors'
     """
     if name not in PACKAGED:
-        hint = "; gray denoises a colour image channel by channel" if name == "color" else ""
-        raise ValueError(f"no denoiser {name!r} is packaged: there is {', '.join(PACKAGED)}{hint}")
+        raise ValueError(f"no denoiser {name!r} is packaged: there is {', '.join(PACKAGED)}")
     path, expected = PACKAGED[name]
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != expected:

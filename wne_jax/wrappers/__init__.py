@@ -1,10 +1,11 @@
 """The method as modules, and modules that may be placed between a wrapper and its backbone."""
 
-from wne_jax.wrappers import one_level, rescaled, smooth_base
+from wne_jax.wrappers import one_level, opponent_colours, rescaled, smooth_base
 from wne_jax.wrappers.bridge import FromInitApply, as_linen, fill, variables_of
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.wrappers.nnx import NNXWNE
 from wne_jax.wrappers.one_level import OneLevel
+from wne_jax.wrappers.opponent_colours import OpponentColours
 from wne_jax.wrappers.rescaled import Rescaled
 from wne_jax.wrappers.smooth_base import SmoothBase
 
@@ -14,12 +15,14 @@ __all__ = [
     "FromInitApply",
     "InputNormalized",
     "OneLevel",
+    "OpponentColours",
     "Rescaled",
     "ScaleEquivariant",
     "SmoothBase",
     "as_linen",
     "fill",
     "one_level",
+    "opponent_colours",
     "rescaled",
     "smooth_base",
     "variables_of",

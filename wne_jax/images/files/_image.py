@@ -85,6 +85,17 @@ class ImageFile:
         return stacked.shape[rank:]
 
     @property
+    def has_colours(self) -> bool:
+        """Whether planes are RGB, and the channels of one at least differ."""
+        if "S" not in self.axes or len(self.plane_shape) < 3:
+            return False
+        return any(
+            not np.array_equal(plane[..., 0], plane[..., channel])
+            for plane in self.planes()
+            for channel in (1, 2)
+        )
+
+    @property
     def number(self) -> int:
         """How many planes there are."""
         stacked, rank = self._stacked(self.pixels)
