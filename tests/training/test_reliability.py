@@ -1,6 +1,7 @@
 """Harm done to a run: nothing that was saved is lost, and one line says what is wrong."""
 
 import dataclasses
+import json
 import os
 import resource
 import shutil
@@ -124,9 +125,15 @@ def empty(folder):
     folder.mkdir()
 
 
+def metadata(text):
+    return lambda folder: (folder / "_CHECKPOINT_METADATA").write_text(text)
+
+
 @pytest.mark.parametrize(
     "damages",
     [
+        (metadata("[1, 2]"), metadata(20_000 * "[")),
+        (metadata('{"custom_metadata": "x"}'), metadata('{"commit_timestamp_nsecs": "x"}')),
         (cut, lambda folder: largest_file(folder).unlink()),
         (lambda folder: shutil.rmtree(folder / "default"), empty),  # a copy that was interrupted
     ],
@@ -141,6 +148,13 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_resumed(run, finis
         state = resume(run)
     chex.assert_trees_all_equal(state, finished[0])
     assert steps_saved(run) == ["2", "4", "4.damaged", "6", "6.damaged"]
+
+
+@pytest.mark.parametrize("kept", [[1], {"config": [1], "images": {}}, {"config": {}}])
+def test_a_checkpoint_that_says_nonsense_of_its_run_is_like_one_that_says_nothing(run, kept):
+    path = run / "checkpoints" / "6" / "_CHECKPOINT_METADATA"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"custom_metadata": {"run": kept}}))
+    assert load_run(run)[2] == 6 and int(resume(run).step) == 6
 
 
 def test_without_an_intact_checkpoint_nothing_is_touched(run):

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 from wne_jax._internal.extras import extra
 from wne_jax._internal.files import free_name
 from wne_jax.config import ModelConfig
-from wne_jax.training.claim import Identity
+from wne_jax.training.claim import PARTS, Identity
 from wne_jax.training.config import TrainConfig, load_config, parse_config
 from wne_jax.training.processes import any_process, is_lead, is_of_a_connection, wait_for_all
 from wne_jax.training.step import TrainState, create_state
@@ -24,6 +24,37 @@ with extra("train", "checkpoints"):
 
 _ORBAX = logging.getLogger("absl")
 """Where Orbax prints whole tracebacks of what it then raises."""
+
+
+class _Names(ocp.path.step.NameFormat):
+    """Orbax's names of checkpoints, which passes over those whose metadata it would choke on.
+
+    Attributes:
+        unreadable: What is wrong with each of these, by their steps.
+    """
+
+    def __init__(self) -> None:
+        self._names = ocp.path.step.standard_name_format()
+        self.unreadable: dict[int, str] = {}
+
+    def build_name(self, step: int) -> str:
+        """The name of a step."""
+        return self._names.build_name(step)
+
+    def find_all(self, base_path: Any) -> Iterator[Any]:
+        """The steps of a folder."""
+        self.unreadable.clear()
+        for found in self._names.find_all(base_path):
+            try:
+                _ = found.commit_timestamp  # which reads the metadata
+            except Exception as error:  # many kinds
+                self.unreadable[found.step] = f"its metadata cannot be read: {_reason(error)}"
+            else:
+                yield found
+
+    def find_step(self, base_path: Any, step: int) -> Any:
+        """One step."""
+        return self._names.find_step(base_path, step)
 
 
 class Checkpoints:
@@ -47,6 +78,7 @@ class Checkpoints:
         if not create and jax.process_count() > 1:
             me = jax.process_index()
             processes = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+        self._names = _Names()
         self._manager = ocp.CheckpointManager(
             Path(workdir).resolve() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
@@ -54,6 +86,7 @@ class Checkpoints:
                 create=create,
                 cleanup_tmp_directories=create,
                 multiprocessing_options=processes,
+                step_name_format=self._names,
             ),
             # Otherwise Orbax asks the newest folder how all are laid out, and believes an empty one.
             item_handlers=ocp.StandardCheckpointHandler(),
@@ -78,18 +111,19 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the last whole checkpoint, or None."""
-        return self._manager.latest_step()
+        """The step of the last checkpoint, whole or damaged, or None."""
+        return max(self.steps, default=None)
 
     @property
     def steps(self) -> list[int]:
         """The steps of the checkpoints, whole ones and damaged ones."""
-        return sorted(self._manager.all_steps())
+        return sorted({*self._manager.all_steps(), *self._names.unreadable})
 
     def identity(self, step: int) -> dict[str, Any] | None:
         """The values of the identity that a checkpoint was saved with; None if it has none."""
         try:
-            return (self._manager.metadata(step).custom_metadata or {}).get("run")
+            values = (self._manager.metadata(step).custom_metadata or {})["run"]
+            return values if all(isinstance(values[name], dict) for name in PARTS) else None
         except Exception:  # of a damaged one, Orbax raises many kinds
             return None
 
@@ -135,6 +169,8 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), expected
         )
         try:
+            if step in self._names.unreadable:
+                raise ValueError(self._names.unreadable[step])
             return self._manager.restore(step, args=ocp.args.StandardRestore(expected))
         except Exception as error:  # Orbax raises many kinds for a damaged or foreign checkpoint.
             raise ValueError(

@@ -19,6 +19,8 @@ from wne_jax.training.processes import is_lead
 CONFIG = "config.json"
 IMAGES = "corpus.json"
 LOCK = "lock"
+PARTS = ("config", "images")
+"""The names of the values of an identity."""
 
 
 @dataclass(frozen=True)
