@@ -100,8 +100,9 @@ def test_values_far_from_full_scale_are_noted_if_the_model_depends_on_it(
         assert commands.main(command + white) == 0 and capsys.readouterr().err == ""
         assert unchanged.asked[-1]["white"] == 4095
         assert unchanged.asked[-1]["sigma"] == pytest.approx(4095 / 5)
-    assert commands.main([*command, "--white", "-1"]) == 2
-    assert "white must be positive" in capsys.readouterr().err
+    for white in ("-1", "inf", "1e40", "1e-40"):  # the last two are none in single precision
+        assert commands.main([*command, "--white", white]) == 2
+        assert "white must be positive" in capsys.readouterr().err
 
 
 def test_a_signal_during_computation_gives_its_exit_code(tmp_path):
@@ -435,6 +436,24 @@ def test_running_out_of_memory_does_not_stop_other_images(tmp_path, unchanged, m
     np.save(tmp_path / "b.npy", np.ones((20, 3)))
     assert "MemoryError" in mistake(capsys, "denoise", tmp_path, "-o", tmp_path / "out")
     assert files(tmp_path / "out") == ["b.npy"]
+
+
+@pytest.mark.parametrize("result", [np.nan, np.inf, 7e4])
+def test_a_result_that_is_not_finite_is_not_written(
+    tmp_path, unchanged, monkeypatch, capsys, result
+):
+    def broken(self, image, *args, **options):
+        with np.errstate(over="ignore"):
+            return np.where(np.arange(image.shape[1]) == 2, result, image).astype(image.dtype)
+
+    monkeypatch.setattr(Unchanged, "__call__", broken)
+    np.save(tmp_path / "a.npy", np.ones((20, 30), np.float16))
+    error = mistake(capsys, "denoise", tmp_path / "a.npy", "-o", tmp_path / "out.npy")
+    assert "a.npy: the result of plane 0" in error and files(tmp_path) == ["a.npy"]
+    masked = np.ones((20, 30), np.float16)
+    masked[:, 2] = np.nan
+    np.save(tmp_path / "a.npy", masked)
+    assert run("denoise", tmp_path / "a.npy", "-o", tmp_path / "out.npy", "--mask-nan") == 0
 
 
 def test_check_prints_the_identities_and_returns_whether_they_hold(

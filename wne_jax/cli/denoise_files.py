@@ -229,6 +229,7 @@ def denoise_file(
                     options["progress"](1, 1)
                 else:
                     denoiser(plane, sigma, tile=tile, out=result, **masked, **options)
+                _check_finite(result, valid, done)
                 masks.keep_apart(plane, result, valid)
                 if sigma is None:
                     found.append(_report(plane, valid))
@@ -239,6 +240,16 @@ def denoise_file(
         raise image_error(job.source, str(err) or type(err).__name__) from err
     doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
     return Done(_of_planes(found), (*image.notes, *masks.notes, *([doubts] if doubts else [])))
+
+
+def _check_finite(result: np.ndarray, valid: np.ndarray | None, number: int) -> None:
+    """Reject a result that is not finite, from damaged weights or beyond the range of the file's type."""
+    where = True if valid is None else valid
+    ends = [extreme(result, where=where, initial=0) for extreme in (np.min, np.max)]
+    if not np.isfinite(ends).all():
+        raise ValueError(
+            f"the result of plane {number} has values that are NaN, or infinite in {result.dtype}"
+        )
 
 
 def _report(plane: np.ndarray, valid: np.ndarray | None) -> NoiseReport | None:

@@ -47,10 +47,11 @@ def check_white(white: float | None) -> None:
     """Refuse a value of white that is none.
 
     Raises:
-        ValueError: It is not positive, or not finite.
+        ValueError: It is not positive, or not finite, in single precision.
     """
-    if white is not None and not 0 < white < float("inf"):
-        raise ValueError(f"white must be positive and finite, not {white}")
+    ends = np.finfo(np.float32)
+    if white is not None and not float(ends.tiny) <= white <= float(ends.max):
+        raise ValueError(f"white must be positive and finite in single precision, not {white}")
 
 
 def doubt(low: float, high: float, dtype: DTypeLike) -> str:
