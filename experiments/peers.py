@@ -3,10 +3,11 @@
 All see the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
 means (scikit-image) are told the true noise level. The packaged denoiser is blind, with its default
 assumption on the noise and with `--noise camera`; so is a network of one level behind `OneLevel` (`--weights
-FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged
-denoiser.
+FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged denoiser. `--channels 3` is for colour
+images: a row then says what the gray denoiser does channel by channel.
 
     WNE_DATA=... python -m experiments.peers --test folder:Set12 --weights dncnn_25.mat
+    WNE_DATA=... python -m experiments.peers --test folder:CBSD68 --channels 3 --degradations gaussian
 """
 
 from collections.abc import Callable
@@ -60,7 +61,9 @@ class Options(Levels, Photographs, Seed, Measured):
     before: Path | None = None
     """Weights of an earlier packaged denoiser."""
     size: int = 128
-    """Side of the square images, in pixels."""
+    """Side of the square images, in pixels; a large one takes whole images."""
+    channels: Literal[1, 3] = 1
+    """Channels of the images: 1 for gray, 3 for colour."""
 
 
 def main(options: Options) -> None:
@@ -79,7 +82,8 @@ def main(options: Options) -> None:
 def measure(options: Options) -> list[Record]:
     """PSNR of every row on every set, under every kind of noise."""
     functions, records = arms(options), []
-    for name, images in load_sets(options.test, data_dir=options.data_dir).items():
+    sets = load_sets(options.test, data_dir=options.data_dir, channels=options.channels)
+    for name, images in sets.items():
         for noise in options.degradations:
             records += sweep(
                 functions,
@@ -95,11 +99,15 @@ def measure(options: Options) -> list[Record]:
 
 def arms(options: Options) -> dict[str, Any]:
     """The denoisers by the names of their rows."""
-    default = Denoiser.default()
+    default = Denoiser.default("gray" if options.channels == 1 else "color")
     found: dict[str, Any] = {
         "packaged": default.function,
         "packaged, camera": default.with_noise("camera").function,
     }
+    if options.channels == 3:
+        if options.weights or options.before:
+            raise ValueError("--weights and --before are gray networks: leave them out for colour")
+        found["packaged, channel by channel"] = by_channel(Denoiser.default().function)
     if options.before is not None:
         found["packaged before"] = Denoiser.load(options.before).function
     if options.weights is not None:
@@ -109,27 +117,42 @@ def arms(options: Options) -> dict[str, Any]:
     return found | {name: told(known[name]) for name in options.classical}
 
 
+def by_channel(gray: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A denoiser of gray images on the channels of a colour image, one by one."""
+
+    def denoise(y: Array) -> Array:
+        return jnp.concatenate([gray(y[..., c : c + 1]) for c in range(y.shape[-1])], axis=-1)
+
+    return denoise
+
+
 def told(
     method: Callable[[np.ndarray, float], np.ndarray],
 ) -> Callable[[Array, float], Array]:
-    """A method for one gray image `[H, W]` on the host, as a denoiser that is told the noise level."""
+    """A method for one image `[H, W]` or `[H, W, 3]` on the host, as a denoiser that is told the level."""
 
     def denoise(y: Array, sigma: float) -> Array:
-        estimates = [method(image[..., 0], sigma) for image in np.asarray(y)]
-        return jnp.asarray(np.stack(estimates)[..., None], y.dtype)
+        images = np.asarray(y)
+        estimates = [
+            method(image[..., 0] if image.shape[-1] == 1 else image, sigma) for image in images
+        ]
+        return jnp.asarray(np.reshape(estimates, y.shape), y.dtype)
 
     return denoise
 
 
 def bm3d(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Dabov et al., "Image Denoising by Sparse 3D Transform-Domain Collaborative Filtering", 2007."""
+    """Dabov et al., "Image Denoising by Sparse 3D Transform-Domain Collaborative Filtering", 2007.
+
+    Colour images are denoised in opponent colours (CBM3D).
+    """
     try:
-        from bm3d import bm3d as method
+        import bm3d as package
     except ImportError as error:
         raise ImportError(
             "the row bm3d needs it: pip install bm3d, or leave it out of --classical"
         ) from error
-    return method(image, sigma)
+    return (package.bm3d if image.ndim == 2 else package.bm3d_rgb)(image, sigma)
 
 
 def nlm(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -137,8 +160,9 @@ def nlm(image: np.ndarray, sigma: float) -> np.ndarray:
     from skimage.restoration import denoise_nl_means
 
     return denoise_nl_means(
-        image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True
-    )
+        image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True,
+        channel_axis=-1 if image.ndim == 3 else None,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Unchanged:
 @pytest.fixture
 def unchanged(monkeypatch):
     model = Unchanged()
-    monkeypatch.setattr(Denoiser, "default", lambda: model)
+    monkeypatch.setattr(Denoiser, "default", lambda name="gray": model)
     return model
 
 
@@ -234,6 +234,24 @@ def test_options_reach_the_denoiser_in_the_units_of_the_image(tmp_path, unchange
                          "strength": 0.5, "self_ensemble": True, "white": None}  # fmt: skip
     assert gray["sigma"] == pytest.approx(51) and gray["tile"] is None
     assert deep["sigma"] == pytest.approx(0.2 * 65535) and not deep["self_ensemble"]
+
+
+def test_colours_have_a_denoiser_of_their_own(tmp_path, monkeypatch):
+    """RGB of different channels has; channels of a stack, and gray that is stored as RGB, do not."""
+    models = {"gray": Unchanged(), "color": Unchanged()}
+    monkeypatch.setattr(Denoiser, "default", lambda name="gray": models[name])
+    Image.fromarray(RGB8).save(tmp_path / "colour.png")
+    Image.fromarray(np.stack([GRAY8] * 3, -1)).save(tmp_path / "gray.png")
+    tifffile.imwrite(
+        tmp_path / "channels.tif", np.moveaxis(RGB8, -1, 0), imagej=True, metadata={"axes": "CYX"}
+    )
+    for name, used in (("colour.png", "color"), ("gray.png", "gray"), ("channels.tif", "gray")):
+        for model in models.values():
+            model.asked.clear()
+        assert (
+            commands.main(["denoise", str(tmp_path / name), "-o", str(tmp_path / f"x_{name}")]) == 0
+        )
+        assert [kind for kind, model in models.items() if model.asked] == [used]
 
 
 def test_large_planes_are_tiled_automatically(unchanged):

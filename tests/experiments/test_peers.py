@@ -1,5 +1,6 @@
 """The packaged denoiser beside others, on small squares."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_each_row_is_measured_on_the_same_noise(tmp_path):
     assert psnr["packaged", "gaussian"] > psnr["nlm", "gaussian"] > psnr["input", "gaussian"] + 3
     assert psnr["packaged", "gaussian"] > psnr["packaged", "coloured"]
     assert (tmp_path / "results/table.md").is_file()
+
+
+def test_colour_images_are_also_denoised_channel_by_channel(tmp_path):
+    options = Options(
+        workdir=tmp_path / "results", size=48, test_sigmas_255=(25.0,), degradations=("gaussian",),
+        classical=("nlm",), channels=3,
+    )  # fmt: skip
+    main(options)
+    psnr = mean_over(read_records(tmp_path / "results/records.csv"), by=["arm"])
+    assert psnr["packaged",] > psnr["packaged, channel by channel",] + 0.5
+    with pytest.raises(ValueError, match="--weights and --before are gray"):
+        peers.arms(dataclasses.replace(options, before=tmp_path))
 
 
 def test_bm3d_that_is_not_installed_is_named_with_its_command(monkeypatch):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SMALLEST_TILE = 512
 """Minimum side of the tiles of large images, in pixels, unless a side is given."""
 
+SHARED_TILE = 256
+"""The same of images of many sizes, by a model that cannot share programs otherwise."""
+
 
 class Job(NamedTuple):
     """One file, and the name of its result."""
@@ -213,9 +216,12 @@ def denoise_file(
         }
         sigma = _sigma(image.pixels.dtype, settings)
         tile = _tile(denoiser, image.plane_shape, settings.tile)
-        if settings.few_shapes and _shares_shapes(denoiser, settings):
-            options["few_shapes"] = True
-            tile = tile or _whole(denoiser, image.plane_shape)
+        if settings.few_shapes and settings.tile != 0 and not settings.self_ensemble:
+            if protocol.pads_zeros(denoiser.model):
+                options["few_shapes"] = True
+                tile = tile or _whole(denoiser, image.plane_shape)
+            elif denoiser.receptive_radius is not None:
+                tile = tile or max(SHARED_TILE, _side(denoiser.receptive_radius))
         masks, found = Masks(image, settings.mask_nan), []
         with creating(job.target, image) as out:
             planes = zip(image.planes(), image.planes(out))
@@ -294,15 +300,14 @@ def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int
     if tile is None:
         radius = denoiser.receptive_radius
         largest = 4e6 if radius is None else 2e6
-        side = max(SMALLEST_TILE, 2 ** math.ceil(math.log2(4 * (radius or 1))))
-        return side if shape[0] * shape[1] > largest else None
+        large = shape[0] * shape[1] > largest
+        return max(SMALLEST_TILE, _side(radius or 1)) if large else None
     return tile or None
 
 
-def _shares_shapes(denoiser: "Denoiser", settings: Settings) -> bool:
-    """Whether both the model and the settings allow `few_shapes`."""
-    alone = settings.tile != 0 and not settings.self_ensemble
-    return alone and protocol.pads_zeros(denoiser.model)
+def _side(radius: int) -> int:
+    """The power of two of which half remains after removing a radius on both sides."""
+    return 2 ** math.ceil(math.log2(4 * max(radius, 1)))
 
 
 def _whole(denoiser: "Denoiser", shape: tuple[int, ...]) -> int:
