@@ -179,13 +179,17 @@ def gaps(records: Sequence[Record], arms: Sequence[str], *, title: str) -> Figur
 
 def crops(specs: Sequence[str], *, size: int = 128) -> Figure:
     """Central squares of noisy photographs: as they are, and denoised under two assumptions on the noise."""
-    gray = Denoiser.pretrained("gray")
-    white, camera = gray.with_noise("white"), gray.with_noise("camera")
+    gray, colour = Denoiser.pretrained("gray"), Denoiser.pretrained("color")
     rows, labels = [], []
-    for images in load_sets(specs).values():
+    for images in load_sets(specs, channels=3).values():
         for image in images:
-            shown = {"as it is": image.pixels}
-            shown |= {"white noise": white(image.pixels), "camera": camera(image.pixels)}
+            has_colours = bool(np.ptp(image.pixels, axis=-1).any())
+            pixels = image.pixels if has_colours else image.pixels[..., :1]
+            shown = {"as it is": pixels}
+            for noise in ("white", "auto"):
+                shown[f"--noise {noise}"] = (colour if has_colours else gray).with_noise(noise)(
+                    pixels
+                )
             squares = {name: central(image._replace(pixels=x), size) for name, x in shown.items()}
             rows.append({name: to_unit(square.pixels) for name, square in squares.items()})
             labels.append(image.name)

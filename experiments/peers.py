@@ -2,7 +2,7 @@
 
 All see the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
 means (scikit-image) are told the true noise level. The packaged denoiser is blind, with its default
-assumption on the noise and with `--noise camera`; so is a network of one level behind `OneLevel` (`--weights
+assumption on the noise and with `--noise white`; so is a network of one level behind `OneLevel` (`--weights
 FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged denoiser. `--channels 3` is for colour
 images: a row then says what the gray denoiser does channel by channel.
 
@@ -102,7 +102,7 @@ def arms(options: Options) -> dict[str, Any]:
     default = Denoiser.default("gray" if options.channels == 1 else "color")
     found: dict[str, Any] = {
         "packaged": default.function,
-        "packaged, camera": default.with_noise("camera").function,
+        "packaged, white": default.with_noise("white").function,
     }
     if options.channels == 3:
         if options.weights or options.before:

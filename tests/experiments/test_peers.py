@@ -28,7 +28,7 @@ def test_each_row_is_measured_on_the_same_noise(tmp_path):
     rows = {
         "input",
         "packaged",
-        "packaged, camera",
+        "packaged, white",
         "packaged before",
         "other.safetensors, one_level",
         "nlm",

@@ -288,7 +288,7 @@ def test_a_folder_of_a_finished_run_is_read_by_its_file_of_weights(equivariant, 
     np.testing.assert_array_equal(Denoiser.load(tmp_path)(y), equivariant(y))
 
 
-@pytest.mark.parametrize("noise", ["white", "photon", "camera"])
+@pytest.mark.parametrize("noise", ["auto", "white", "photon"])
 def test_an_assumption_on_the_noise_is_saved(noise, tmp_path):
     denoiser = Denoiser.pretrained("gray").with_noise(noise)
     denoiser.save(tmp_path / "x.safetensors")

@@ -169,7 +169,7 @@ def test_the_command_says_what_the_noise_is(tmp_path, capsys):
     assert run(tmp_path / "y.npy", "-o", tmp_path / "s.npy", "--sigma-255", "20") == 0
     assert "noise" not in capsys.readouterr().out
     assert (
-        run(tmp_path / "y.npy", "-o", tmp_path / "t.npy", "--sigma-255", "2", "--noise", "camera")
+        run(tmp_path / "y.npy", "-o", tmp_path / "t.npy", "--sigma-255", "2", "--noise", "auto")
         == 2
     )
     assert "leave out --noise" in capsys.readouterr().err
@@ -184,7 +184,7 @@ def test_a_known_line_is_moved_with_the_image():
     np.testing.assert_allclose(moved, 4 * x + 64, rtol=1e-5)
     tiled = denoise.with_noise((2.0, 30.0))(y, tile=24)
     np.testing.assert_allclose(tiled, x, rtol=1e-5)
-    with pytest.raises(ValueError, match="one of white, photon, camera"):
+    with pytest.raises(ValueError, match="one of auto, white, photon"):
         denoise.with_noise("pink")
     with pytest.raises(ValueError, match="behind a noise level"):
         Denoiser(lambda y: y).with_noise("white")

@@ -87,7 +87,7 @@ def test_colours_together_beat_channels_one_by_one(colour, photographs, key):
         assert together > np.mean(psnr(photographs, np.stack(means)))
 
 
-@pytest.mark.parametrize("noise", ["white", "camera"])
+@pytest.mark.parametrize("noise", ["white", "auto"])
 def test_tiles_and_masks_give_the_whole(colour, photographs, noise, key):
     y = np.asarray(photographs[0, :90, :83] + 0.1 * jax.random.normal(key, (90, 83, 3)))
     denoise = colour.with_noise(noise)

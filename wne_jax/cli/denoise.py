@@ -31,9 +31,9 @@ class Denoise(Model):
     sigma_255: float | None = None
     """Noise level in 8-bit units (255 is full scale, which is 1 for floats): required by some models; it
     replaces an estimated level in others."""
-    noise: Literal["white", "photon", "camera"] | None = None
-    """Assumption on the noise: white, growing with intensity (photon), or also correlated between neighbours
-    (camera) (default: photon for the packaged weights; for others the noise of their training)."""
+    noise: Literal["auto", "white", "photon"] | None = None
+    """Assumption on the noise: white, growing with intensity (photon), or whatever the image shows (auto),
+    correlated between neighbours, too (default: auto for the packaged weights; for others white)."""
     noise_curve: Annotated[tuple[float, float] | None, conf.arg(metavar="ALPHA BETA")] = None
     """Noise of a calibrated camera: variance ALPHA x + BETA at intensity x, in the units of the file."""
     mask_nan: bool = False

@@ -42,12 +42,12 @@ from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
 
-NoiseModel = Literal["white", "photon", "camera"]
+NoiseModel = Literal["auto", "white", "photon"]
 
 NOISE_MODELS: dict[NoiseModel, Statistic] = {
+    "auto": adaptive_noise,
     "white": noise_level,
     "photon": photon,
-    "camera": adaptive_noise,
 }
 """Assumptions on noise, by the names that `Denoiser.with_noise` takes."""
 
@@ -197,10 +197,10 @@ class Denoiser:
     def default(cls, name: str = "gray") -> "Denoiser":
         """A denoiser that comes with the package, for noise of all kinds.
 
-        It is `pretrained(name).with_noise("photon")`. That of gray images denoises a colour image channel by
+        It is `pretrained(name).with_noise("auto")`. That of gray images denoises a colour image channel by
         channel.
         """
-        return cls.pretrained(name).with_noise("photon")
+        return cls.pretrained(name).with_noise("auto")
 
     def sharded(self, devices: Sequence[jax.Device] | None = None) -> "Denoiser":
         """The same denoiser, which divides the rows of every image among devices.
@@ -244,10 +244,10 @@ class Denoiser:
 
         Args:
             noise: "white": one level, `noise_level`. "photon": a variance that grows with intensity, measured
-                on each image, `photon`. "camera": that, and noise that is correlated between neighbours, as a
-                mosaic and JPEG make it, `adaptive_noise`; where the noise is weak it may smear fine texture.
-                Or a calibrated camera's slope alpha and intercept beta, in the units of the images: variance
-                alpha x + beta at intensity x.
+                on each image, `photon`. "auto": that, and where the image shows it noise that is correlated
+                between neighbours, as a mosaic and JPEG make it, `adaptive_noise`. Or a calibrated camera's
+                slope alpha and intercept beta, in the units of the images: variance alpha x + beta at
+                intensity x.
 
         Raises:
             ValueError: No such name or line, or a model whose scale is not the noise level.

@@ -6,7 +6,8 @@ number, and the flat ones of each bin give a variance there. A line goes through
 the inverse variances of these variances, and less where one is far off (Huber's weights). It is centred at
 the mean of the image: the variance there and the slope follow y -> a y + b, where an intercept at 0 would
 not. Texture makes bins disagree, on white noise too. So a slope counts by its significance, its ratio to its
-standard error: not at all up to `DOUBTFUL`, fully from `CERTAIN` on, and continuously in between.
+standard error: not at all up to `DOUBTFUL`, fully from `CERTAIN` on, and continuously in between. And where
+the bins lie far from any line, they show structure, not noise.
 
 What cameras and JPEG files do to noise correlates its neighbours. V, which reads the corner of the spectrum,
 then sees a small part of it. The ratio q of the middle band to the corner tells: white noise has q = 1. If
@@ -59,6 +60,9 @@ SCATTERED, ALIKE = 0.62, 0.70
 
 FEW, MANY = 0.2, 0.4
 """Share of the blocks of a bin that are flat, of structure and of noise."""
+
+AGREE, DISAGREE = 0.2, 0.4
+"""Median distance of bins from the line, over the line, of noise and of structure."""
 
 NEARLY_WHITE, COLOURED = 1.45, 1.85
 """Ratios q from which noise counts as correlated at all, and fully."""
@@ -199,11 +203,14 @@ def fit(
         mean: Of the image, `[...]`, where the line is centred.
     """
     bins = _bins(corner, chosen_by, middle, intensity, usable)
-    at_mean, slope, significance = _line(bins.mean - mean[..., None], bins.variance, bins.blocks)
+    at_mean, slope, significance, scatter = _line(
+        bins.mean - mean[..., None], bins.variance, bins.blocks
+    )
     parts = jnp.stack([bins.variance, bins.ratio, bins.lowest, bins.share])
     typical, ratio, lowest, share = _median_of_bins(parts, jnp.stack([bins.blocks] * 4) > 0)
     many = _ramp(share, FEW, MANY)
-    evidence = jnp.maximum(_ramp(lowest, SCATTERED, ALIKE), many)
+    agreement = 1 - _ramp(scatter, AGREE, DISAGREE)
+    evidence = agreement * jnp.maximum(_ramp(lowest, SCATTERED, ALIKE), many)
     return NoiseCurve(
         bins.mean, bins.variance, bins.blocks, mean, at_mean, slope, significance,
         typical, ratio, _lowest_fifth(bins.ratio, bins.blocks > 0), many, evidence,
@@ -325,10 +332,12 @@ def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usab
     return _Bins(*(part[..., 0] for part in found))
 
 
-def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array]:
-    """Value at x = 0, slope and its significance of a robust line through bins, `[..., bins]`.
+def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array, Array]:
+    """A robust line through bins, `[..., bins]`.
 
-    Both coordinates are divided by their size first: what follows is made of pure numbers.
+    These are its value at x = 0, its slope, the significance of that, and the median distance of the bins
+    from it, over its value there. Both coordinates are divided by their size first: what follows is made of
+    pure numbers.
     """
     number = jnp.maximum(jnp.sum(blocks, axis=-1, keepdims=True), 1)
     typical = jnp.sum(blocks * variance, axis=-1, keepdims=True) / number
@@ -348,16 +357,18 @@ def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array
         slope = jnp.maximum(jnp.where(solvable, s_0 * v_1 - s_1 * v_0, 0) / safe, 0)
         level = (v_0 - slope * s_1) / jnp.maximum(s_0, 1e-6)
         line = jnp.maximum(level + slope * t, SMALLEST)
-        off = lax.stop_gradient((v - line) / line * jnp.sqrt(blocks))
-        deviation = _median_of_bins(jnp.abs(off), blocks > 0)[..., None] / NORMAL_MAD
-        trusted = jnp.minimum(1, deviation / jnp.maximum(jnp.abs(off), 1e-6))
+        distance = lax.stop_gradient(jnp.abs(v - line) / line)
+        scatter = _median_of_bins(distance, blocks > 0)[..., None]
+        off = distance * jnp.sqrt(blocks)
+        deviation = _median_of_bins(off, blocks > 0)[..., None] / NORMAL_MAD
+        trusted = jnp.minimum(1, deviation / jnp.maximum(off, 1e-6))
         error = jnp.maximum(deviation, 1e-6) * jnp.sqrt(s_0 / safe)
         significance = jnp.where(solvable, slope / jnp.maximum(error, 1e-6), 0)
-        return line, trusted, level, slope, significance
+        return line, trusted, level, slope, significance, scatter
 
     one, none = jnp.ones_like(v), jnp.zeros_like(typical)
-    start = (one, one, none, none, none)
-    _, _, level, slope, significance = lax.fori_loop(0, STEPS, reweighted, start)
+    start = (one, one, none, none, none, none)
+    _, _, level, slope, significance, scatter = lax.fori_loop(0, STEPS, reweighted, start)
     size = jnp.where(spread > 0, typical / jnp.where(spread > 0, spread, 1), 0)
     at_mean = jnp.maximum(level, 0) * typical
-    return at_mean[..., 0], (slope * size)[..., 0], significance[..., 0]
+    return at_mean[..., 0], (slope * size)[..., 0], significance[..., 0], scatter[..., 0]

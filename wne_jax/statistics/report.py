@@ -39,7 +39,7 @@ class NoiseReport:
         """What a user should know: a phrase each."""
         found = []
         if not self.white:
-            found.append("it is correlated between neighbours (noise model: camera)")
+            found.append("it is correlated between neighbours")
         if self.alpha > 0:
             sign = "-" if self.beta < 0 else "+"
             line = f"{self.alpha:.3g} x {sign} {abs(self.beta):.3g}"
