@@ -22,6 +22,7 @@ from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
 from wne_jax.inference.few_shapes import at_shared_size
 from wne_jax.inference.masks import as_mask, fill_from_nearest
+from wne_jax.inference.plateaus import keep_plateaus
 from wne_jax.inference.shapes import as_batch, check_shape, find_channels, from_batch, planes
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
 from wne_jax.inference.tiling import run_tiled
@@ -56,8 +57,9 @@ class Denoiser:
     """A model and its variables, applied to images as people have them.
 
     A normalization-equivariant model works in any units and range: its images are brought near 0 on the host,
-    by an offset and a power of two, which loses nothing and changes nothing. Any other model gets integers
-    scaled to the unit range, and floats as they are.
+    by an offset and a power of two, which loses nothing and changes nothing. Plateaus of 8 x 8 equal values,
+    such as bars and frames, come back as they are. Any other model gets integers scaled to the unit range, and
+    floats as they are.
 
     A gray model denoises a colour image channel by channel, and a model that declares `ndim = 3` denoises
     volumes.
@@ -368,20 +370,22 @@ class Denoiser:
         if where is not None and not (valid := as_mask(where, image)).all():
             for source, target, mask in planes(image, result, valid, **form):
                 self._denoise_masked(function, source, target, mask, sigma, white, tile, options)
-            return result
-        if tile is not None:
+        elif tile is not None:
             parts = planes(image, result, **form)
             for k, (source, target) in enumerate(parts):
                 part = part_of(progress, k, len(parts))
                 self._denoise_tiled(
                     partial(function, **options), source, target, sigma, white, tile, part
                 )
-            return result
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
-        batch = as_batch(image, **form)
-        estimate = self._denoise_batch(batch, None, sigma, white, options)
-        result[...] = from_batch(estimate, image.shape, **form)
+        else:
+            if image.dtype.kind == "f" and not np.isfinite(image).all():
+                raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
+            batch = as_batch(image, **form)
+            estimate = self._denoise_batch(batch, None, sigma, white, options)
+            result[...] = from_batch(estimate, image.shape, **form)
+        if self.symmetry == "normalization" and self.ndim == 2:
+            for source, target in planes(image, result, **form):
+                keep_plateaus(source, target)
         return result
 
     def _denoise_batch(
