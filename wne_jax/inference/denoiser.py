@@ -58,8 +58,8 @@ class Denoiser:
 
     A normalization-equivariant model works in any units and range: its images are brought near 0 on the host,
     by an offset and a power of two, which loses nothing and changes nothing. Plateaus of 8 x 8 equal values,
-    such as bars and frames, come back as they are. Any other model gets integers scaled to the unit range, and
-    floats as they are.
+    such as bars and frames, come back as they are. Any other model gets integers scaled to the unit range,
+    and floats as they are.
 
     A gray model denoises a colour image channel by channel, and a model that declares `ndim = 3` denoises
     volumes.
