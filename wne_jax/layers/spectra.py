@@ -10,6 +10,9 @@ All functions here commute with `Translation`; for resampling, the displacement 
 NaN or an infinity spreads over its own channel of its own image only.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -42,14 +45,7 @@ def without_nyquist(x: ArrayLike) -> Array:
         >>> without_nyquist(x).ravel().tolist()
         [1.5, 1.5, 3.5, 3.5]
     """
-    x = _spatial(x)
-    for axis in (x.ndim - 3, x.ndim - 2):
-        size = x.shape[axis]
-        if size % 2 == 0:
-            shape = [size if i == axis else 1 for i in range(x.ndim)]
-            sign = jnp.asarray((-1.0) ** np.arange(size), x.dtype).reshape(shape)
-            x = x - sign * jnp.mean(sign * x, axis=axis, keepdims=True)
-    return x
+    return _without_nyquist(_spatial(x))
 
 
 def low_pass(x: ArrayLike, cutoff: float) -> Array:
@@ -72,11 +68,7 @@ def low_pass(x: ArrayLike, cutoff: float) -> Array:
     """
     if not cutoff >= 0:
         raise ValueError(f"cutoff must be 0 or more, in cycles per pixel, not {cutoff}")
-    x = _spatial(x)
-    height, width = x.shape[-3:-1]
-    spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3))
-    spectrum = jnp.where(_radial_frequency(height, width) <= cutoff, spectrum, 0)
-    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width)), -3, -1)
+    return _low_pass(_spatial(x), cutoff=cutoff)
 
 
 def resample(x: ArrayLike, height: int, width: int) -> Array:
@@ -106,14 +98,8 @@ def resample(x: ArrayLike, height: int, width: int) -> Array:
     x = _spatial(x)
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be 1 or more, not {height} and {width}")
-    if max(height, width, *x.shape[-3:-1]) > MATRIX_SIZE:
-        return _resample_by_fft(x, height, width)
-    rows, columns = (
-        jnp.asarray(_interpolation(*sizes), x.dtype)
-        for sizes in zip(x.shape[-3:-1], (height, width))
-    )
-    x = jnp.einsum("hi,...ijc->...hjc", rows, x, precision="highest")
-    return jnp.einsum("wj,...hjc->...hwc", columns, x, precision="highest")
+    by_fft = max(height, width, *x.shape[-3:-1]) > MATRIX_SIZE
+    return (_resample_by_fft if by_fft else _resample_by_matrices)(x, height=height, width=width)
 
 
 def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
@@ -138,18 +124,45 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
         Scanvic, Barthélemy & Tachella 2025, figure 1.
 
     Example:
-        >>> x = jnp.full((1, 4, 4, 1), 3.0)
+        >>> x = jnp.full((1, 4, 4, 1), 5.0)
         >>> frequency, power = radial_power(x, bins=2)
         >>> print(power)  # all power is at frequency 0, whose ring has 5 frequencies
-        [28.8  0. ]
+        [80.  0.]
     """
     x = _spatial(x)
-    height, width = x.shape[-3:-1]
     if x.size == 0:
         raise ValueError(f"x must have pixels; its shape is {x.shape}")
-    bins = max(min(height, width) // 2, 1) if bins is None else bins
+    bins = max(min(x.shape[-3:-1]) // 2, 1) if bins is None else bins
     if bins < 1:
         raise ValueError(f"bins must be 1 or more, not {bins}")
+    return _radial_power(x, bins=bins)
+
+
+# Compiled as a whole: in eager code, an operation costs more than a small map.
+
+
+@jax.jit
+def _without_nyquist(x: Array) -> Array:
+    for axis in (x.ndim - 3, x.ndim - 2):
+        size = x.shape[axis]
+        if size % 2 == 0:
+            shape = [size if i == axis else 1 for i in range(x.ndim)]
+            sign = jnp.asarray((-1.0) ** np.arange(size), x.dtype).reshape(shape)
+            x = x - sign * jnp.mean(sign * x, axis=axis, keepdims=True)
+    return x
+
+
+@partial(jax.jit, static_argnames="cutoff")
+def _low_pass(x: Array, *, cutoff: float) -> Array:
+    height, width = x.shape[-3:-1]
+    spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3))
+    spectrum = jnp.where(_radial_frequency(height, width) <= cutoff, spectrum, 0)
+    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width)), -3, -1)
+
+
+@partial(jax.jit, static_argnames="bins")
+def _radial_power(x: Array, *, bins: int) -> tuple[Array, Array]:
+    height, width = x.shape[-3:-1]
     spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3), norm="ortho")
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     power = jnp.mean(power, axis=tuple(range(power.ndim - 2)))
@@ -168,7 +181,19 @@ def radial_power(x: ArrayLike, bins: int | None = None) -> tuple[Array, Array]:
     return jnp.asarray(frequency, x.dtype), total / jnp.asarray(number, x.dtype)
 
 
-def _resample_by_fft(x: Array, height: int, width: int) -> Array:
+@partial(jax.jit, static_argnames=("height", "width"))
+def _resample_by_matrices(x: Array, *, height: int, width: int) -> Array:
+    """Multiply by a matrix along each axis."""
+    rows, columns = (
+        jnp.asarray(_interpolation(*sizes), x.dtype)
+        for sizes in zip(x.shape[-3:-1], (height, width))
+    )
+    x = jnp.einsum("hi,...ijc->...hjc", rows, x, precision="highest")
+    return jnp.einsum("wj,...hjc->...hwc", columns, x, precision="highest")
+
+
+@partial(jax.jit, static_argnames=("height", "width"))
+def _resample_by_fft(x: Array, *, height: int, width: int) -> Array:
     """Truncate the spectrum, or pad it with zeros."""
     old_height, old_width = x.shape[-3:-1]
     rows, columns = (min(old_height, height) - 1) // 2, (min(old_width, width) - 1) // 2

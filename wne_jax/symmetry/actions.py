@@ -174,11 +174,7 @@ class Shift(Action):
         for name, value in (("dy", self.dy), ("dx", self.dx)):
             if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
                 raise TypeError(f"Shift needs whole pixels, not {name} = {value}; use Translation")
-
-        def roll(image: Array, dy: Array, dx: Array) -> Array:
-            return jnp.roll(jnp.roll(image, dy, axis=-3), dx, axis=-2)
-
-        return jax.vmap(roll)(y, _batch(self.dy, y), _batch(self.dx, y))
+        return _roll(y, self.dy, self.dx)
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Shift":
         """The opposite shift."""
@@ -215,7 +211,7 @@ class Translation(Action):
         """Return the translated array, in float32, or in float64 for float64."""
         y = _spatial(y)
         y = y.astype(at_least_float32(y.dtype))
-        return _translate(_translate(y, self.dy, axis=y.ndim - 3), self.dx, axis=y.ndim - 2)
+        return _translate(y, self.dy, self.dx)
 
     def inverse(self, shape: tuple[int, ...] | None = None) -> "Translation":
         """The opposite translation, if it is the inverse.
@@ -242,7 +238,23 @@ class Translation(Action):
         return Translation(-self.dy, -self.dx)
 
 
-def _translate(y: Array, distance: Parameter, *, axis: int) -> Array:
+@jax.jit
+def _roll(y: Array, dy: Parameter, dx: Parameter) -> Array:
+    """Shift each instance along H and W."""
+
+    def roll(image: Array, dy: Array, dx: Array) -> Array:
+        return jnp.roll(jnp.roll(image, dy, axis=-3), dx, axis=-2)
+
+    return jax.vmap(roll)(y, _batch(dy, y), _batch(dx, y))
+
+
+@jax.jit
+def _translate(y: Array, dy: Parameter, dx: Parameter) -> Array:
+    """Translate along H and W by scalar or `[B]` distances."""
+    return _translate_along(_translate_along(y, dy, axis=y.ndim - 3), dx, axis=y.ndim - 2)
+
+
+def _translate_along(y: Array, distance: Parameter, *, axis: int) -> Array:
     """Translate along one axis by a scalar or `[B]` distance."""
     size = y.shape[axis]
     spectrum = jnp.fft.rfft(y, axis=axis)

@@ -111,14 +111,20 @@ def compare(
         allowed = rounding_tolerance(
             action, y, output=pair.kind, output_action=output_action, **rounding._asdict()
         )
-        allowed = _fitted(allowed, pair.expected.shape)
-        dtype = floating(pair.expected).dtype
-        difference = jnp.abs(pair.actual.astype(dtype) - pair.expected.astype(dtype))
-        ratio = difference / jnp.where(allowed > 0, allowed, 1).astype(dtype)
-        ratio = jnp.where(allowed > 0, ratio, jnp.inf)
-        excess = jnp.where(difference == 0, 0, jnp.where(jnp.isnan(ratio), jnp.inf, ratio))
-        compared.append(Compared(pair, difference, jnp.broadcast_to(allowed, excess.shape), excess))
+        compared.append(Compared(pair, *_compared(pair.actual, pair.expected, allowed)))
     return compared
+
+
+@jax.jit
+def _compared(actual: Array, expected: Array, allowed: Array) -> tuple[Array, Array, Array]:
+    """The difference, the tolerance in its shape, and their ratio."""
+    allowed = _fitted(allowed, expected.shape)
+    dtype = floating(expected).dtype
+    difference = jnp.abs(actual.astype(dtype) - expected.astype(dtype))
+    ratio = difference / jnp.where(allowed > 0, allowed, 1).astype(dtype)
+    ratio = jnp.where(allowed > 0, ratio, jnp.inf)
+    excess = jnp.where(difference == 0, 0, jnp.where(jnp.isnan(ratio), jnp.inf, ratio))
+    return difference, jnp.broadcast_to(allowed, excess.shape), excess
 
 
 def _fitted(allowed: Array, shape: tuple[int, ...]) -> Array:

@@ -66,7 +66,11 @@ def largest_difference(actual: Array, expected: Array) -> Array:
     return jnp.max(jnp.abs(actual - expected), axis=tuple(range(1, expected.ndim)))
 
 
-METRICS = {"relative_l2": relative_l2, "cosine": cosine_error, "max": largest_difference}
+METRICS = {
+    "relative_l2": jax.jit(relative_l2),
+    "cosine": jax.jit(cosine_error),
+    "max": jax.jit(largest_difference),
+}
 
 
 def defect(
@@ -132,7 +136,8 @@ def normalization_defect(f: Map, y: ArrayLike, key: Array, *, samples: int = 8) 
     b = jax.random.uniform(key_b, shape, y.dtype, minval=-0.25, maxval=0.25)
     value = f(y)
     pairs = [pairs_of(f, Affine(*draw), y, value, "value", None) for draw in zip(a, b)]
-    return jnp.stack([relative_l2(pair.actual, pair.expected) for pair in pairs]).mean(axis=0)
+    measure = METRICS["relative_l2"]
+    return jnp.stack([measure(pair.actual, pair.expected) for pair in pairs]).mean(axis=0)
 
 
 def violation(
@@ -263,17 +268,21 @@ def assert_normalization_equivariant(
     """
     _require_samples(samples)
     y = floating(y)
-    scale = spread(y, axes)
-    shape = (samples, *scale.shape)
-    key_a, key_b, key_sign = jax.random.split(key, 3)
-    a = 10 ** jax.random.uniform(key_a, shape, y.dtype, minval=-3, maxval=3)
-    size = 10 ** jax.random.uniform(key_b, shape, y.dtype, minval=-2, maxval=1)
-    sign = jax.random.rademacher(key_sign, shape, y.dtype)
-    b = sign * size * a * scale[None]
     value = f(y)
-    for draw in zip(a, b):
+    for draw in zip(*_draws(key, spread(y, axes), samples=samples)):
         rounding = Rounding(axes, gain, compute_dtype)
         _assert(f, Affine(*draw), y, value, output, None, rounding)
+
+
+@partial(jax.jit, static_argnames="samples")
+def _draws(key: Array, scale: Array, *, samples: int) -> tuple[Array, Array]:
+    """The contrasts and offsets of `assert_normalization_equivariant`, `[samples, *scale.shape]`."""
+    shape, dtype = (samples, *scale.shape), scale.dtype
+    key_a, key_b, key_sign = jax.random.split(key, 3)
+    a = 10 ** jax.random.uniform(key_a, shape, dtype, minval=-3, maxval=3)
+    size = 10 ** jax.random.uniform(key_b, shape, dtype, minval=-2, maxval=1)
+    sign = jax.random.rademacher(key_sign, shape, dtype)
+    return a, sign * size * a * scale[None]
 
 
 def assert_exact_under_powers_of_two(
@@ -306,7 +315,7 @@ def assert_exact_under_powers_of_two(
         all_values = jax.lax.map(lambda power: f(power * y), powers)
         values = [jax.tree.map(lambda h, i=i: h[i], all_values) for i in range(len(powers))]
     else:
-        compiled = jax.jit(f)
+        compiled = f if isinstance(f, jax.stages.Wrapped) else jax.jit(f)
         values = [compiled(y), *(compiled(Scale(2.0**k)(y)) for k in exponents)]
     for k, value in zip(exponents, values[1:]):
         pairs = pairs_of(partial(_constant, value), Scale(2.0**k), y, values[0], output, None)

@@ -8,6 +8,7 @@ difference, by $(a s)^2$ for a variance, and by 1 for an invariant output (`wne_
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -44,10 +45,18 @@ def floating(y: ArrayLike) -> Array:
 
 def spread(y: Array, axes: Sequence[int] | None = None) -> Array:
     """The standard deviation of each instance, keeping axes, without overflow for any finite values."""
+    return _sizes(y, axes if axes is None else tuple(axes))[0]
+
+
+@partial(jax.jit, static_argnames="axes")
+def _sizes(y: Array, axes: tuple[int, ...] | None) -> tuple[Array, Array]:
+    """The standard deviation and the largest absolute value of each instance, keeping axes."""
     exponent = jnp.max(jnp.frexp(y)[1], axis=tuple(range(1, y.ndim)), keepdims=True)
     half = exponent // 2  # a power of two may itself overflow
     small = jnp.ldexp(jnp.ldexp(y, -half), half - exponent)
-    return jnp.ldexp(jnp.ldexp(mean_std(small, axes=axes).scale, half), exponent - half)
+    deviation = jnp.ldexp(jnp.ldexp(mean_std(small, axes=axes).scale, half), exponent - half)
+    pooled = tuple(range(1, y.ndim)) if axes is None else axes
+    return deviation, jnp.max(jnp.abs(y), axis=pooled, keepdims=True)
 
 
 def rounding_tolerance(
@@ -90,9 +99,7 @@ def rounding_tolerance(
         raise ValueError(f"gain must be positive and finite, not {gain}")
     y = floating(y)
     a, b = (broadcast(part, y).astype(y.dtype) for part in action.contrast_and_brightness())
-    s = spread(y, axes)
-    pooled = tuple(range(1, y.ndim)) if axes is None else axes
-    largest = jnp.max(jnp.abs(y), axis=pooled, keepdims=True)
+    s, largest = _sizes(y, axes if axes is None else tuple(axes))
     eps = float(jnp.finfo(y.dtype).eps)
     eps_compute = float(jnp.finfo(compute_dtype).eps)
     coarse = eps_compute if eps_compute > eps else 0.0
