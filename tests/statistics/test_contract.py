@@ -3,6 +3,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,19 +19,17 @@ def image(shape=(2, 17, 12, 3), seed=0):
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-@pytest.mark.parametrize(
-    "shape", [(2, 17, 12, 3), (1, 2, 2, 1), (3, 9, 1), (2, 3, 8, 9, 1), (2, 1, 7, 1)]
-)
-def test_every_statistic_meets_the_contract(name, shape):
+@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (3, 9, 1), (2, 3, 8, 9, 1), (2, 1, 7, 1)])
+def test_every_statistic_meets_the_contract_in_every_shape(name, shape):
+    """Images of ordinary sizes, gray and in colour, are in tests/test_contracts.py."""
     if name == "local_noise" and len(shape) != 4:
         pytest.skip("its scale is an image: it takes images only")
     S.check_contract(S.STATISTICS[name], image(shape))
 
 
 @pytest.mark.parametrize("name", [name for name in STATISTICS if name != "local_noise"])
-def test_pooled_over_space_every_channel_has_its_own_symmetry(name):
-    S.check_contract(S.STATISTICS[name], image(), axes=(1, 2))
-    location, scale, *_ = S.STATISTICS[name](image(), axes=(1, 2))
+def test_pooled_over_space_every_channel_has_its_own_statistics(name):
+    location, scale, *_ = jax.eval_shape(lambda y: S.STATISTICS[name](y, axes=(1, 2)), image())
     assert location.shape == scale.shape == (2, 1, 1, 3)
 
 
