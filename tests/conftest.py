@@ -15,10 +15,11 @@ import jax
 import pytest
 
 # Thousands of small programs run once, here and in the processes that tests start, so compilation should be
-# fast, and need not optimize.
+# fast, and need not optimize. By default XLA divides each into up to 32 parts, which takes twice as long on
+# processors that are busy anyway.
 _quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if jax.__version_info__ < (0, 11):  # later versions do not have this option
-    _quick += " --xla_cpu_use_fusion_emitters=false"
+if jax.__version_info__ < (0, 11):  # an option that a version does not have ends the process
+    _quick += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if _quick not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits them from its parent process
     os.environ["XLA_FLAGS"] = f"{_quick} {os.environ.get('XLA_FLAGS', '')}"
 
@@ -38,10 +39,25 @@ hypothesis.settings.register_profile("wne", deadline=None, max_examples=20, dera
 hypothesis.settings.load_profile("wne")
 
 
+MOST_MEMORY = 2 * 2**30
+"""Bytes that a process may hold at the end of a module before it frees its compiled programs."""
+
+
+def _memory() -> float:
+    """The bytes that this process holds; unknown, hence infinite, on systems other than Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def compiled_programs_live_for_a_module():
-    """Free compiled programs after each module; for a whole session they take gigabytes."""
+def compiled_programs_are_freed():
+    """Free compiled programs after a module if they take too much: in a whole session they take gigabytes."""
     yield
+    if _memory() < MOST_MEMORY:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(
