@@ -126,7 +126,7 @@ def test_a_signal_during_computation_gives_its_exit_code(tmp_path):
 @pytest.fixture(scope="module")
 def tiny():
     config = ModelConfig("dncnn", {"depth": 3, "features": 4}, wrapper="wne")
-    variables = config.build().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = jax.jit(config.build().init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda v: v + 0.2 * np.abs(rng.normal(size=v.shape)).astype(v.dtype), variables

@@ -44,7 +44,8 @@ def regret(tmp_path_factory):
             run = networks.folder_of(options, network.arm, config)
             run.mkdir(parents=True, exist_ok=True)
             save_config(config, run / "config.json")
-            variables = config.model.build().init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))
+            initial = jax.jit(config.model.build().init)
+            variables = initial(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))
             Denoiser(config.model.build(), variables, config.model).save(run / networks.WEIGHTS)
         main(options)
     return options

@@ -1,5 +1,6 @@
 """Noises against their closed-form moments, at five standard errors of the estimate."""
 
+import functools
 import io
 
 import jax
@@ -33,11 +34,17 @@ LAW = {
 }
 
 
+@functools.cache
+def compiled(name):
+    """A noise by its name; `test_contract` also calls each in eager code."""
+    return jax.jit(noise.NOISES[name])
+
+
 @pytest.mark.parametrize("name", LAW)
 def test_moments(key, name):
     mean, variance, fourth = LAW[name]
     x = jnp.full((N, N, 1), GRAY)
-    error = np.asarray(noise.NOISES[name](key, x, SIGMA), np.float64) - GRAY
+    error = np.asarray(compiled(name)(key, x, SIGMA), np.float64) - GRAY
     count = error.size
     assert abs(error.mean() - mean) < 5 * np.sqrt(variance / count)
     assert abs(error.var() - variance) < 5 * np.sqrt((fourth - variance**2) / count)
@@ -55,7 +62,7 @@ def test_moments(key, name):
 )
 def test_distribution_functions(key, name, cdf):
     """Kolmogorov's distance of the samples to the law: above 2.2 / sqrt(n) once in 8,000 keys."""
-    samples = np.sort(np.asarray(noise.NOISES[name](key, jnp.zeros((N, N, 1)), 1.0)).ravel())
+    samples = np.sort(np.asarray(compiled(name)(key, jnp.zeros((N, N, 1)), 1.0)).ravel())
     steps = np.arange(1, samples.size + 1) / samples.size
     assert np.abs(cdf(samples.astype(np.float64)) - steps).max() < 2.2 / np.sqrt(samples.size)
 
@@ -84,7 +91,7 @@ def test_a_mixture_is_one_of_its_kinds_by_its_shares():
 
 def test_poisson_counts_photons(key):
     x = jnp.linspace(-0.5, 1.0, N * N).reshape(N, N, 1)
-    y = np.asarray(noise.poisson(key, x, 0.25))
+    y = np.asarray(compiled("poisson")(key, x, 0.25))
     np.testing.assert_array_equal(y * 16, np.round(y * 16))
     assert (y[np.asarray(x) <= 0] == 0).all()
 
@@ -93,14 +100,15 @@ def test_poisson_counts_photons(key):
 def test_poisson_deviation_is_sigma_at_any_number_of_photons(key, sigma):
     """JAX's sampler alone, in float32, misses this by 7 % at 2^21 photons and by 22 % at 2^28."""
     x = jnp.full((N, N, 1), 0.25)
-    error = np.asarray(noise.poisson(key, x, sigma), np.float64) - 0.25
+    error = np.asarray(compiled("poisson")(key, x, sigma), np.float64) - 0.25
     assert abs(error.std() / (0.5 * sigma) - 1) < 5 / np.sqrt(2 * error.size)
     assert abs(error.mean()) < 5 * 0.5 * sigma / N
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_salt_and_pepper_fractions(key, dtype):
-    y = np.asarray(noise.salt_and_pepper(key, jnp.full((N, N, 1), 0.5, dtype), 0.1), np.float32)
+    x = jnp.full((N, N, 1), 0.5, dtype)
+    y = np.asarray(compiled("salt_and_pepper")(key, x, 0.1), np.float32)
     tolerance = 5 * np.sqrt(0.05 * 0.95 / y.size) + (2e-4 if dtype == jnp.bfloat16 else 0)
     assert abs(np.mean(y == 0) - 0.05) < tolerance
     assert abs(np.mean(y == 1) - 0.05) < tolerance
@@ -126,7 +134,8 @@ def test_correlated_variance_is_exact(shape):
 
 def test_correlated_autocorrelation(key):
     """White noise through a Gaussian of one pixel has autocorrelation exp(-d^2 / 4), over borders too."""
-    n = np.asarray(noise.correlated(key, jnp.zeros((8, N, N, 1)), SIGMA), np.float64) / SIGMA
+    x = jnp.zeros((8, N, N, 1))
+    n = np.asarray(compiled("correlated")(key, x, SIGMA), np.float64) / SIGMA
     error = 5 * np.sqrt(
         4 * np.pi / n.size
     )  # of a variance estimate: 2 / n times the sum of exp(-d^2 / 2)
@@ -141,7 +150,8 @@ def test_correlated_autocorrelation(key):
 
 def test_coloured_is_correlated_with_a_width_of_each_image(key):
     """Through a Gaussian of w pixels the correlation of neighbours at distance d is exp(-d^2 / 4 w^2)."""
-    n = np.asarray(noise.coloured(key, jnp.zeros((16, 256, 256, 1)), SIGMA), np.float64) / SIGMA
+    x = jnp.zeros((16, 256, 256, 1))
+    n = np.asarray(compiled("coloured")(key, x, SIGMA), np.float64) / SIGMA
     np.testing.assert_allclose(n.var(axis=(1, 2, 3)), 1, atol=0.06)
     rho = [
         [np.mean(each * np.roll(each, d, axis)) for d, axis in ((1, 0), (1, 1), (2, 0))]
@@ -170,7 +180,7 @@ def test_the_noise_of_a_camera_is_interpolated_from_its_mosaic(key):
     """Each pixel has its own colour's noise, and of the other two what the kernels make of neighbours."""
     level, x = 0.05, jnp.full((64, 64, 3), GRAY)
     gain = np.sqrt(np.mean([9 / 16, 5 / 8, 9 / 16]))
-    n = gain * (np.asarray(noise.camera(key, x, level)) - np.asarray(noise.quantize(x, 256)))
+    n = gain * (np.asarray(compiled("camera")(key, x, level)) - np.asarray(noise.quantize(x, 256)))
     rows, columns = np.indices((64, 64)) % 2
     raw = np.where(rows != columns, n[..., 1], np.where(rows == 0, n[..., 0], n[..., 2]))
     inside = slice(1, -1)
@@ -183,7 +193,7 @@ def test_the_noise_of_a_camera_is_interpolated_from_its_mosaic(key):
 @pytest.mark.parametrize("gray", [0.0, 0.5, 1.0])
 def test_the_variance_of_a_camera_grows_with_the_light(key, channels, gray):
     level = 0.05
-    y = noise.camera(key, jnp.full((N, N, channels), gray), level)
+    y = compiled("camera")(key, jnp.full((N, N, channels), gray), level)
     expected = level**2 * (0.9 * gray + 0.1) + 1 / 255**2 / 12
     np.testing.assert_allclose(np.var(np.asarray(y, np.float64)), expected, rtol=0.02)
     assert abs(np.mean(np.asarray(y, np.float64)) - gray) < 1e-3
@@ -202,7 +212,7 @@ def test_a_camera_writes_jpeg(key):
 
 
 def test_varying_ramp(key):
-    n = np.asarray(noise.varying(key, jnp.zeros((64, 256, 128, 1)), SIGMA), np.float64)
+    n = np.asarray(compiled("varying")(key, jnp.zeros((64, 256, 128, 1)), SIGMA), np.float64)
     ramp = np.linspace(0.5, 1.5, 128)
     expected = SIGMA * ramp / np.sqrt(np.mean(ramp**2))
     columns = n.std(axis=(0, 1, 3))
@@ -217,19 +227,18 @@ def test_varying_ramp(key):
 @pytest.mark.parametrize("name", noise.NOISES)
 def test_contract(key, name):
     """Level 0 changes nothing, a key fixes the result, eager, jit and vmap over keys agree."""
-    f = noise.NOISES[name]
-    compiled = jax.jit(f)
+    f, jitted = noise.NOISES[name], compiled(name)
     x = jax.random.uniform(jax.random.key(7), (2, 9, 6, 3), minval=-0.2)
-    np.testing.assert_array_equal(compiled(key, x, 0.0), x)
-    y = compiled(key, x, 0.1)
+    np.testing.assert_array_equal(jitted(key, x, 0.0), x)
+    y = jitted(key, x, 0.1)
     assert y.shape == x.shape
-    np.testing.assert_array_equal(compiled(key, x, 0.1), y)
-    assert not np.array_equal(compiled(jax.random.key(1), x, 0.1), y)
+    np.testing.assert_array_equal(jitted(key, x, 0.1), y)
+    assert not np.array_equal(jitted(jax.random.key(1), x, 0.1), y)
     np.testing.assert_allclose(f(key, x, 0.1), y, atol=1e-6)
     keys, levels = jax.random.split(key, 2), jnp.array([0.1, 0.3])
     mapped = jax.jit(jax.vmap(f))(keys, x, levels)
     for i in range(2):
-        np.testing.assert_allclose(mapped[i], compiled(keys[i], x[i], levels[i]), atol=1e-6)
+        np.testing.assert_allclose(mapped[i], jitted(keys[i], x[i], levels[i]), atol=1e-6)
     for dtype in (jnp.bfloat16, jnp.float16):
         assert jax.eval_shape(f, key, x.astype(dtype), 0.1).dtype == dtype
 
@@ -237,7 +246,7 @@ def test_contract(key, name):
 @pytest.mark.parametrize("name", noise.NOISES)
 def test_one_level_an_image(key, name):
     """A batch with levels [s, t] is, image by image, the batch at s and the batch at t under one key."""
-    f = noise.NOISES[name]
+    f = compiled(name)
     x = jax.random.uniform(jax.random.key(7), (2, 9, 6, 1))
     both = f(key, x, jnp.array([0.1, 0.3]))
     for i, level in enumerate((0.1, 0.3)):

@@ -1,5 +1,7 @@
 """Images of which a part is valid."""
 
+import functools
+
 import numpy as np
 import pytest
 import tifffile
@@ -95,6 +97,14 @@ def test_masks_that_do_not_fit_are_refused(where, error, match):
     y[1, 2] = np.nan
     with pytest.raises(error, match=match):
         as_mask(where, y)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def commands_share_one_packaged_denoiser():
+    """Which saves compiling it anew for every command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Denoiser, "default", functools.cache(Denoiser.default))
+        yield
 
 
 def run(*words):

@@ -53,7 +53,8 @@ def test_the_difficulty_is_the_noise_over_the_scale_for_every_pair(pairs):
         pair = STATISTICS[name]
         scale = np.ravel(pair(pairs[0]).scale)
         expected = np.linalg.norm((noisy - clean).reshape(8, -1), axis=1) / scale
-        np.testing.assert_allclose(difficulty(*pairs, statistics=pair), expected, rtol=1e-4)
+        actual = analysis.difficulty(*pairs, statistics=pair)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_the_mean_squared_difficulty_is_d_over_one_plus_snr(key):

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -45,20 +47,25 @@ def keys():
     return {"params": jax.random.key(1), "dropout": jax.random.key(2)}
 
 
+@functools.cache
+def initial_variables():
+    return jax.jit(Small().init)(keys(), image())
+
+
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_variables_and_initial_values_are_those_of_the_bare_backbone(wrapper):
-    bare = Small().init(keys(), image())
-    chex.assert_trees_all_equal(wrapper(Small()).init(keys(), image()), bare)
+    initial = jax.jit(wrapper(Small()).init)(keys(), image())
+    chex.assert_trees_all_equal(initial, initial_variables())
 
 
 def test_checkpoints_are_interchangeable_and_the_wrapper_agrees_with_the_function():
-    variables = Small().init(keys(), image())
+    variables = initial_variables()
     by_hand = wne.wrap(lambda z: Small().apply(variables, z))(image())
     chex.assert_trees_all_equal(wne.WNE(Small()).apply(variables, image()), by_hand)
 
 
 def test_each_wrapper_has_its_symmetry(key):
-    variables = jax.tree.map(lambda leaf: leaf + 0.1, Small().init(keys(), image()))  # biases too
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, initial_variables())  # biases too
     apply = lambda model: lambda y: model.apply(variables, y)  # noqa: E731
     full = apply(wne.WNE(Small(), statistics=haar_mad))
     assert_normalization_equivariant(full, image(), key, gain=4.0)
@@ -78,8 +85,7 @@ def test_each_wrapper_has_its_symmetry(key):
 
 
 def test_batch_statistics_dropout_and_intermediates_work():
-    model = wne.WNE(Small())
-    variables = model.init(keys(), image())
+    model, variables = wne.WNE(Small()), initial_variables()
     apply = lambda rng: model.apply(  # noqa: E731
         variables,
         image(),
@@ -103,7 +109,7 @@ def test_batch_statistics_dropout_and_intermediates_work():
 
 def test_other_methods_of_the_backbone():
     model = wne.WNE(Small(), method="halve")
-    variables = Small().init(keys(), image())
+    variables = initial_variables()
     expected = wne.wrap(lambda z: z / 2 + 0.1)(image())
     chex.assert_trees_all_close(model.apply(variables, image()), expected, atol=1e-6)
     direct = wne.WNE(Small()).apply(variables, image(), method=lambda m, y: m.backbone.halve(y))
@@ -111,17 +117,18 @@ def test_other_methods_of_the_backbone():
 
 
 def test_rematerialization_and_vmap_work():
-    variables = Small().init(keys(), image())
+    variables = initial_variables()
     loss = lambda model: lambda v: jnp.sum(jnp.square(model.apply(v, image())))  # noqa: E731
-    plain = jax.grad(loss(wne.WNE(Small())))(variables)
+    gradient = lambda model: jax.jit(jax.grad(loss(model)))(variables)  # noqa: E731
+    plain = gradient(wne.WNE(Small()))
     for model in (wne.WNE(nn.remat(Small)()), nn.remat(wne.WNE)(Small())):
-        chex.assert_trees_all_close(jax.grad(loss(model))(variables), plain, rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close(gradient(model), plain, rtol=1e-4, atol=1e-5)
 
     ensemble = nn.vmap(
         wne.WNE, in_axes=None, out_axes=0, axis_size=3, variable_axes={"params": 0, "batch_stats": 0},
         split_rngs={"params": True},
     )(Small())  # fmt: skip
-    members = ensemble.init(keys(), image())
+    members = jax.jit(ensemble.init)(keys(), image())
     results = ensemble.apply(members, image())
     assert results.shape == (3, 2, 8, 8, 1)
     member = jax.tree.map(lambda leaf: leaf[1], members)
