@@ -100,3 +100,17 @@ def test_images_without_blocks_have_no_curve():
     assert found.gain == 0
     by_blocks = S.photon.over_blocks(S.Blocks(noisy[0], np.asarray))
     np.testing.assert_allclose(by_blocks, [part.item() for part in found], rtol=1e-5)
+
+
+@pytest.mark.parametrize("statistic", [S.photon, S.adaptive_noise])
+def test_counts_whose_blocks_have_equal_means_follow_a_y_plus_b(statistic):
+    """An offset and a factor that round do not change the order of equal means."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(2, 30, 128) + np.zeros((128, 1))
+    y = rng.poisson(x).astype(np.float32)[None, ..., None]
+    stats = statistic(y)
+    assert stats.gain > 0
+    for a, b in ((3.0, 0.0), (0.1, 0.7), (1000.0, 300.0)):
+        moved = statistic(np.float32(a) * y + np.float32(b))
+        np.testing.assert_allclose(moved.scale, a * stats.scale, rtol=1e-5)
+        np.testing.assert_allclose(moved.gain, a * stats.gain, rtol=1e-5)

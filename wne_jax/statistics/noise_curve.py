@@ -49,6 +49,9 @@ from wne_jax.statistics.order import entries_of_rank, median
 BINS = 24
 """Intensity bins, of equal numbers of blocks."""
 
+LEVELS = 2**14
+"""Intensities that are told apart."""
+
 FLATTEST, FEWEST, TIMES = 0.05, 12, 3
 """The first set of a bin: this share of its blocks, but at least so many; and how often it grows."""
 
@@ -281,8 +284,7 @@ def _pooled_last(x: Array, axes: tuple[int, ...]) -> Array:
 
 def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usable: Array) -> _Bins:
     """Sort blocks into bins, and choose the flat ones of each."""
-    key = lax.stop_gradient(jnp.where(usable, intensity, jnp.inf))
-    order = jnp.argsort(key, axis=-1)
+    order = _order(lax.stop_gradient(intensity), lax.stop_gradient(corner), usable)
     number = jnp.sum(usable, axis=-1, keepdims=True, dtype=jnp.int32)
     lead = (1,) * (corner.ndim - 1)
     edges = number * jnp.arange(BINS + 1, dtype=jnp.int32).reshape(*lead, -1) // BINS
@@ -330,6 +332,21 @@ def _bins(corner: Array, chosen_by: Array, middle: Array, intensity: Array, usab
         blocks / jnp.maximum(in_bin, 1),
     )
     return _Bins(*(part[..., 0] for part in found))
+
+
+def _order(intensity: Array, corner: Array, usable: Array) -> Array:
+    """The order of blocks by intensity, the usable ones first.
+
+    Many blocks of whole numbers have one mean, which y -> a y + b rounds apart. So intensities count to a
+    share of their range, and equal ones are in the order of their V.
+    """
+    low = jnp.min(intensity, axis=-1, keepdims=True, initial=jnp.inf, where=usable)
+    high = jnp.max(intensity, axis=-1, keepdims=True, initial=-jnp.inf, where=usable)
+    some = high > low
+    share = (intensity - jnp.where(some, low, 0)) / jnp.where(some, high - low, 1)
+    key = jnp.where(usable, jnp.round(LEVELS * share), jnp.inf)
+    places = lax.broadcasted_iota(jnp.int32, key.shape, key.ndim - 1)
+    return lax.sort((key, corner, places), num_keys=2)[2]
 
 
 def _line(x: Array, variance: Array, blocks: Array) -> tuple[Array, Array, Array, Array]:
