@@ -169,10 +169,9 @@ def gaps(records: Sequence[Record], arms: Sequence[str], *, title: str) -> Figur
         gap = [means[n, arm] - best[n] for n in noises if (n, arm) in means]
         colour = plotting.COLOURS[k % len(plotting.COLOURS)]
         axes.plot(at, gap, markers[k % len(markers)], color=colour, label=arm, ms=6)
-    axes.set_yscale("symlog", linthresh=1.0)
     axes.axhline(0, color="0.8", lw=1, zorder=0)
     axes.set_xticks(range(len(noises)), noises)
-    axes.set(ylabel="PSNR below the best (dB)", title=title)
+    axes.set(ylabel="PSNR minus the best (dB), higher is better", title=title)
     figure.legend(frameon=False, ncols=len(arms), fontsize=8, loc="outside lower center")
     return figure
 
