@@ -101,6 +101,33 @@ def test_a_scan_over_wrapped_networks_is_equivariant():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+class Repeated(nn.Module):
+    """A scan over a function that is given the wrapped network."""
+
+    name_of_wrapper: str | None
+
+    @nn.compact
+    def __call__(self, y):
+        model = wne.WNE(tiny("dncnn", depth=2, features=4), name=self.name_of_wrapper)
+        scanned = nn.scan(
+            lambda model, y, _: (model(y), None),
+            variable_broadcast="params", split_rngs={"params": False}, length=3,
+        )  # fmt: skip
+        return scanned(model, y, None)[0]
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_scan_over_a_function_repeats_the_wrapped_network(name):
+    y, repeated = image(), Repeated(name)
+    variables = repeated.init(jax.random.key(0), y)
+    (own,) = variables["params"].values()
+    assert name in (None, *variables["params"])
+    expected = y
+    for _ in range(3):
+        expected = wne.WNE(tiny("dncnn", depth=2, features=4)).apply({"params": own}, expected)
+    np.testing.assert_allclose(repeated.apply(variables, y), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_vmap_of_the_wrapper_agrees_with_single_calls(shared):
     """Over the networks of an ensemble, on one image or on one image each."""

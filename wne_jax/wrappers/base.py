@@ -59,7 +59,8 @@ class Wrapper(Forwards, nn.Module):
         """Whether the module, or the outermost wrapper around it, was named by the user and not by Linen."""
         numbered = re.fullmatch(rf"{type(self).__name__}_\d+", str(self.name))
         assert self.scope is not None
-        return self.name is not None and (numbered is None or self.scope.name != self.name)
+        own = (None, self.name)  # inside a lifted transform, such as nn.scan, scopes have no name
+        return self.name is not None and (numbered is None or self.scope.name not in own)
 
 
 def require_module(wrapper: str, backbone: object, module: type) -> None:
