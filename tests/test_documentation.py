@@ -112,13 +112,15 @@ def test_the_readme_is_short_and_its_numbers_equal_the_results():
     rows = [line for line in readme.splitlines() if re.match(r"\| \w", line)]
     table = (ROOT / "experiments/results/mismatch/table.md").read_text()
     assert len(rows) >= 4 and all(row in table for row in rows)
-    packaged = (ROOT / "wne_jax/weights/default/table.md").read_text().split("## ")[1]
-    header, reached = (
-        re.search(rf"^\| {name}\|(.*)\|$", packaged, re.MULTILINE)[1].split("|")
-        for name in ("", "packaged ")
-    )
-    psnr = dict(zip((cell.strip() for cell in header), (cell.strip() for cell in reached)))
-    assert f"{psnr['15']} / {psnr['25']} / {psnr['50']} dB" in readme
+    gray = (ROOT / "wne_jax/weights/default/table.md").read_text()
+    colour = (ROOT / "experiments/results/peers_colour/table.md").read_text()
+    for tables, name in ((gray, "packaged"), (colour, "packaged"), (colour, "bm3d")):
+        header, reached = (
+            re.search(rf"^\| {row}\|(.*)\|$", tables.split("## ")[1], re.MULTILINE)[1].split("|")
+            for row in ("", f"{name} ")
+        )
+        psnr = dict(zip((cell.strip() for cell in header), (cell.strip() for cell in reached)))
+        assert f"{psnr['15']} / {psnr['25']} / {psnr['50']}" in readme
 
 
 @pytest.mark.parametrize("name", NAMES)
