@@ -61,9 +61,9 @@ class Options(Levels, Photographs, Seed, Measured):
     before: Path | None = None
     """Weights of an earlier packaged denoiser."""
     size: int = 128
-    """Side of the square images, in pixels; a large one takes whole images."""
+    """Side of the square images, in pixels."""
     channels: Literal[1, 3] = 1
-    """Channels of the images: 1 for gray, 3 for colour."""
+    """Channels: 1 for gray, 3 for colour."""
 
 
 def main(options: Options) -> None:
