@@ -232,7 +232,7 @@ def test_an_nnx_module_from_python_is_trained_from_its_own_variables(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: wne.WNE(nn.Conv(1, (3, 3)), axes=(1, 2)), "a wrapper may have only"),
+        (lambda: wne.WNE(nn.Conv(1, (3, 3)), axes=(1,)), "a wrapper may have only"),
         (lambda: type("Local", (nn.Module,), {"__qualname__": "f.<locals>.Local"})(), "top level"),
         (lambda: wne.WNE(nn.Dense(1), statistics=lambda y, **_: None), "top level of a module"),
         (lambda: jnp.tanh, "functions have no configuration: name a function"),
