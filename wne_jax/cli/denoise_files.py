@@ -301,13 +301,13 @@ def _tile(denoiser: "Denoiser", shape: tuple[int, ...], tile: int | None) -> int
         radius = denoiser.receptive_radius
         largest = 4e6 if radius is None else 2e6
         large = shape[0] * shape[1] > largest
-        return max(SMALLEST_TILE, _side(radius or 1)) if large else None
+        return max(SMALLEST_TILE, _side(radius)) if large else None
     return tile or None
 
 
-def _side(radius: int) -> int:
-    """The power of two of which half remains after removing a radius on both sides."""
-    return 2 ** math.ceil(math.log2(4 * max(radius, 1)))
+def _side(radius: int | None) -> int:
+    """The power of two of which half remains after removing a radius, if there is one, on both sides."""
+    return 2 ** math.ceil(math.log2(4 * (radius or 1)))
 
 
 def _whole(denoiser: "Denoiser", shape: tuple[int, ...]) -> int:

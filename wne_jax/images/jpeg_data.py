@@ -115,9 +115,8 @@ def _filled(content: bytes) -> bytes | None:
         None where that would change the pixels of a whole file, too; nothing where scans are missing.
     """
     parts, start, progressive = [], 0, None
-    lacking: dict[
-        int, set[int]
-    ] = {}  # coefficients of a component that are not read to the last bit
+    # The coefficients of each component that are not read to the last bit.
+    lacking: dict[int, set[int]] = {}
     for marker, data, place, end in _segments(content):
         if marker in _FRAMES:
             if marker not in _HUFFMAN:

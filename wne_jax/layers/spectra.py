@@ -68,7 +68,8 @@ def low_pass(x: ArrayLike, cutoff: float) -> Array:
     """
     if not cutoff >= 0:
         raise ValueError(f"cutoff must be 0 or more, in cycles per pixel, not {cutoff}")
-    return _low_pass(_spatial(x), cutoff=cutoff)
+    x = _spatial(x)
+    return _low_pass(x, _radial_frequency(*x.shape[-3:-1]) <= cutoff)
 
 
 def resample(x: ArrayLike, height: int, width: int) -> Array:
@@ -152,12 +153,11 @@ def _without_nyquist(x: Array) -> Array:
     return x
 
 
-@partial(jax.jit, static_argnames="cutoff")
-def _low_pass(x: Array, *, cutoff: float) -> Array:
-    height, width = x.shape[-3:-1]
-    spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, -3))
-    spectrum = jnp.where(_radial_frequency(height, width) <= cutoff, spectrum, 0)
-    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (height, width)), -3, -1)
+@jax.jit
+def _low_pass(x: Array, kept: Array) -> Array:
+    """Leave out frequencies, of `[H, W // 2 + 1]`."""
+    spectrum = jnp.where(kept, jnp.fft.rfft2(jnp.moveaxis(x, -1, -3)), 0)
+    return jnp.moveaxis(jnp.fft.irfft2(spectrum, x.shape[-3:-1]), -3, -1)
 
 
 @partial(jax.jit, static_argnames="bins")
