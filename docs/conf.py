@@ -1,4 +1,4 @@
-"""Configuration of the site: python -m sphinx -W docs docs/_build (extra `docs`)."""
+"""Configuration of the site: python -m sphinx -W docs docs/_build/html (extra `docs`)."""
 
 import re
 import shutil
