@@ -1,10 +1,10 @@
 """Train and measure the small denoiser that comes with the package.
 
-A DnCNN of 8 layers on white noise; each crop has its own noise level, which the backbone sees as a contrast.
-The loss is L1, which weighs low levels more than squares would. The first stage has `haar_mad` and batch
-normalization. Then the normalization is merged into the convolutions, and training goes on behind
-`noise_level`, from level 1 on. A smooth base of 4 pixels (`wne_jax.wrappers.smooth_base`) was worse at every
-level.
+A DnCNN of 8 layers is trained on white noise. Each crop has its own noise level; in normalized coordinates it
+is a contrast of the image. The loss is L1, which gives low levels more weight than L2. The first stage
+uses `haar_mad` and batch normalization. Then the batch normalization is merged into the convolutions, and
+training continues with `noise_level`, from level 1 on. A smooth base of 4 pixels
+(`wne_jax.wrappers.smooth_base`) was worse at every level.
 
 `--beside FILE...` measures other weights on the same noise, for example an earlier packaged file.
 
@@ -93,10 +93,10 @@ class Options(Images, Levels, Training):
 
 
 def main(options: Options) -> None:
-    """Train, sweep, and lay the package's files together."""
+    """Train, sweep, and collect the package's files."""
     check_workdir(options)
     if options.stage == "report":
-        raise ValueError("--stage report: the package is laid together by --stage eval")
+        raise ValueError("--stage report: --stage eval collects the package's files")
     if not options.test or not options.test_sigmas_255:
         raise ValueError("--test and --test-sigmas-255 must name a set and a level at least")
     sets, folder = load_sets(options.test, data_dir=options.data_dir), options.networks / "default"

@@ -1,8 +1,9 @@
 """Which statistic for which noise: networks that were trained on white Gaussian noise, tested on other kinds.
 
-The networks are those of `robustness`. One of them, behind a noise level, is tested with every estimate of
-that level: the median of Haar details (with which it was trained), flat blocks, the curve over intensity
-(photon), the level that a network meets (adaptive_noise), and one level around each pixel (local_noise).
+The networks are those of `robustness`. One of them is normalized by a noise level, and is tested with every
+estimate of it: the median of Haar details (with which it was trained), flat blocks (noise_level), the curve
+over intensity (photon), the level in the band that a network sees (adaptive_noise), and a level for each
+pixel (local_noise).
 
     python -m experiments.noise_types --preset small --networks experiments/results/networks --stage eval
 

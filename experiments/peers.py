@@ -1,10 +1,10 @@
 """The packaged denoiser beside others: BM3D, non-local means, and networks from weight files.
 
-All see the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
-means (scikit-image) are told the true noise level. The packaged denoiser is blind, with its default
-assumption on the noise and with `--noise white`; so is a network of one level behind `OneLevel` (`--weights
-FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged denoiser. `--channels 3` is for colour
-images: a row then says what the gray denoiser does channel by channel.
+All denoise the same noisy images, the central squares of a test set. BM3D (`pip install bm3d`) and non-local
+means (scikit-image) are given the true noise level. The packaged denoiser is blind, with its default
+assumption on the noise and with `--noise white`. A network that was trained at one level is blind inside
+`OneLevel` (`--weights FILE --trained-sigma-255 25`). `--before FILE` adds an earlier packaged denoiser.
+`--channels 3` is for colour images: one row then has the gray denoiser, channel by channel.
 
     WNE_DATA=... python -m experiments.peers --test folder:Set12 --weights dncnn_25.mat
     WNE_DATA=... python -m experiments.peers --test folder:CBSD68 --channels 3 --degradations gaussian
@@ -52,7 +52,7 @@ class Options(Levels, Photographs, Seed, Measured):
     degradations: tuple[str, ...] = ("gaussian", "poisson", "coloured", "camera")
     """Kinds of noise, names in wne_jax.images.degradations.NOISES."""
     classical: tuple[Classical, ...] = ("bm3d", "nlm")
-    """Methods without a network, which are told the noise level."""
+    """Methods without a network, which are given the noise level."""
     weights: Path | None = None
     """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
     trained_sigma_255: float = 25.0
@@ -129,7 +129,7 @@ def by_channel(gray: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def told(
     method: Callable[[np.ndarray, float], np.ndarray],
 ) -> Callable[[Array, float], Array]:
-    """A method for one image `[H, W]` or `[H, W, 3]` on the host, as a denoiser that is told the level."""
+    """A method for one image `[H, W]` or `[H, W, 3]` on the host, as a denoiser that is given the level."""
 
     def denoise(y: Array, sigma: float) -> Array:
         images = np.asarray(y)

@@ -348,5 +348,5 @@ def test_noise_of_the_camera_trains_a_blind_network_and_no_conditioned_one(tmp_p
         assert np.any(state.params["conv_2"]["kernel"] != before)
         options = CONFIG.model.options | {"conditioned": True}
         told = dataclasses.replace(CONFIG, model=ModelConfig("fdncnn", options))
-        with pytest.raises(ValueError, match=f"which {kind} of images do not say"):
+        with pytest.raises(ValueError, match=f"which {kind} of images do not have"):
             fit(told, tmp_path / "told", corpus=scenes, progress=False)

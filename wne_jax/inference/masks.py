@@ -1,4 +1,4 @@
-"""Images with pixels that are not valid: what stands in their places while a network works."""
+"""Images with pixels that are not valid: what replaces these pixels in a network's input."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,6 +1,6 @@
-"""Statistics of images that never fit in memory: read block by block, equal to those of the whole.
+"""Statistics of images that do not fit in memory: read block by block, equal to those of the whole image.
 
-`image` is `[H, W, C]`: an array, or a memory map of a file, whose pages are let go as soon as they are read.
+`image` is `[H, W, C]`: an array, or a memory map of a file, whose pages are released once they are read.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from wne_jax.statistics.haar_mad import haar_sigma_over_blocks
 
 
 def find_peak(image: np.ndarray, *, rows: int | None = None) -> float:
-    """The largest distance from the first pixel, in one pass, which also looks for broken pixels.
+    """The largest distance from the first pixel, in one pass that also looks for NaN and infinite pixels.
 
     Args:
         image: `[H, W, C]`, integers or floats in any range.
@@ -53,8 +53,8 @@ def stream_statistics(
 ) -> Statistics:
     """The statistics of a whole image, as `statistic(prepare(image)[None])` finds them in memory.
 
-    They agree to float32 rounding; the medians themselves, before they are divided, agree exactly. A
-    statistic without passes over blocks is computed once on the whole image, with a warning.
+    They agree to float32 rounding; medians, before they are divided, agree exactly. A statistic without
+    passes over blocks is computed once on the whole image, with a warning.
 
     Args:
         statistic: A name in `wne_jax.statistics.STATISTICS`, or a statistic.

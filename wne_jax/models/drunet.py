@@ -29,8 +29,8 @@ class DRUNet(Declared, nn.Module, kw_only=True):
     $$\mathrm{level}_l(x) = x + (\mathrm{blocks} \circ \mathrm{up} \circ \mathrm{level}_{l+1} \circ
     \mathrm{down} \circ \mathrm{blocks})(x), \qquad \mathrm{level}_L(x) = x + \mathrm{blocks}(x),$$
 
-    a block being $x + \mathrm{conv}(\phi(\mathrm{conv}(x)))$. The model is a convolution, level 0, and a
-    convolution that gives the image itself.
+    where a block is $x + \mathrm{conv}(\phi(\mathrm{conv}(x)))$. The model is a convolution, level 0, and a
+    convolution whose output is the image.
 
     | mode | layers | nonlinearity | sum | for $a > 0$ and real b |
     |---|---|---|---|---|
@@ -41,21 +41,22 @@ class DRUNet(Declared, nn.Module, kw_only=True):
     Conditioned, $f(a y + b, a \sigma) = a f(y, \sigma) + b$, with b = 0 in the second mode: the noise map is
     exempt from the affine constraint. KAIR's DRUNet is scale-equivariant and conditioned.
 
-    With `residual` the last convolution predicts the noise, $f(y) = y - \mathrm{net}(y)$, and starts at zero,
-    the model at the identity. Small networks then learn in minutes: features (32, 64, 128) and one block cost
-    about as much as a DnCNN of 8 layers of 48 features.
+    With `residual` the last convolution predicts the noise, $f(y) = y - \mathrm{net}(y)$. Its kernel starts
+    at zero, so the model starts as the identity, and small networks learn in minutes. Features (32, 64, 128)
+    with one block cost about as much as a DnCNN of 8 layers of 48 features.
 
     Attributes:
         features: Channels of every level, from the finest; even in the normalization-equivariant mode.
         blocks: Residual blocks in each of a level's chains, 1 or more.
         mode: One of the three above.
         use_bias: Whether the ordinary mode's layers have biases.
-        residual: Whether the last convolution's output is subtracted from `y`, or is the output itself. The
-            normalization-equivariant mode, whose output is an affine combination of pixels, has it False.
+        residual: Whether the last convolution's output is subtracted from `y`, or is the output itself. In
+            the normalization-equivariant mode, whose output is an affine combination of pixels, it must be
+            False.
         padding: "zeros", "reflect" or "circular", of every convolution. None: zeros, or reflection in the
-            normalization-equivariant mode, which zeros would break. On a torus, whose sides are multiples of
-            `multiple`, the circular network commutes with shifts by multiples of it; other sizes are made up
-            to multiples by reflection first.
+            normalization-equivariant mode, which zeros would break. With circular padding, and sides that
+            are multiples of `multiple`, the network commutes with circular shifts by multiples of it; other
+            sizes are first padded to multiples by reflection.
         conditioned: Whether the model takes `sigma`, as a constant channel after the image's.
         remat: Whether to recompute each block in the backward pass: less memory, more time.
         dtype: Precision of the computation (None: that of the input and the parameters together).
@@ -118,15 +119,15 @@ class DRUNet(Declared, nn.Module, kw_only=True):
 
     @property
     def multiple(self) -> int:
-        """What the sides are padded to a multiple of: the size of one pixel of the coarsest level."""
+        """The sides are padded to a multiple of this: the size of one pixel of the coarsest level."""
         return 2 ** (len(self.features) - 1)
 
     @property
     def receptive_radius(self) -> int | None:
-        """How far a pixel reaches, in pixels along either axis: 185 for the default.
+        """How far an output pixel sees, in pixels along either axis: 185 for the default.
 
-        Reached at the worst alignment to the grid of the coarsest level, less elsewhere. None with circular
-        padding, which has no borders.
+        This is the worst case over alignments to the grid of the coarsest level. None with circular padding,
+        which has no borders.
         """
         if self.padding == "circular":
             return None
@@ -149,7 +150,7 @@ class DRUNet(Declared, nn.Module, kw_only=True):
         Args:
             y: Images `[B, H, W, C]`, of any size, or volumes where `ndim` is 3.
             sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model alone.
-            train: Taken as by every model; nothing here depends on it.
+            train: Accepted as by every model; it changes nothing here.
 
         Returns:
             Images of the shape and dtype of `y` (float32 for integers).

@@ -18,9 +18,9 @@ from wne_jax.transforms import process
 class FFDNet(Declared, nn.Module, kw_only=True):
     r"""`pixel_unshuffle` by 2, `depth` convolutions with ReLU in between, and `pixel_shuffle`.
 
-    The last convolution gives the image itself. The published networks take the noise level, as a constant
-    channel behind the unshuffled image: $f(y, \sigma)$. Each pixel costs a quarter of an FDnCNN of the same
-    depth and features. The published network of colour has depth 12 and features 96.
+    The output of the last convolution is the image. The published networks take the noise level, as a
+    constant channel after the unshuffled image: $f(y, \sigma)$. A pixel costs a quarter of what it costs in
+    an FDnCNN of the same depth and features. The published network for colour has depth 12 and features 96.
 
     Attributes:
         depth: Number of convolutions, 2 or more.
@@ -83,9 +83,9 @@ class FFDNet(Declared, nn.Module, kw_only=True):
         """Denoise.
 
         Args:
-            y: Images `[B, H, W, C]`, of any size: odd sides are continued by a reflected pixel.
+            y: Images `[B, H, W, C]`, of any size: odd sides are padded by a reflected pixel.
             sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model alone.
-            train: Taken as by every model; nothing here depends on it.
+            train: Accepted as by every model; it changes nothing here.
 
         Returns:
             Images of the shape and dtype of `y` (float32 for integers).

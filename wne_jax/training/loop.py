@@ -311,7 +311,7 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         )
     if corpus.kind != "clean" and config.model.takes_sigma:
         raise ValueError(
-            f"a conditioned model is told the noise level, which {corpus.kind} of images do not say"
+            f"a conditioned model needs the noise level, which {corpus.kind} of images do not have"
         )
     drawn = corpus.kind == "clean"  # noise of a level relative to white
     matters = drawn or protocol.symmetry(config.model.build()) == "none"
