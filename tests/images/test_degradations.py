@@ -278,7 +278,19 @@ def test_draw_level(key):
     assert drawn.min() >= np.float32(0.1) and drawn.max() <= 0.5
     assert abs(drawn.mean() - 0.3) < 5 * 0.4 / np.sqrt(12 * 10_000)
     assert abs(drawn.var() - 0.4**2 / 12) < 5 * 0.4**2 / np.sqrt(180 * 10_000)
-    for bad in (-0.1, (0.5, 0.1), (0.1, 0.2, 0.3), float("nan"), (0.0, float("inf"))):
+    logarithms = np.log(noise.draw_level(key, noise.LogUniform(0.01, 1), (10_000,)))
+    assert logarithms.min() >= np.log(np.float32(0.01)) and logarithms.max() <= 0
+    width = -np.log(0.01)
+    assert abs(logarithms.mean() + width / 2) < 5 * width / np.sqrt(12 * 10_000)
+    assert abs(logarithms.var() - width**2 / 12) < 5 * width**2 / np.sqrt(180 * 10_000)
+    for bad in (
+        -0.1,
+        (0.5, 0.1),
+        (0.1, 0.2, 0.3),
+        float("nan"),
+        (0.0, float("inf")),
+        noise.LogUniform(0, 1),
+    ):
         with pytest.raises(ValueError, match="level is"):
             noise.draw_level(key, bad)
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from wne_jax.config import WrapperConfig
+from wne_jax.images import draw_level
 from wne_jax.statistics import haar_mad
 from wne_jax.training import ModelConfig, OptimizerConfig, TrainConfig, load_config, save_config
 from wne_jax.training.config import differences
@@ -52,6 +53,8 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
         ({"sigma_255": (25, 5)}, "low and a high"),
         ({"sigma_255": (1, 2, 3)}, "low and a high"),
         ({"sigma_255": (-1,)}, "negative"),
+        ({"sigma_distribution": "normal"}, "uniform, log-uniform"),
+        ({"sigma_255": (0, 55), "sigma_distribution": "log-uniform"}, "above 0"),
         ({"sigma_255": (float("nan"),)}, "low and a high|finite"),
         ({"steps": 0}, "steps"),
         ({"steps": 2.5}, "steps"),
@@ -76,6 +79,12 @@ def test_optimizers_that_cannot_be_meant_are_refused(values):
 
 def test_one_level_may_be_a_number():
     assert TrainConfig(sigma_255=25).sigma_255 == (25.0,)
+
+
+def test_low_levels_may_be_drawn_more_often():
+    config = TrainConfig(sigma_255=(1, 64), sigma_distribution="log-uniform")
+    levels = 255 * draw_level(jax.random.key(0), config.level, (1000,))
+    assert abs(np.mean(levels < 8) - 0.5) < 0.05
 
 
 def test_differences_are_named_by_dotted_keys():

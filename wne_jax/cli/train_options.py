@@ -11,7 +11,7 @@ from tyro import conf
 from wne_jax._internal.names import BACKBONES, NOISES, STATISTICS, Parallel, Placement, WrapperKind
 from wne_jax.cli.model_options import ForeignWeights
 from wne_jax.cli.noise_levels import Level
-from wne_jax.training.config import OptimizerConfig, Precision, TrainConfig
+from wne_jax.training.config import OptimizerConfig, Precision, SigmaDistribution, TrainConfig
 
 if TYPE_CHECKING:
     from wne_jax.training import Compute
@@ -72,6 +72,8 @@ class Examples:
     ] = None
     train_sigmas_255: Level | None = None
     """Training noise levels in 8-bit units: a level such as 25, or a range such as 2:55 (default: 25)."""
+    sigma_distribution: SigmaDistribution = TrainConfig.sigma_distribution
+    """Distribution of the levels in a range; log-uniform draws more low ones."""
     white: float | None = None
     """Value of white, if not the type's 255, 65535 or 1: 4095 for 12 bits."""
     batch: int = TrainConfig.batch

@@ -17,6 +17,7 @@ import io
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -221,6 +222,13 @@ def mixed(noises: Sequence[Noise], weights: Sequence[float]) -> Noise:
     return either
 
 
+class LogUniform(NamedTuple):
+    """Noise levels from `low` to `high` whose logarithm is uniform: as many from 1 to 5 as from 5 to 25."""
+
+    low: float
+    high: float
+
+
 def draw_level(
     key: jax.Array, level: float | Sequence[float], shape: tuple[int, ...] = ()
 ) -> jax.Array:
@@ -231,14 +239,14 @@ def draw_level(
 
     Args:
         key: a key, unused where `level` is a number.
-        level: a number or a pair of numbers, 0 <= low <= high.
+        level: a number or a pair of numbers, 0 <= low <= high; or a `LogUniform`, 0 < low.
         shape: of the result, `(B,)` for one level an image.
 
     Returns:
         `f32[*shape]`.
 
     Raises:
-        ValueError: `level` is neither, is negative, or its ends are swapped.
+        ValueError: `level` is neither, is negative, or its ends are swapped; a `LogUniform` begins at 0.
     """
     ends = np.atleast_1d(np.asarray(level, np.float32))
     if ends.ndim != 1 or ends.size > 2 or not 0.0 <= ends[0] <= ends[-1] < np.inf:
@@ -246,6 +254,11 @@ def draw_level(
     low, high = float(ends[0]), float(ends[-1])
     if low == high:
         return jnp.full(shape, low, jnp.float32)
+    if isinstance(level, LogUniform):
+        if not low:
+            raise ValueError(f"level is {level!r}; the low end of a LogUniform must be above 0")
+        drawn = jnp.exp(jax.random.uniform(key, shape, jnp.float32, np.log(low), np.log(high)))
+        return jnp.clip(drawn, low, high)  # exp rounds
     return jax.random.uniform(key, shape, jnp.float32, low, high)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Objective = Literal["supervised", "soft-ne", "noise2noise"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+SigmaDistribution = Literal["uniform", "log-uniform"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class TrainConfig:
             every example draws one by these shares.
         sigma_255: Noise level in 8-bit units: one number, or the two ends of a range from which every
             example draws its own.
+        sigma_distribution: How levels are drawn from a range: "uniform", or "log-uniform", which draws as
+            many from 1 to 5 as from 5 to 25.
         objective: What an example is made of; see `wne_jax.training.objectives`.
         loss: "l1" or "mse".
         steps: Updates.
@@ -107,6 +110,7 @@ class TrainConfig:
     white: float | None = None
     noise: str = "gaussian"
     sigma_255: tuple[float, ...] = (25.0,)
+    sigma_distribution: SigmaDistribution = "uniform"
     objective: Objective = "supervised"
     loss: Literal["l1", "mse"] = "mse"
     steps: int = 750
@@ -132,6 +136,10 @@ class TrainConfig:
             )
         if not all(0 <= sigma < math.inf for sigma in self.sigma_255):
             raise ValueError(f"sigma_255 must be finite and not negative: {self.sigma_255}")
+        if self.sigma_distribution == "log-uniform" and not self.sigma_255[0]:
+            raise ValueError(
+                "a log-uniform sigma_distribution must begin above 0, not at sigma_255 = 0"
+            )
         check_white(self.white)
         counts = ("steps", "batch", "patch", "accumulate", "log_every", "save_every", "keep")
         for name in counts:
@@ -140,7 +148,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} does not divide batch = {self.batch}")
-        for name, kind in (("objective", Objective), ("precision", Precision)):
+        for name, kind in (
+            ("objective", Objective),
+            ("precision", Precision),
+            ("sigma_distribution", SigmaDistribution),
+        ):
             if getattr(self, name) not in (known := get_args(kind)):
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}; not {getattr(self, name)!r}"
@@ -151,8 +163,12 @@ class TrainConfig:
     @property
     def level(self) -> float | tuple[float, float]:
         """The noise level in unit range: a number, or the ends of a range."""
+        from wne_jax.images.degradations import LogUniform  # not sooner, as above
+
         low, high = self.sigma_255[0] / 255, self.sigma_255[-1] / 255
-        return low if low == high else (low, high)
+        if low == high:
+            return low
+        return LogUniform(low, high) if self.sigma_distribution == "log-uniform" else (low, high)
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
