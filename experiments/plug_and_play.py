@@ -40,6 +40,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
+from experiments.parts.deconvolution import deconvolved
 from wne_jax.config import at_every_level
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
@@ -121,20 +122,7 @@ def classical(task: str, y: Array, size: int) -> dict[str, Array]:
     if task not in BLURS:
         seen = y != 0
         return {INPUT: jnp.where(seen, y, jnp.mean(y, where=seen))}
-    image, kernel = np.asarray(y[0, ..., 0], np.float64), BLURS[task].astype(np.float64)
-    found = {
-        "Wiener": restoration.unsupervised_wiener(image, kernel, clip=False, rng=0)[0],
-        "Richardson-Lucy": _richardson_lucy(image, kernel),
-    }
-    return {INPUT: y} | {k: jnp.asarray(v, y.dtype)[None, ..., None] for k, v in found.items()}
-
-
-def _richardson_lucy(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Richardson-Lucy on the periodically extended image, since scikit-image pads with zeros."""
-    margin = len(kernel)
-    periodic = np.pad(image, margin, mode="wrap").clip(1e-3)
-    found = restoration.richardson_lucy(periodic, kernel, clip=False)
-    return found[margin:-margin, margin:-margin]
+    return {INPUT: y, **deconvolved(y, Blur(BLURS[task]))}
 
 
 def require_equivariance(

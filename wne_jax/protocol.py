@@ -10,6 +10,8 @@ properties:
 | `receptive_radius` | radius of the receptive field, in pixels; None if it is unbounded | None |
 | `noise_argument` | the keyword by which it takes the noise level; None if it is blind | a required parameter called `sigma`, `noise_std` or `noise_level`, else None |
 | `mask_argument` | the keyword by which it takes the mask of valid entries | None |
+| `upscale` | the sides of its output over those of its input | 1 |
+| `out_channels` | channels of its output; None for those of its input | None |
 | `pads_zeros` | whether it consists of `layers.Conv`, which see zeros beyond the borders of the image, and of layers that work on single pixels of their grid | False |
 | `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
 | `takes_sigma` | how it takes the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
@@ -73,6 +75,28 @@ def receptive_radius(model: Any) -> int | None:
 def mask_argument(model: Any) -> str | None:
     """The keyword by which a model takes a mask of valid entries; None if it takes none."""
     return _ask(model, "mask_argument", None)
+
+
+def upscale(model: Any) -> int:
+    """The sides of a model's output over those of its input."""
+    return _ask(model, "upscale", 1)
+
+
+def out_channels(model: Any) -> int | None:
+    """Channels of a model's output; None for those of its input."""
+    return _ask(model, "out_channels", None)
+
+
+def output_shape(model: Any, shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shape `[B, ..., C]` of a model's output for an input of a shape.
+
+    Example:
+        >>> output_shape(lambda y: y, (2, 8, 8, 1))
+        (2, 8, 8, 1)
+    """
+    batch, *sides, channels = shape
+    found = out_channels(model)
+    return (batch, *(upscale(model) * n for n in sides), channels if found is None else found)
 
 
 def pads_zeros(model: Any) -> bool:
@@ -144,6 +168,17 @@ def condition(model: Any, sigma: Any) -> dict[str, Any]:
     """
     name = noise_argument(model)
     return {name: sigma} if name is not None and needs_sigma(model) else {}
+
+
+def masked(model: Any, where: Any) -> dict[str, Any]:
+    """The keyword arguments that pass a mask to a model; empty if there is none, or the model takes none.
+
+    Example:
+        >>> masked(lambda y: y, where=True), masked(lambda y: y, where=None)
+        ({}, {})
+    """
+    name = "where" if getattr(model, "normalizes", False) else mask_argument(model)
+    return {} if where is None or name is None else {name: where}
 
 
 def mode(model: Any, *, train: bool) -> dict[str, bool]:

@@ -12,12 +12,14 @@ from experiments.harness.sizes import PRESETS
 from wne_jax.cli.noise_levels import Level
 from wne_jax.config import ModelConfig, Rescaled, SmoothBase, WrapperConfig
 from wne_jax.training import OptimizerConfig, TrainConfig
+from wne_jax.training.tasks import Task
 
 Size = Literal["tiny", "small", "paper"]
 Arm = Literal[
     "baseline",
     "wne",
     "wne-noise",
+    "wne-noise-level",
     "wne-smooth-base",
     "wne-wiener-cap",
     "wne-std-smooth-base",
@@ -47,6 +49,7 @@ ARMS: dict[Arm, dict[str, Any]] = {
     "baseline": {},
     "wne": {"wrapper": "wne"},
     "wne-noise": _NOISE,
+    "wne-noise-level": {"wrapper": WrapperConfig("wne", "noise_level")},
     "wne-smooth-base": _NOISE | _SMOOTH_BASE,
     "wne-wiener-cap": _WIENER_CAP,
     "wne-std-smooth-base": {"wrapper": "wne"} | _SMOOTH_BASE,
@@ -115,8 +118,9 @@ def run_config(
         **({} if steps is None else {"steps": steps}),
         **changes,
     }
+    task = Task.parse(settings.get("task", TrainConfig.task))
     return TrainConfig(
-        model=ModelConfig(backbone=backbone, options=options, **own),
+        model=task.fitted(ModelConfig(backbone=backbone, options=options, **own)),
         optimizer=OptimizerConfig(
             learning_rate=preset.learning_rate, schedule=settings.pop("schedule")
         ),

@@ -37,6 +37,7 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
     if "sigma_255" not in arms.ARMS[arm].get("train", {}):
         parts.append("to".join(f"{sigma:g}" for sigma in config.sigma_255))
     parts += [config.noise] if config.noise != "gaussian" else []
+    parts += [file_name(config.task)] if config.task != "denoise" else []
     parts += ["colour"] if config.channels == 3 else []
     parts += [config.precision] if config.precision != "float32" else []
     parts += [f"seed{config.seed}"] if config.seed else []
@@ -44,7 +45,7 @@ def name_of(arm: Arm, config: TrainConfig) -> str:
 
 
 def file_name(backbone: str) -> str:
-    """A backbone's name in file names: the colon of an import path is not allowed on every system.
+    """The name of a backbone or a task in file names: colons are not allowed on every system.
 
     Example:
         >>> file_name("my_package.nets:MyNet")
@@ -129,7 +130,7 @@ def _train(options: Networks, missing: Wanted) -> None:
 
 def _source(config: TrainConfig) -> tuple:
     """The settings that determine the corpus."""
-    return config.data, config.channels, config.patch
+    return config.data, config.channels, config.patch, config.factor
 
 
 def _complete(folder: Path, config: TrainConfig) -> bool:

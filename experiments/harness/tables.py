@@ -102,6 +102,7 @@ def budgets(configs: Mapping[str, TrainConfig]) -> str:
         clean = all(kind_of(part.spec) == "clean" for part in parse_mixture(config.data))
         span = f" from {levels[0]:g} to {levels[-1]:g}" if len(levels) > 1 else ""
         noise = f"{config.noise} noise{span}, {config.objective}, " if clean else ""
+        noise = noise if config.task == "denoise" else f"task {config.task}, {noise}"
         text = (
             f"{model.backbone} ({', '.join(sizes) or 'published size'}), {config.steps:,} steps of "
             f"{config.batch} crops {config.patch}x{config.patch} of {config.data}, {noise}{config.loss}, "

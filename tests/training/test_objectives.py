@@ -15,8 +15,8 @@ def example(objective, key, noise="gaussian", level=0.1):
 
 
 def test_soft_ne_moves_input_and_target_by_one_affine_map_of_the_supervised_example(key):
-    noisy, clean, sigma = example("supervised", key)
-    moved, target, its_sigma = example("soft-ne", key)
+    noisy, clean, sigma, _ = example("supervised", key)
+    moved, target, its_sigma, _ = example("soft-ne", key)
     contrast = its_sigma / sigma
     brightness = target[0, 0, 0] - contrast * 0.3
     assert 0 < contrast < 1 and 0 < brightness < 1
@@ -27,7 +27,7 @@ def test_soft_ne_moves_input_and_target_by_one_affine_map_of_the_supervised_exam
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])
 def test_noise2noise_pairs_independent_copies_of_one_level(key, noise):
-    one, two, sigma = example("noise2noise", key, noise)
+    one, two, sigma, _ = example("noise2noise", key, noise)
     np.testing.assert_array_equal(one, example("supervised", key, noise).noisy)
     np.testing.assert_allclose([one.std(), two.std()], sigma, rtol=0.02)
     np.testing.assert_allclose(jnp.mean((one - 0.3) * (two - 0.3)), 0, atol=0.02 * sigma**2)

@@ -73,6 +73,8 @@ class Denoise(Model):
         denoiser = self._prepared(self.load(), settings)
         for_colour = None if self.weights is not None else self._for_colour(settings)
         prepare_folder(jobs)
+        if denoiser.task != "denoise":
+            print_line("note", f"{self.weights}: trained for the task {denoiser.task}")
         for path in skipped:
             if path.is_dir():
                 print_line("note", f"{path}: holds no image files")

@@ -162,6 +162,11 @@ def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
         ValueError: A noise level is given to a model that takes none or missing for a model that needs it,
             or `wne_jax.inference.tiling.plan` rejects the tiles.
     """
+    if denoiser.resizes or denoiser.fills:
+        raise ValueError(
+            f"these weights are of the task {denoiser.task}, whose result is not a file of the same size and "
+            "mask: use wne_jax.Denoiser.load(...)(image), see docs/restoration.md"
+        )
     if denoiser.ndim != 2:
         raise ValueError(
             "this model takes volumes, but files are denoised image by image: use Denoiser"

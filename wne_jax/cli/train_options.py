@@ -61,6 +61,9 @@ class Network(ForeignWeights):
 class Examples:
     """The training data."""
 
+    task: str = TrainConfig.task
+    """What the network undoes besides noise: denoise, deblur[:PIXELS], superres[:FACTOR], demosaic or
+    inpaint[:SHARE]. It sets the options upscale, out_channels and masked of the backbone."""
     channels: Literal[1, 3] | None = None
     """Channels: 1 for gray, 3 for colour (default: 1, or those of --init)."""
     noise: Annotated[

@@ -27,6 +27,7 @@ from wne_jax.training import (
     make_train_step,
 )
 from wne_jax.training.step import data_key
+from wne_jax.training.tasks import Task
 from wne_jax.transforms import normalize
 
 
@@ -59,9 +60,14 @@ def train(options: Options) -> None:
     compute = options.machine.compute
     fit(config, options.out, resume=options.resume, corpus=corpus, compute=compute, **read)
     if is_lead():
+        print(f"trained: {options.out}")
+        if Task.parse(config.task).name not in ("denoise", "deblur"):
+            print(
+                f"use it: wne_jax.Denoiser.load({str(options.out)!r})(image), docs/restoration.md"
+            )
+            return
         level = " --sigma-255 LEVEL" if config.model.takes_sigma else ""
         level += " --allow-imports" if config.model.imports else ""
-        print(f"trained: {options.out}")
         print(
             f"use it: python -m wne_jax denoise --weights {shlex.quote(str(options.out))}"
             f"{level} IN... -o OUT"
@@ -86,18 +92,22 @@ def train_config(options: Options, start: Denoiser | None) -> TrainConfig:
             f"--noise and --train-sigmas-255 are for clean images, but {options.data} already has noise: "
             "leave them out"
         )
-    if start is not None and (examples["channels"] or start.channels) != start.channels:
+    task = Task.parse(examples["task"])
+    if task.name == "demosaic":
+        examples["channels"] = examples["channels"] or 3
+    elif start is not None and (examples["channels"] or start.channels) != start.channels:
         raise ValueError(
             f"--channels is {examples['channels']}, but the network of --init takes {start.channels}"
         )
-    if start is not None:
+    elif start is not None:
         examples["channels"] = start.channels
+    model = model_config(options.network, None if start is None else start.config)
     optimizer = OptimizerConfig(
         name=updates.pop("optimizer"),
         **{name: updates.pop(name) for name in ("learning_rate", "schedule", "clip", "ema")},
     )
     return TrainConfig(
-        model=model_config(options.network, None if start is None else start.config),
+        model=task.fitted(model) if start is None else model,
         optimizer=optimizer,
         init=None if start is None else str(options.network.init),
         data=options.data,
@@ -197,15 +207,19 @@ def measure_anchor(config: TrainConfig, corpus: Corpus, given: ModelConfig) -> t
 
     @jax.jit
     def measure(crops: Array) -> tuple[Array, Array]:
-        seen = draw_batch(config, crops, jnp.int32(0)).noisy
+        batch = draw_batch(config, crops, jnp.int32(0))
+        seen = batch.noisy
         if given.wrapper is not None:
-            z, _ = normalize(seen, statistics=before.statistics)
+            z, _ = normalize(seen, statistics=before.statistics, where=batch.where)
             seen = before.anchor.scale * z + before.anchor.location
-        found = after.statistics(seen)
+        found = after.statistics(seen, where=batch.where)
         return jnp.mean(found.location), jnp.median(found.scale)
 
     everyone = np.arange(config.batch)
-    stream = stream_crops(data_key(config), corpus, everyone, size=config.patch, start=0, stop=1)
+    stream = stream_crops(
+        data_key(config), corpus, everyone,
+        size=config.patch, start=0, stop=1, factor=config.factor,
+    )  # fmt: skip
     location, scale = measure(jnp.asarray(next(stream)))
     return round(float(location), 3), float(f"{scale:.3g}")
 

@@ -170,13 +170,14 @@ class Window(NamedTuple):
     transpose: Array
 
 
-def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
+def draw_window(key: Array, corpus: Corpus, *, size: int, factor: int = 1) -> Window:
     """A random window of a random image, with a random flip and rotation by a multiple of 90 degrees.
 
     Args:
         key: Random key.
         corpus: Images with sides of at least `size`; their pixels are not read.
         size: Side of the crop, in pixels.
+        factor: Windows start at multiples of this number.
 
     Returns:
         The window. For repeats, input and target are two different shots.
@@ -184,8 +185,8 @@ def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
     key_image, key_row, key_column, key_orientation = jax.random.split(key, 4)
     image = _draw_image(key_image, corpus)
     height, width = jnp.asarray(corpus.heights)[image], jnp.asarray(corpus.widths)[image]
-    top = jax.random.randint(key_row, (), 0, height - size + 1)
-    left = jax.random.randint(key_column, (), 0, width - size + 1)
+    top = factor * jax.random.randint(key_row, (), 0, (height - size) // factor + 1)
+    left = factor * jax.random.randint(key_column, (), 0, (width - size) // factor + 1)
     shots = jnp.arange(1 if corpus.kind == "clean" else 2)
     if corpus.kind == "repeats":
         number = jnp.asarray(corpus.shots)[image]
@@ -195,10 +196,12 @@ def draw_window(key: Array, corpus: Corpus, *, size: int) -> Window:
     return Window(image, shots, top, left, *jax.random.bernoulli(key_orientation, shape=(3,)))
 
 
-def draw_windows(key: Array, corpus: Corpus, indices: Array, *, size: int) -> Window:
+def draw_windows(
+    key: Array, corpus: Corpus, indices: Array, *, size: int, factor: int = 1
+) -> Window:
     """The windows of some examples of a batch, equal to those of `draw_examples`."""
     keys = jax.vmap(lambda index: _example_keys(key, index)[0])(indices)
-    return jax.vmap(lambda key: draw_window(key, corpus, size=size))(keys)
+    return jax.vmap(lambda key: draw_window(key, corpus, size=size, factor=factor))(keys)
 
 
 def cut(corpus: Corpus, window: Window, *, size: int) -> Array:
@@ -259,12 +262,13 @@ class Batch(NamedTuple):
     """Training examples: input and target f32[B, P, P, C], and their noise levels f32[B].
 
     The target is the clean image, or another noisy image of the same scene. The level of real camera noise is
-    NaN.
+    NaN. In some tasks the input has another size than the target, and a mask `where` of its known pixels.
     """
 
     noisy: Array
     clean: Array
     sigma: Array
+    where: Array | None = None
 
 
 def draw_examples(
@@ -274,6 +278,7 @@ def draw_examples(
     *,
     size: int,
     corrupt: Callable[[Array, Array], Batch],
+    factor: int = 1,
 ) -> Batch:
     """Noisy and clean crops, with a separate key for each example.
 
@@ -283,13 +288,14 @@ def draw_examples(
         indices: i32[B], global indices of the examples; each device passes those of its own share.
         size: Side of the crops, in pixels.
         corrupt: `(key, clean f32[H, W, C]) -> Batch`, one example; not called for pairs and repeats.
+        factor: The input of a pair is smaller by this factor, and stored with repeated pixels.
 
     Returns:
         The examples, in the order of `indices`.
     """
-    windows = draw_windows(key, corpus, indices, size=size)
+    windows = draw_windows(key, corpus, indices, size=size, factor=factor)
     crops = jax.vmap(lambda window: cut(corpus, window, size=size))(windows)
-    return corrupt_crops(key, crops, indices, corrupt=corrupt)
+    return corrupt_crops(key, crops, indices, corrupt=corrupt, factor=factor)
 
 
 def corrupt_crops(
@@ -298,13 +304,14 @@ def corrupt_crops(
     indices: Array,
     *,
     corrupt: Callable[[Array, Array], Batch],
+    factor: int = 1,
 ) -> Batch:
     """The second half of `draw_examples`: make examples from crops `[B, S, P, P, C]` of the corpus."""
 
     def one(index: Array, crop: Array) -> Batch:
         images = _as_unit(crop)
         if len(images) == 2:
-            return Batch(images[0], images[1], jnp.float32(jnp.nan))
+            return Batch(images[0, ::factor, ::factor], images[1], jnp.float32(jnp.nan))
         return corrupt(_example_keys(key, index)[1], images[0])
 
     return jax.vmap(one)(indices, crops)

@@ -22,8 +22,13 @@ from wne_jax.images.reading import ImageError
 _SIDD_FILE = re.compile(r"(?:\d+_)?(NOISY|GT)_SRGB_(\d+)", re.IGNORECASE)
 
 
-def list_pairs(location: str) -> Listing:
+def list_pairs(location: str, factor: int = 1) -> Listing:
     """Pairs from two folders, `NOISY:CLEAN`, whose files have equal names up to the suffix.
+
+    Args:
+        location: The two folders.
+        factor: The noisy images are smaller by this factor. Their pixels are repeated, so that both images of
+            a pair have one size.
 
     Raises:
         ValueError: The location is not two paths.
@@ -38,7 +43,7 @@ def list_pairs(location: str) -> Listing:
     for stem in sorted(files[noisy].keys() | files[clean].keys()):
         found = [files[folder].get(stem, []) for folder in (noisy, clean)]
         if all(len(one) == 1 for one in found):
-            entries.append(_scene(stem, [one[0] for one in found]))
+            entries.append(_scene(stem, [one[0] for one in found], factor))
         else:
             noisy_count, clean_count = map(len, found)
             skipped.append(
@@ -103,18 +108,20 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _scene(name: str, paths: Sequence[Path]) -> Entry:
-    return Entry(name, partial(_read_scene, name, paths))
+def _scene(name: str, paths: Sequence[Path], factor: int = 1) -> Entry:
+    return Entry(name, partial(_read_scene, name, paths, factor))
 
 
-def _read_scene(name: str, paths: Sequence[Path]) -> NamedImage:
+def _read_scene(name: str, paths: Sequence[Path], factor: int) -> NamedImage:
     shots: list[np.ndarray] = []
     for path in paths:
         try:
             shots.append(read_file(path))
         except ImageError as err:
             raise ImageError(f"{path.parent.name}/{path.name}: {err}") from err
-    kinds = sorted({f"{shot.shape} {shot.dtype}" for shot in shots})
-    if len(kinds) > 1:
-        raise ImageError(f"the shots differ: {', '.join(kinds)}")
+    found = [f"{shot.shape} {shot.dtype}" for shot in shots]
+    shots[0] = shots[0].repeat(factor, axis=0).repeat(factor, axis=1)
+    if len({(shot.shape, shot.dtype) for shot in shots}) > 1:
+        what = "differ" if factor == 1 else f"do not differ by a factor of {factor}"
+        raise ImageError(f"the shots {what}: {', '.join(sorted(set(found)))}")
     return NamedImage(name, np.stack(shots))

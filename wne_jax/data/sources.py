@@ -12,7 +12,8 @@ Clean images:
 
 Scenes photographed more than once, for every split:
 
-- `pairs:NOISY:CLEAN`: two folders of files with equal names up to the suffix.
+- `pairs:NOISY:CLEAN`: two folders of files with equal names up to the suffix. For super-resolution the noisy
+  images are smaller by the factor of the task.
 - `sidd:DIR`: pairs of the Smartphone Image Denoising Dataset, Medium or Small, in sRGB, as published.
 - `repeats:DIR`: one subfolder per scene, with at least two noisy shots.
 
@@ -38,12 +39,13 @@ Kind = Literal["clean", "pairs", "repeats"]
 class _Scheme(NamedTuple):
     kind: Kind
     lister: Callable[[str, str, str | Path | None], Listing]  # of location, split and data_dir
+    sized: Callable[[str, int], Listing] | None = None  # of location and factor
 
 
 _SCHEMES: dict[str, _Scheme] = {
     "embedded": _Scheme("clean", lambda location, split, _: list_embedded(location, split)),
     "folder": _Scheme("clean", lambda location, *_: list_folder(location)),
-    "pairs": _Scheme("pairs", lambda location, *_: list_pairs(location)),
+    "pairs": _Scheme("pairs", lambda location, *_: list_pairs(location), list_pairs),
     "repeats": _Scheme("repeats", lambda location, *_: list_repeats(location)),
     "sidd": _Scheme("pairs", lambda location, *_: list_sidd(location)),
     "tfds": _Scheme("clean", list_tfds),
@@ -77,6 +79,7 @@ def iterate_images(
     min_size: int = 1,
     white: float | None = None,
     data_dir: str | Path | None = None,
+    factor: int = 1,
 ) -> Iterator[NamedImage]:
     """Read one source file by file, with only one image in memory.
 
@@ -94,6 +97,7 @@ def iterate_images(
             range.
         data_dir: Folder of TFDS's sets (default: the environment variable `TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`).
+        factor: The noisy images of `pairs:` are smaller by this factor; they come with repeated pixels.
 
     Returns:
         At least one image, in a fixed order: `[H, W, C]` for clean sources, `[2, H, W, C]` (noisy, clean) for
@@ -110,7 +114,13 @@ def iterate_images(
         raise ValueError(f"split is {split!r}; expected 'train' or 'test'")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is {channels!r}; expected 1, 3 or None")
-    listing = scheme.lister(spec.partition(":")[2], split, data_dir)
+    location = spec.partition(":")[2]
+    if factor == 1:
+        listing = scheme.lister(location, split, data_dir)
+    elif scheme.sized is not None:
+        listing = scheme.sized(location, factor)
+    else:
+        raise ValueError(f"spec is {spec!r}; only pairs:NOISY:CLEAN have images of two sizes")
     return read_listing(listing, channels=channels, min_size=min_size, white=white)
 
 

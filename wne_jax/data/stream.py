@@ -20,6 +20,7 @@ def stream_crops(
     size: int,
     start: int,
     stop: int,
+    factor: int = 1,
     threads: int = 4,
     ahead: int = 8,
 ) -> Iterator[np.ndarray]:
@@ -35,6 +36,7 @@ def stream_crops(
         size: Side of the crops, in pixels.
         start: The first step.
         stop: The step after the last step.
+        factor: Windows start at multiples of this number.
         threads: How many steps are cut concurrently.
         ahead: How many finished steps are buffered.
 
@@ -51,7 +53,8 @@ def stream_crops(
 
     @jax.jit
     def draw(corpus: Corpus, step: Array):
-        return draw_windows(jax.random.fold_in(key, step), corpus, wanted, size=size)
+        key_of_step = jax.random.fold_in(key, step)
+        return draw_windows(key_of_step, corpus, wanted, size=size, factor=factor)
 
     def crops_of(step: int) -> np.ndarray:
         windows = jax.device_get(draw(shapes, jax.device_put(np.int32(step), host)))

@@ -52,6 +52,7 @@ class CompiledDenoiser:
         strength: float = 1.0,
         self_ensemble: bool = False,
         size: np.ndarray | None = None,
+        where: ArrayLike | None = None,
     ) -> Array:
         """Denoise.
 
@@ -63,6 +64,7 @@ class CompiledDenoiser:
             self_ensemble: Average over flips and rotations.
             size: i32[2], height and width of the image in the corner of `y`, beyond which nothing counts; for
                 a model that declares `pads_zeros`, with `stats` or without a wrapper, and no ensemble.
+            where: Mask of known pixels, for a model that takes one; with no ensemble.
         """
         y = jnp.asarray(y)
         sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
@@ -71,7 +73,7 @@ class CompiledDenoiser:
                 f"{min(sides)} rows are too few to divide among {self._number} devices: use fewer"
             )
         sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
-        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength), size))
+        arguments = self._everywhere((y, sigma, stats, jnp.float32(strength), size, where))
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
         apply = self._apply_within if traced else self._apply
         return apply(self._variables, *arguments, self_ensemble=self_ensemble)
@@ -84,6 +86,7 @@ class CompiledDenoiser:
         stats: Statistics | None,
         strength: Array,
         size: Array | None = None,
+        where: Array | None = None,
         *,
         self_ensemble: bool = False,
     ) -> Array:
@@ -91,6 +94,7 @@ class CompiledDenoiser:
         y = self._divide(y)
         model: Any = self._model
         options: dict[str, Any] = protocol.mode(model, train=False)
+        options |= protocol.masked(model, where)
         how, argument = protocol.takes_sigma(model), protocol.noise_argument(model) or "sigma"
         if sigma is not None and how == "statistic":
             model = model.clone(statistics=model.statistics.with_noise(sigma))
@@ -107,15 +111,19 @@ class CompiledDenoiser:
                 beyond = nn.intercept_methods(zeros_beyond(size, y.shape[1]))
             with beyond:
                 estimate = model.apply(variables, self._divide(y), **options)
-            if (shape := getattr(estimate, "shape", None)) != y.shape:
+            expected = protocol.output_shape(model, y.shape)
+            if (shape := getattr(estimate, "shape", None)) != expected:
                 what = f"a {type(estimate).__name__}" if shape is None else f"shape {shape}"
+                like = "like its input" if expected == y.shape else "as it declares"
                 raise ValueError(
-                    f"a Denoiser needs a model that returns an image like its input, {y.shape}, and this one "
+                    f"a Denoiser needs a model that returns an image {like}, {expected}, and this one "
                     f"returned {what}: pick the image, Denoiser(lambda y: model(y)[0])"
                 )
             return self._divide(estimate)
 
         x = self_ensembled(f)(y) if self_ensemble else f(y)
+        if x.shape != y.shape:
+            return x
         # At 1 the estimate itself, bit for bit.
         return jnp.where(strength == 1, x, y + strength * (x - y))
 

@@ -38,7 +38,15 @@ from wne_jax.statistics import (
     noise_level,
     photon,
 )
-from wne_jax.weights import DENOISER_FILE, WeightsNote, load_model, save
+from wne_jax.weights import (
+    DENOISER_FILE,
+    TASK,
+    WeightsNote,
+    is_ours,
+    load_model,
+    read_metadata,
+    save,
+)
 from wne_jax.weights.packaged import packaged_file
 from wne_jax.wrappers.bridge import as_linen
 from wne_jax.wrappers.linen import WNE
@@ -69,11 +77,15 @@ class Denoiser:
         variables: Those of a Linen module that is not bound; see `wne_jax.wrappers.as_linen`.
         config: What builds the model, for `save`; by default it is found (`wne_jax.config.config_of`).
         channels: Channels that the model takes (default: tried out, gray and colour first).
+        task: What the model was trained to undo; see `wne_jax.training.tasks`.
 
     Attributes:
         model: The model as a Linen module.
         variables: Its variables.
         channels: Channels that the model takes.
+        task: What the model was trained to undo: "denoise", "deblur:1.6", "superres:2", ...
+        fills: Whether it fills in missing pixels: the task is "inpaint".
+        resizes: Whether its output has another size or other channels than the image.
         ndim: Spatial axes that it takes: 2, or 3 for volumes f32[B, D, H, W, C].
         conditioned: Whether the model wants the noise level.
         takes_sigma: Whether it can be told: it is conditioned, or estimates the level by itself
@@ -103,11 +115,15 @@ class Denoiser:
         config: ModelConfig | None = None,
         *,
         channels: int | None = None,
+        task: str = "denoise",
     ):
         model, variables = as_linen(model, variables)
         self.model = model
         self.variables = variables
         self.config = config
+        self.task = task
+        self.fills = task.partition(":")[0] == "inpaint"
+        self.resizes = (protocol.upscale(model), protocol.out_channels(model)) != (1, None)
         self.ndim = protocol.ndim(model)
         self.symmetry = protocol.symmetry(model)
         self.conditioned = protocol.needs_sigma(model)
@@ -175,7 +191,8 @@ class Denoiser:
                 f"{path}: holds a {config.backbone}, which classifies and denoises nothing"
             )
         config = dataclasses.replace(config, **wrapping)
-        return cls(config.build(), variables, config)
+        task = read_metadata(path).get(TASK, "denoise") if is_ours(path) else "denoise"
+        return cls(config.build(), variables, config, task=task)
 
     @classmethod
     def pretrained(cls, name: str = "gray") -> "Denoiser":
@@ -276,7 +293,7 @@ class Denoiser:
             alpha, beta = curve = float(noise[0]), float(noise[1])
             statistic = fixed_noise(alpha=alpha, beta=beta)
         model = self.model.clone(statistics=statistic, unbiased=has_gain(statistic))
-        found = Denoiser(model, self.variables, channels=self.channels)
+        found = Denoiser(model, self.variables, channels=self.channels, task=self.task)
         found.curve = curve
         return found
 
@@ -288,7 +305,8 @@ class Denoiser:
         """
         if self.config is None:
             self.config = config_of(self.model)
-        save(Path(path), self.config, self.variables)
+        task = {} if self.task == "denoise" else {TASK: self.task}
+        save(Path(path), self.config, self.variables, metadata=task)
 
     def export(self, path: str | Path) -> None:
         """Write the compiled function with its weights; `inference.exporting.load_exported` reads it."""
@@ -315,7 +333,11 @@ class Denoiser:
         out: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Denoise one image or a batch.
+        """Denoise one image or a batch, or undo what the model was trained to undo.
+
+        A model that enlarges returns a larger image. A model of mosaics takes the four pixels of each 2 x 2
+        block as channels, [H, W, 4], and returns [2 H, 2 W, 3]. A model of the task "inpaint" fills in the
+        pixels that `where` excludes.
 
         Args:
             image: [H, W], [H, W, C] or [B, H, W, C], real, in any range; for a model of volumes [D, H, W],
@@ -327,9 +349,10 @@ class Denoiser:
             self_ensemble: Average over the eight flips and rotations (of height and width), for eight times
                 the cost.
             where: Mask that broadcasts to `image`, with or without its channels: True where a pixel is valid.
-                The others, NaN or whatever they hold, influence nothing, and come back as they are. The
-                network is given the nearest valid value in their place. A channel without a valid pixel
-                comes back as it is. Masked images are held in memory as a whole.
+                The others, NaN or whatever they hold, influence nothing, and come back as they are, unless
+                the model fills them in. The network is given the nearest valid value in their place. A
+                channel without a valid pixel comes back as it is. Masked images are held in memory as a
+                whole.
             white: Value of white, for a model that is not normalization-equivariant (default: full scale of
                 the dtype, 1 for floats); any other works in all units.
             tile: Side of the square tiles of an image, in pixels, that the backbone works on; statistics are
@@ -344,7 +367,8 @@ class Denoiser:
             progress: Called with the number of tiles done and their number.
 
         Returns:
-            The estimate, of the same shape and dtype: integers rounded and saturated, floats not clipped.
+            The estimate, of the same dtype and, unless the model enlarges, the same shape: integers rounded
+            and saturated, floats not clipped.
 
         Raises:
             TypeError: Boolean or complex pixels, a mask that is not boolean, or an integer type without a
@@ -359,12 +383,20 @@ class Denoiser:
             raise ValueError("tile is for images; a volume is denoised as a whole: leave it out")
         form = {"ndim": self.ndim, "channels": self.channels}
         options: dict[str, Any] = {"strength": strength, "self_ensemble": self_ensemble}
-        result = np.empty(image.shape, image.dtype) if out is None else out
+        if self.resizes or self.fills:
+            simple = strength == 1 and tile is None and out is None and not few_shapes
+            self._check_task(where, plain=simple, self_ensemble=self_ensemble)
+        result = np.empty(self._result_shape(image.shape), image.dtype) if out is None else out
         function: Any = self.function
         if few_shapes:
             self._check_few_shapes(tile, self_ensemble)
             function = partial(at_shared_size, function, multiple=protocol.multiple(self.model))
-        if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
+        if self.fills:
+            valid = np.ones(image.shape, bool) if where is None else as_mask(where, image)
+            for source, target, mask in planes(image, result, valid, **form):
+                self._denoise_masked(function, source, target, mask, sigma, white, None, options)
+            return result
+        if sigma == 0 and protocol.takes_sigma(self.model) == "statistic" and not self.resizes:
             result[...] = image
             return result
         if where is not None and not (valid := as_mask(where, image)).all():
@@ -382,8 +414,8 @@ class Denoiser:
                 raise ValueError(f"image has {np.sum(~np.isfinite(image))} NaN or infinite pixels")
             batch = as_batch(image, **form)
             estimate = self._denoise_batch(batch, None, sigma, white, options)
-            result[...] = from_batch(estimate, image.shape, **form)
-        if self.symmetry == "normalization" and self.ndim == 2:
+            result[...] = from_batch(estimate, result.shape, **form)
+        if self.symmetry == "normalization" and self.ndim == 2 and not self.resizes:
             for source, target in planes(image, result, **form):
                 keep_plateaus(source, target)
         return result
@@ -405,6 +437,8 @@ class Denoiser:
         coordinates = self.coordinates(first, peak, white)
         level = None if sigma is None else np.ravel(coordinates.level(sigma))
         y = coordinates.enter(batch)
+        if self.fills and valid is not None:
+            y, options = np.where(valid, y, np.float32(0)), {**options, "where": valid}
         stats = None
         if valid is not None or self.curve is not None:
             stats = self._statistics_in_memory(y, valid, level, coordinates)
@@ -453,7 +487,7 @@ class Denoiser:
             estimate = np.empty_like(whole)
             function = partial(function, **options)
             self._denoise_tiled(function, whole, estimate, sigma, white, tile, None, valid)
-        out[...] = np.where(valid, estimate, image)
+        out[...] = estimate if self.fills else np.where(valid, estimate, image)
 
     def coordinates(
         self, first: np.ndarray, peak: np.ndarray | float, white: float | None = None
@@ -563,6 +597,25 @@ class Denoiser:
             raise ValueError(
                 "few_shapes needs tile, a model that declares pads_zeros, and no self_ensemble"
             )
+
+    def _result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result for an image, or a batch, of a shape."""
+        if not self.resizes:
+            return shape
+        bare = len(shape) == self.ndim
+        lead = shape[: max(len(shape) - self.ndim - 1, 0)]
+        rest = (*shape, 1) if bare else shape[len(lead) :]
+        _, *sides, channels = protocol.output_shape(self.model, (1, *rest))
+        return (*lead, *sides) if bare else (*lead, *sides, channels)
+
+    def _check_task(self, where: ArrayLike | None, *, plain: bool, self_ensemble: bool) -> None:
+        """Refuse options that a model of another task than denoising cannot serve."""
+        if not plain:
+            raise ValueError(f"strength, tile, few_shapes and out are not for the task {self.task}")
+        if self.resizes and where is not None:
+            raise ValueError(f"where is not for the task {self.task}: its result has another size")
+        if self_ensemble and not self.task.startswith("superres"):
+            raise ValueError(f"self_ensemble is not for the task {self.task}")
 
     def _check(
         self, image: np.ndarray, sigma: float | None, strength: float, out: np.ndarray | None

@@ -12,12 +12,16 @@ from wne_jax.layers.alias_free import PolynomialActivation, filtered_relu
 from wne_jax.layers.batch_norm import BiasFreeBatchNorm
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.spectra import without_nyquist
+from wne_jax.layers.upsample import pixel_shuffle
 from wne_jax.models._inputs import (
     Declared,
     as_images,
     check_choice,
     check_depth,
     check_ndim,
+    check_upscale,
+    to_output,
+    with_mask,
     with_noise_map,
 )
 
@@ -50,6 +54,12 @@ class DnCNN(Declared, nn.Module, kw_only=True):
         padding: "zeros", "reflect" or "circular".
         residual: Whether the stack's output is subtracted from `y`, or is the output itself.
         conditioned: Whether the model takes `sigma`, as a constant channel after those of the image.
+        masked: Whether the model takes `where`, the mask of known pixels, as a last channel.
+        upscale: Factor by which the output is larger: the last convolution has `upscale**2` times the
+            channels, which `pixel_shuffle` turns into pixels. A residual is added to the repeated pixels of
+            `y`.
+        out_channels: Channels of the output (None: those of the image). A residual is added to the mean
+            channel of `y`.
         activation: "relu", "polynomial" (`layers.PolynomialActivation`, without aliasing) or "filtered-relu"
             (`layers.filtered_relu`, with little aliasing). The last two first remove the Nyquist frequency of
             even sizes from the image.
@@ -88,6 +98,9 @@ class DnCNN(Declared, nn.Module, kw_only=True):
     padding: Padding = "zeros"
     residual: bool = True
     conditioned: bool = False
+    masked: bool = False
+    upscale: int = 1
+    out_channels: int | None = None
     activation: Activation = "relu"
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -108,6 +121,7 @@ class DnCNN(Declared, nn.Module, kw_only=True):
             )
         check_depth(self.depth)
         check_ndim(self.ndim)
+        check_upscale(self.upscale, self.out_channels, ndim=self.ndim)
         if self.ndim == 3 and self.activation != "relu":
             raise ValueError(f"activation {self.activation!r} is for images: ndim=3 needs 'relu'")
         super().__post_init__()
@@ -129,31 +143,43 @@ class DnCNN(Declared, nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(
-        self, y: ArrayLike, sigma: ArrayLike | None = None, *, train: bool = False
+        self,
+        y: ArrayLike,
+        sigma: ArrayLike | None = None,
+        *,
+        where: ArrayLike | None = None,
+        train: bool = False,
     ) -> Array:
         """Denoise.
 
         Args:
             y: Images `[B, H, W, C]` of any size, or volumes if `ndim` is 3.
             sigma: Noise level in the units of `y`, a scalar or `[B]`, for a conditioned model only.
+            where: Boolean mask of known pixels, for a masked model only (default: all are known).
             train: Whether normalization uses the statistics of the batch; `batch_stats` must then be mutable.
 
         Returns:
-            Images of the shape and dtype of `y` (float32 for integers).
+            Images of the shape and dtype of `y` (float32 for integers), or as `upscale` and `out_channels`
+            say.
 
         Raises:
-            ValueError: A wrong rank, or a `sigma` that is missing, not accepted, or of a wrong shape.
+            ValueError: A wrong rank, a `sigma` that is missing, not accepted, or of a wrong shape, or a mask
+                that is not accepted.
         """
         y = as_images(y, self.ndim)
         if self.activation != "relu":  # these drop the Nyquist bins, so no layer could denoise them
             y = without_nyquist(y).astype(y.dtype)
         h = with_noise_map(y, sigma, conditioned=self.conditioned)
+        h = with_mask(h, where, masked=self.masked)
         h = self._activate(0, self._conv(0, self.features)(h))
         for i in range(1, self.depth - 1):
             h = self._conv(i, self.features)(h)
             h = self._activate(i, self._norm(i, train)(h) if self.batch_norm else h)
-        h = self._conv(self.depth - 1, y.shape[-1])(h).astype(y.dtype)
-        return y - h if self.residual else h
+        channels = y.shape[-1] if self.out_channels is None else self.out_channels
+        h = self._conv(self.depth - 1, channels * self.upscale**2)(h).astype(y.dtype)
+        if self.residual:
+            return to_output(-h, y, upscale=self.upscale, out_channels=self.out_channels)
+        return h if self.upscale == 1 else pixel_shuffle(h, self.upscale)
 
     def _conv(self, i: int, features: int) -> Conv:
         starts_at_zero = self.residual and i == self.depth - 1

@@ -11,7 +11,14 @@ from jax.typing import ArrayLike
 
 from wne_jax.layers.conv import Conv, Padding
 from wne_jax.layers.window_attention import WindowAttention, shifted_regions
-from wne_jax.models._inputs import Declared, as_images, check_choice, with_noise_map
+from wne_jax.models._inputs import (
+    Declared,
+    as_images,
+    check_choice,
+    check_upscale,
+    to_output,
+    with_noise_map,
+)
 from wne_jax.transforms import process
 
 
@@ -49,6 +56,10 @@ class SwinIR(Declared, nn.Module, kw_only=True):
             by reflection.
         mean: Value of each channel to subtract before the first layer, and to add to the output. It is
             (0.4488, 0.4371, 0.4040) for the published colour denoisers, and None for the gray ones.
+        upscale: Factor by which the output is larger: the last convolution has `upscale**2` times the
+            channels, which `pixel_shuffle` turns into pixels, and is added to the repeated pixels of `y`.
+        out_channels: Channels of the output (None: those of the image); it is added to the mean channel of
+            `y`.
         dtype: Precision of the computation (None: that of the input and the parameters together). Moments
             and softmax are in at least float32.
         param_dtype: Precision of the parameters.
@@ -80,6 +91,8 @@ class SwinIR(Declared, nn.Module, kw_only=True):
     patch_norm: bool = True
     padding: Padding = "zeros"
     mean: Sequence[float] | None = None
+    upscale: int = 1
+    out_channels: int | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     precision: PrecisionLike = None
@@ -98,6 +111,7 @@ class SwinIR(Declared, nn.Module, kw_only=True):
             raise ValueError(
                 f"mlp_ratio must leave an MLP at least one channel; it is {self.mlp_ratio}"
             )
+        check_upscale(self.upscale, self.out_channels)
         if self.mean is not None:
             self.mean = tuple(self.mean)  # JSON has lists, and modules are hashed
         super().__post_init__()
@@ -129,7 +143,8 @@ class SwinIR(Declared, nn.Module, kw_only=True):
             train: Accepted for a common interface, and ignored.
 
         Returns:
-            Images of the shape and dtype of `y` (float32 for integers).
+            Images of the shape and dtype of `y` (float32 for integers), or as `upscale` and `out_channels`
+            say.
 
         Raises:
             ValueError: A wrong rank, a `sigma` that is not None, or a `mean` with another number of channels.
@@ -151,7 +166,9 @@ class SwinIR(Declared, nn.Module, kw_only=True):
                 h = self._block(f"{i}_{j}", shift * (j % 2))(h, regions)
             h = group + self._conv(f"{i}", self.features)(h)
         h = shallow + self._conv("body", self.features)(self._norm("last")(h))
-        return y + self._conv("last", y.shape[-1])(h).astype(y.dtype)
+        channels = y.shape[-1] if self.out_channels is None else self.out_channels
+        h = self._conv("last", channels * self.upscale**2)(h).astype(y.dtype)
+        return to_output(h, y, upscale=self.upscale, out_channels=self.out_channels)
 
     def _mean(self, y: Array) -> Array:
         """`mean` as an array that broadcasts to `y`."""

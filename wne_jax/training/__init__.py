@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         make_update,
     )
     from wne_jax.training.stopping import Interrupted
+    from wne_jax.training.tasks import Task
 else:
     from wne_jax._internal.lazy import on_demand
 
@@ -30,6 +31,7 @@ __all__ = [
     "Interrupted",
     "ModelConfig",
     "OptimizerConfig",
+    "Task",
     "TrainConfig",
     "TrainState",
     "create_state",

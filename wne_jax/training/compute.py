@@ -151,6 +151,7 @@ class Runner:
             size=self._config.patch,
             start=start,
             stop=self._config.steps,
+            factor=self._config.factor,
         )
         return map(self._feed, crops)
 

@@ -87,6 +87,8 @@ class TrainConfig:
             example draws its own.
         sigma_distribution: How levels are drawn from a range: "uniform", or "log-uniform", which draws as
             many from 1 to 5 as from 5 to 25.
+        task: What the network undoes, "NAME" or "NAME:NUMBER"; see `wne_jax.training.tasks`. Of pairs it is
+            read for the sizes alone.
         objective: What an example is made of; see `wne_jax.training.objectives`.
         loss: "l1" or "mse".
         steps: Updates.
@@ -111,6 +113,7 @@ class TrainConfig:
     noise: str = "gaussian"
     sigma_255: tuple[float, ...] = (25.0,)
     sigma_distribution: SigmaDistribution = "uniform"
+    task: str = "denoise"
     objective: Objective = "supervised"
     loss: Literal["l1", "mse"] = "mse"
     steps: int = 750
@@ -126,6 +129,7 @@ class TrainConfig:
     def __post_init__(self):
         """Reject invalid values."""
         from wne_jax.models import check_denoiser
+        from wne_jax.training.tasks import Task
 
         check_denoiser(self.model.backbone)
         levels = np.atleast_1d(np.asarray(self.sigma_255, float))
@@ -159,6 +163,16 @@ class TrainConfig:
                 )
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (gray) or 3 (colour), not {self.channels}")
+        task = Task.parse(self.task)
+        object.__setattr__(self, "task", str(task))
+        if self.patch % task.factor:
+            raise ValueError(
+                f"patch must be a multiple of {task.factor} for {task}, not {self.patch}"
+            )
+        if task.name == "demosaic" and self.channels != 3:
+            raise ValueError(f"channels must be 3 for {task}, not {self.channels}")
+        if task.name != "denoise" and self.objective == "noise2noise":
+            raise ValueError(f"objective noise2noise is for the task denoise, not {task}")
 
     @property
     def level(self) -> float | tuple[float, float]:
@@ -169,6 +183,13 @@ class TrainConfig:
         if low == high:
             return low
         return LogUniform(low, high) if self.sigma_distribution == "log-uniform" else (low, high)
+
+    @property
+    def factor(self) -> int:
+        """The sides of an image over those of the network's input."""
+        from wne_jax.training.tasks import Task
+
+        return Task.parse(self.task).factor
 
 
 def save_config(config: TrainConfig, path: Path) -> None:

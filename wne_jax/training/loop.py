@@ -61,6 +61,7 @@ def load_corpus(config: TrainConfig, *, data_dir: str | Path | None = None) -> C
             min_size=config.patch,
             white=config.white,
             data_dir=data_dir,
+            factor=config.factor if kind_of(part.spec) == "pairs" else 1,
         )
         for part in parts
     ]
@@ -143,7 +144,7 @@ def fit(
             )
         state = _train(identity, workdir, runner, variables, stop, progress=progress and lead)
         if lead:
-            leave_denoiser(workdir, config.model, state.variables(), step=config.steps)
+            leave_denoiser(workdir, config, state.variables(), step=config.steps)
         if code := largest(stop.code):  # the run is whole; what would come after it is not wanted
             raise Interrupted(code)
     return state
@@ -309,6 +310,10 @@ def _check_corpus(config: TrainConfig, corpus: Corpus) -> None:
         raise ValueError(
             f"the images have {corpus.channels} channels, not channels = {config.channels}"
         )
+    if corpus.kind != "clean" and config.task.partition(":")[0] in ("demosaic", "inpaint"):
+        raise ValueError(f"task {config.task} is for clean images, not {corpus.kind}")
+    if corpus.kind == "repeats" and config.task != "denoise":
+        raise ValueError(f"task {config.task} is for clean images or pairs, not repeats")
     if corpus.kind != "clean" and config.model.takes_sigma:
         raise ValueError(
             f"a conditioned model needs the noise level, which {corpus.kind} of images do not have"

@@ -7,17 +7,17 @@ from typing import Any
 from wne_jax.config import ModelConfig
 from wne_jax.training.checkpoints import Checkpoints, load_run
 from wne_jax.training.config import BOOKKEEPING, TrainConfig, differences, load_config
-from wne_jax.weights import DENOISER_FILE, load_model, read_metadata, save
+from wne_jax.weights import DENOISER_FILE, TASK, load_model, read_metadata, save
 
 
 def leave_denoiser(
-    workdir: Path, model: ModelConfig, variables: Mapping[str, Any], *, step: int
+    workdir: Path, config: TrainConfig, variables: Mapping[str, Any], *, step: int
 ) -> Path:
     """Write the model of a run into its folder, in one step: a reader never sees half of it.
 
     Args:
         workdir: The run's folder.
-        model: What rebuilds the model.
+        config: The run, whose model and task are kept.
         variables: Its variables, those that evaluation uses.
         step: How many updates they have seen; kept in the file's metadata.
 
@@ -25,8 +25,14 @@ def leave_denoiser(
         The file.
     """
     path = workdir / DENOISER_FILE
-    save(path, model, variables, metadata={"step": str(step)})
+    save(path, config.model, variables, metadata=_metadata(config, step))
     return path
+
+
+def _metadata(config: TrainConfig, step: int) -> dict[str, str]:
+    """What a file says beside its model: the step, and the task unless it is denoising."""
+    task = {} if config.task == "denoise" else {TASK: config.task}
+    return {"step": str(step), **task}
 
 
 def package(
@@ -48,8 +54,9 @@ def package(
     """
     run = Path(run)
     model, variables, step = load_run(run, allow_imports=allow_imports)
+    config = load_config(run / "config.json")
     path = run / DENOISER_FILE if out is None else Path(out)
-    save(path, model, variables, metadata={"step": str(step)})
+    save(path, model, variables, metadata=_metadata(config, step))
     return path, step
 
 

@@ -20,6 +20,7 @@ from wne_jax.models import option_defaults
 from wne_jax.training.config import Precision, TrainConfig
 from wne_jax.training.objectives import OBJECTIVES
 from wne_jax.training.optimizer import make_optimizer
+from wne_jax.training.tasks import Task
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "l1": lambda estimate, clean: jnp.mean(jnp.abs(estimate - clean)),
@@ -79,7 +80,7 @@ def create_state(config: TrainConfig, variables: Any = None) -> TrainState:
         variables: The model's variables to start from, in place of random ones.
     """
     if variables is None:
-        example = jnp.zeros((1, config.patch, config.patch, config.channels))
+        example = jnp.zeros(Task.parse(config.task).input_shape(config.patch, config.channels))
         model: Any = config.model.build()
         init = jax.jit(partial(model.init, **protocol.mode(model, train=False)))
         variables = init(_key(config, 0), example, **protocol.condition(model, jnp.ones(1)))
@@ -125,12 +126,16 @@ def draw_batch(
         step: Number of the step.
         indices: i32[B], the wanted examples (default: the whole batch).
     """
-    corrupt = partial(OBJECTIVES[config.objective], noise=noise_of(config), level=config.level)
+    task = Task.parse(config.task)
+    objective = OBJECTIVES[config.objective]
+    corrupt = partial(objective, noise=noise_of(config), level=config.level, task=task)
     key = jax.random.fold_in(data_key(config), step)
     indices = jnp.arange(config.batch) if indices is None else indices
     if isinstance(source, Corpus):
-        return draw_examples(key, source, indices, size=config.patch, corrupt=corrupt)
-    return corrupt_crops(key, source, indices, corrupt=corrupt)
+        return draw_examples(
+            key, source, indices, size=config.patch, corrupt=corrupt, factor=config.factor
+        )
+    return corrupt_crops(key, source, indices, corrupt=corrupt, factor=config.factor)
 
 
 def make_train_step(
@@ -148,7 +153,7 @@ def make_train_step(
             holds which.
 
     Raises:
-        ValueError: An unknown loss or noise.
+        ValueError: An unknown loss or noise, or a model that does not suit the task.
     """
     update = make_update(config, axis_name=axis_name)
 
@@ -164,6 +169,7 @@ def make_update(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The second half of a step: `(state, batch) -> (state, metrics)`; arguments as in `make_train_step`."""
     noise_of(config)
+    Task.parse(config.task).check(config.model)
     if config.loss not in LOSSES:
         raise ValueError(f"loss must be one of {sorted(LOSSES)}, not {config.loss!r}")
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
@@ -215,7 +221,7 @@ def make_average_loss(
     def average_loss(state: TrainState, source: Corpus | Array) -> Array:
         indices = constrain(_indices(config, axis_name))
         batch = constrain(draw_batch(config, source, state.step - 1, indices))
-        options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=False)
+        options = _arguments(model, batch, train=False)
         estimate: Any = model.apply(state.variables(), batch.noisy, **options)
         loss = LOSSES[config.loss](estimate, batch.clean)
         return loss if axis_name is None else lax.pmean(loss, axis_name)
@@ -232,7 +238,7 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
     model = _compute_model(config, axis_name)
 
     def gradient_of(state: TrainState, batch: Batch) -> tuple[tuple[Array, Any], Any]:
-        options = protocol.condition(model, batch.sigma) | protocol.mode(model, train=True)
+        options = _arguments(model, batch, train=True)
         key = jax.random.fold_in(_key(config, 2), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, lax.axis_index(axis_name))
@@ -245,12 +251,26 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
                 **options,
                 rngs={"dropout": key},
             )
+            if estimate.shape != batch.clean.shape:
+                raise ValueError(
+                    f"the model returns {estimate.shape} for {batch.noisy.shape}; task {config.task} needs "
+                    f"{batch.clean.shape}"
+                )
             return LOSSES[config.loss](estimate, batch.clean), collections
 
         with jax.default_matmul_precision(MATMUL_PRECISION[config.precision]):
             return jax.value_and_grad(loss_of, has_aux=True)(state.params)
 
     return gradient_of
+
+
+def _arguments(model: Any, batch: Batch, *, train: bool) -> dict[str, Any]:
+    """The keyword arguments of the model for a batch."""
+    return (
+        protocol.condition(model, batch.sigma)
+        | protocol.masked(model, batch.where)
+        | protocol.mode(model, train=train)
+    )
 
 
 def _compute_model(config: TrainConfig, axis_name: str | None) -> nn.Module:

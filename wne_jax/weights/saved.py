@@ -24,6 +24,9 @@ from wne_jax.weights.upgrade import VERSION, upgrade_model, upgrade_variables
 DENOISER_FILE = "denoiser.safetensors"
 """Name of the weight file in the folder of a finished training run."""
 
+TASK = "task"
+"""Key of the metadata for the task of a network; missing for denoising."""
+
 _FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
 _VERSION = str(VERSION)
 _READ = [str(version) for version in range(1, VERSION + 1)]
