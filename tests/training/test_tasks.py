@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wne_jax.cli.denoise_files import Settings, check_settings
-from wne_jax.config import ModelConfig
+from wne_jax.config import ModelConfig, WrapperConfig
 from wne_jax.data import build_corpus, stream_crops
 from wne_jax.images.degradations import NOISES
 from wne_jax.images.reading import write_image
@@ -172,6 +172,12 @@ def test_a_restorer_enlarges_images_as_people_have_them():
         with pytest.raises(ValueError, match="superres:2"):
             restore(gray, **options)
     assert made("demosaic")(np.zeros((8, 6, 4), np.float32)).shape == (16, 12, 3)
+
+
+def test_a_noise_level_of_zero_is_not_a_scale_to_deblur_by():
+    restore = made("deblur", WrapperConfig("wne", "noise_level"))
+    with pytest.raises(ValueError, match="sigma must be above 0 for the task deblur"):
+        restore(np.zeros((16, 16)), 0.0)
 
 
 def test_at_the_start_a_network_repeats_the_pixels():

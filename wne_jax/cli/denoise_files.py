@@ -164,8 +164,8 @@ def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
     """
     if denoiser.resizes or denoiser.fills:
         raise ValueError(
-            f"these weights are of the task {denoiser.task}, whose result is not a file of the same size and "
-            "mask: use wne_jax.Denoiser.load(...)(image), see docs/restoration.md"
+            f"these weights are of the task {denoiser.task}, which changes the size or needs a mask: use "
+            "wne_jax.Denoiser.load(...)(image), see docs/restoration.md"
         )
     if denoiser.ndim != 2:
         raise ValueError(

@@ -344,7 +344,8 @@ class Denoiser:
                 [D, H, W, C] or [B, D, H, W, C]. With `tile` it may be a memory map: it is read block by
                 block.
             sigma: Noise level in the units of `image`; needed by conditioned models, refused by those that
-                do not take it. Where it stands for a statistic's estimate, 0 returns the image.
+                do not take it. Where it stands for a statistic's estimate, 0 returns the image, and is
+                refused for other tasks than denoising.
             strength: How much of the difference to apply: 0 keeps the image, 1 is the estimate.
             self_ensemble: Average over the eight flips and rotations (of height and width), for eight times
                 the cost.
@@ -396,7 +397,7 @@ class Denoiser:
             for source, target, mask in planes(image, result, valid, **form):
                 self._denoise_masked(function, source, target, mask, sigma, white, None, options)
             return result
-        if sigma == 0 and protocol.takes_sigma(self.model) == "statistic" and not self.resizes:
+        if sigma == 0 and protocol.takes_sigma(self.model) == "statistic":
             result[...] = image
             return result
         if where is not None and not (valid := as_mask(where, image)).all():
@@ -614,7 +615,7 @@ class Denoiser:
             raise ValueError(f"strength, tile, few_shapes and out are not for the task {self.task}")
         if self.resizes and where is not None:
             raise ValueError(f"where is not for the task {self.task}: its result has another size")
-        if self_ensemble and not self.task.startswith("superres"):
+        if self_ensemble and (self.fills or protocol.out_channels(self.model) is not None):
             raise ValueError(f"self_ensemble is not for the task {self.task}")
 
     def _check(
@@ -625,6 +626,12 @@ class Denoiser:
             raise ValueError("this model needs sigma, the noise level in the units of the image")
         if sigma is not None and not self.takes_sigma:
             raise ValueError("this model takes no sigma: it is blind")
+        if (
+            sigma == 0
+            and self.task != "denoise"
+            and protocol.takes_sigma(self.model) == "statistic"
+        ):
+            raise ValueError(f"sigma must be above 0 for the task {self.task}: it is the scale")
         if sigma is not None and not 0 <= sigma < math.inf:
             raise ValueError(f"sigma must be finite and not negative, not {sigma}")
         if not 0 <= strength < math.inf:
