@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
-from wne_jax.config import ModelConfig, config_of, in_opponent_colours
+from wne_jax.config import LimitedContrast, ModelConfig, config_of, in_opponent_colours
 from wne_jax.images.units import check_white
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
@@ -209,7 +209,9 @@ class Denoiser:
             >>> Denoiser.pretrained("gray").channels
             1
         """
-        wrapping = in_opponent_colours() if name == "color" else {}
+        wrapping: dict[str, Any] = {"inside": LimitedContrast()}
+        if name == "color":
+            wrapping = in_opponent_colours(contrast_limit=LimitedContrast().limit)
         return cls.load(packaged_file(name), **wrapping)
 
     @classmethod

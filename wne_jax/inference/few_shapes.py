@@ -1,8 +1,9 @@
 r"""Images of many sizes through few compiled programs, with the result of each size by itself.
 
 A program is compiled for one size of its input. An image is therefore laid into the corner of an array whose
-sides are among a few, about $2^{k/3}$. Beyond its own borders a convolution must still see zeros: each layer
-of a network gives values there, so the input of every `layers.Conv` is set to zero outside the image first.
+sides are among a few, about $2^{k/3}$, and continued by reflection. Beyond its own borders a convolution must
+still see zeros: each layer of a network gives values there, so the input of every `layers.Conv` is set to
+zero outside the image first.
 For a network that declares `pads_zeros` (see `wne_jax.protocol`) the result inside is that of the image
 alone, to rounding.
 """
@@ -58,7 +59,7 @@ def at_shared_size(
     """
     height, width = y.shape[1:3]
     below, right = (shared_side(n, multiple) - n for n in (height, width))
-    larger = np.pad(y, ((0, 0), (0, below), (0, right), (0, 0)))
+    larger = np.pad(y, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
     size = np.array([height, width], np.int32)
     return np.asarray(function(larger, *rest, size=size, **options))[:, :height, :width]
 

@@ -1,7 +1,8 @@
 """The method as modules, and modules that may be placed between a wrapper and its backbone."""
 
-from wne_jax.wrappers import one_level, opponent_colours, rescaled, smooth_base
+from wne_jax.wrappers import limited_contrast, one_level, opponent_colours, rescaled, smooth_base
 from wne_jax.wrappers.bridge import FromInitApply, as_linen, fill, variables_of
+from wne_jax.wrappers.limited_contrast import LimitedContrast
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 from wne_jax.wrappers.nnx import NNXWNE
 from wne_jax.wrappers.one_level import OneLevel
@@ -14,6 +15,7 @@ __all__ = [
     "WNE",
     "FromInitApply",
     "InputNormalized",
+    "LimitedContrast",
     "OneLevel",
     "OpponentColours",
     "Rescaled",
@@ -21,6 +23,7 @@ __all__ = [
     "SmoothBase",
     "as_linen",
     "fill",
+    "limited_contrast",
     "one_level",
     "opponent_colours",
     "rescaled",

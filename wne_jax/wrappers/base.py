@@ -97,8 +97,6 @@ class Inside(Wrapper):
     It is called like the backbone, and with `anchor`, the coordinates of the wrapper.
     """
 
-    pads_zeros = False
-
     def __post_init__(self):
         """Reject a backbone that is not bare."""
         reject_nesting(self.backbone)
@@ -108,6 +106,11 @@ class Inside(Wrapper):
                 f"{type(self.backbone).__name__}: a wrapper may contain only one"
             )
         super().__post_init__()
+
+    @property
+    def pads_zeros(self) -> bool:
+        """Whatever the backbone declares, another module works before it."""
+        return False
 
     @nn.nowrap  # a Linen method would set up this module before its wrapper
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:

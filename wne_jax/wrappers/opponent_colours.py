@@ -14,6 +14,7 @@ All of this is linear around the network, and the offset of an image goes into $
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -25,12 +26,14 @@ from wne_jax import protocol
 from wne_jax.statistics import Statistic, has_unit_noise
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
+from wne_jax.wrappers.limited_contrast import limited_contrast
 
 
 def opponent_colours(
     backbone: Callable[..., Array],
     z: Array,
     *,
+    contrast_limit: float | None = None,
     anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
     **kwargs: Any,
 ) -> Array:
@@ -39,6 +42,8 @@ def opponent_colours(
     Args:
         backbone: Denoiser of images `[B, H, W, 1]`, which knows the strength of the noise of `z`.
         z: Images `[B, H, W, 3]` of even sides, with noise of one strength in all channels.
+        contrast_limit: Largest contrast that the backbone gets, in units of the noise; see
+            `wne_jax.wrappers.limited_contrast`.
         anchor: Its location is the mean of the backbone's images.
         **kwargs: Keyword arguments of the backbone.
 
@@ -59,6 +64,9 @@ def opponent_colours(
     """
     if z.ndim != 4 or z.shape[-1] != 3 or z.shape[1] % 2 or z.shape[2] % 2:
         raise ValueError(f"z must be images [B, H, W, 3] of even sides, not {z.shape}")
+
+    if contrast_limit is not None:
+        backbone = partial(limited_contrast, backbone, limit=contrast_limit, anchor=anchor)
 
     def denoised(planes: Array, noise: float) -> Array:
         gray = planes.reshape(-1, *planes.shape[2:], 1) / noise
@@ -81,6 +89,7 @@ class OpponentColours(Inside):
 
     Attributes:
         backbone: A blind denoiser of gray images.
+        contrast_limit: As in `opponent_colours`.
 
     Raises:
         ValueError: The backbone takes the noise level or a mask, or the statistic does not say how strong
@@ -95,6 +104,8 @@ class OpponentColours(Inside):
         >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
         True
     """
+
+    contrast_limit: float | None = None
 
     def __post_init__(self):
         """Reject a backbone that takes more than the image."""
@@ -116,7 +127,8 @@ class OpponentColours(Inside):
 
     def __call__(self, z: Array, *, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
         """Denoise; see `opponent_colours`."""
-        return opponent_colours(self.backbone, z, anchor=anchor, **kwargs)
+        limit = self.contrast_limit
+        return opponent_colours(self.backbone, z, contrast_limit=limit, anchor=anchor, **kwargs)
 
     @property
     def multiple(self) -> int:
@@ -127,7 +139,9 @@ class OpponentColours(Inside):
     def receptive_radius(self) -> int | None:
         """That of the backbone on the coarse grid, and of the way there and back."""
         radius = protocol.receptive_radius(self.backbone)
-        return None if radius is None else 2 * radius + 3
+        if radius is None:
+            return None
+        return 2 * (radius + (self.contrast_limit is not None)) + 3
 
 
 def _to_opponent(z: Array) -> Array:

@@ -1,0 +1,143 @@
+r"""A backbone that gets no more contrast than it was trained with, so that stars and hot pixels do no harm.
+
+After `noise_level` and its like, contrast is measured in units of the noise. A network that was trained down
+to level 1 (of 255) has seen contrasts up to 255. Stars and defective pixels reach thousands, and what the
+network then gets wrong around them is more than the noise. So the backbone f gets a limited image c(z), and
+the rest bypasses it:
+
+$$z + f(c(z)) - c(z).$$
+
+A pixel that exceeds all its eight neighbours by more than half the limit is an impulse. Beyond half the
+limit, what it exceeds them by is reduced, from the limit on to nothing. Then all values are clipped to the
+limit on both sides of the location. Both steps are continuous. Where c(z) = z, which holds for photographs
+with noise of 2 or more, the result is f(z), bit for bit.
+
+All of this is a function of the normalized input: inside `wne_jax.wrap`, it is exactly
+normalization-equivariant.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from wne_jax import protocol
+from wne_jax.statistics import Statistic, has_unit_noise
+from wne_jax.transforms import Anchor
+from wne_jax.wrappers.base import Inside
+
+LIMIT = 128.0
+"""On 20 crops of BSD400 with noise of 1, this costs the packaged denoiser 0.01 dB; 64 costs 0.16 dB."""
+
+
+def limited_contrast(
+    backbone: Callable[..., Array],
+    z: Array,
+    *,
+    limit: float,
+    anchor: Anchor = Anchor(),  # noqa: B008 (an immutable tuple)
+    **kwargs: Any,
+) -> Array:
+    """Apply a denoiser to an image of limited contrast; the rest of the image bypasses it.
+
+    Args:
+        backbone: Denoiser of images `[B, H, W, C]`.
+        z: Images `[B, H, W, C]`, in units of the noise.
+        limit: Largest distance from the location, in units of the noise.
+        anchor: Location and scale of the backbone's coordinates.
+        **kwargs: Keyword arguments of the backbone.
+
+    Returns:
+        The estimate, of the shape of `z`.
+
+    Example:
+        >>> z = jnp.array([0.0, 1.0, 5000.0, -1.0]).reshape(1, 1, 4, 1)
+        >>> limited_contrast(lambda c: c / 2, z, limit=100.0).ravel().tolist()
+        [0.0, 0.5, 4999.5, -0.5]
+    """
+    limit = limit * anchor.scale
+    c = jnp.clip(_without_impulses(z, limit / 2), anchor.location - limit, anchor.location + limit)
+    x = backbone(c, **kwargs)
+    return jnp.where(c == z, x, z + (x - c))
+
+
+def _without_impulses(z: Array, most: float) -> Array:
+    """Reduce what a pixel exceeds all its neighbours by, above and below, where it is more than `most`."""
+    for sign in (1, -1):
+        largest = _largest_neighbour(sign * z)
+        excess = sign * z - largest
+        reduced = sign * (largest + jnp.maximum(2 * most - excess, 0))
+        z = jnp.where(excess > most, reduced, z)
+    return z
+
+
+def _largest_neighbour(z: Array) -> Array:
+    """The largest of the eight neighbours of each pixel; beyond its borders an image is reflected."""
+    height, width = z.shape[1:3]
+    padded = jnp.pad(z, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    offsets = (offset for offset in itertools.product(range(3), range(3)) if offset != (1, 1))
+    return functools.reduce(
+        jnp.maximum, (padded[:, i : i + height, j : j + width] for i, j in offsets)
+    )
+
+
+class LimitedContrast(Inside):
+    """Linen module of `limited_contrast`: wrap it in `WNE` with a statistic such as `noise_level`.
+
+    It adds no parameters: the variables are those of the backbone.
+
+    Attributes:
+        backbone: A denoiser of images.
+        limit: Largest contrast that the backbone gets, in units of the noise.
+
+    Raises:
+        ValueError: The limit is not positive, or the statistic's scale is not the noise level.
+
+    Example:
+        >>> import jax, wne_jax as wne
+        >>> backbone = wne.models.DnCNN(depth=3, features=8)
+        >>> model = wne.WNE(LimitedContrast(backbone), wne.statistics.noise_level)
+        >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+        >>> variables = model.init(jax.random.key(1), y)
+        >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
+        True
+    """
+
+    limit: float = LIMIT
+
+    def __post_init__(self):
+        """Reject a limit that is not positive."""
+        if not 0 < self.limit < float("inf"):
+            raise ValueError(f"limit must be positive, not {self.limit}")
+        super().__post_init__()
+
+    @nn.nowrap
+    def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
+        """Reject a scale that is not the noise level; see `Inside.check_wrapper`."""
+        if statistic is None or not has_unit_noise(statistic):
+            raise ValueError(
+                "a limited contrast is in units of the noise: use a statistic whose scale is the noise "
+                "level, such as noise_level"
+            )
+
+    def __call__(self, z: Array, *args: Any, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
+        """Denoise; see `limited_contrast`."""
+        return limited_contrast(
+            lambda c, **named: self.backbone(c, *args, **named),
+            z, limit=self.limit, anchor=anchor, **kwargs,
+        )  # fmt: skip
+
+    @property
+    def receptive_radius(self) -> int | None:
+        """That of the backbone, and one more pixel; None if the backbone's is not bounded."""
+        radius = protocol.receptive_radius(self.backbone)
+        return None if radius is None else radius + 1
+
+    @property
+    def pads_zeros(self) -> bool:
+        """As declared by the backbone."""
+        return protocol.pads_zeros(self.backbone)
