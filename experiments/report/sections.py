@@ -167,6 +167,24 @@ SECTIONS: tuple[Section, ...] = (
         "python -m experiments.mismatch",
     ),
     Section(
+        "series",
+        "Forecasts in any units",
+        "",
+        "WNE over time is instance normalization without an epsilon. Look at small scales, where RevIN "
+        "breaks.",
+        "python -m experiments.series",
+        trained=False,
+    ),
+    Section(
+        "fields",
+        "Surrogates of two equations",
+        "",
+        "Which wrapper fits an equation: scale and offset for the heat equation, Galilean boosts for "
+        "Burgers' equation. Look at offsets outside of the training range.",
+        "python -m experiments.fields",
+        trained=False,
+    ),
+    Section(
         "large_images",
         "Images larger than memory",
         "",
