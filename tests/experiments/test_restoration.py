@@ -41,13 +41,13 @@ def test_interpolation_is_exact_on_a_ramp(name):
     np.testing.assert_allclose(estimate[inside], clean[inside], atol=tolerance)
 
 
-def test_deconvolution_sharpens_at_both_boundaries():
+def test_deconvolution_sharpens_what_was_blurred_with_a_mirrored_border():
     x = jnp.asarray(np.random.default_rng(0).random((1, 6, 6, 1)).repeat(8, 1).repeat(8, 2))
     x = x.astype(jnp.float32)
-    for boundary in ("circular", "reflect"):
-        blur = Blur(gaussian_kernel(1.6), boundary)
-        for estimate in deconvolved(blur(x), blur).values():
-            assert metrics.psnr(estimate, x)[0] > metrics.psnr(blur(x), x)[0] + 1
+    blur = Blur(gaussian_kernel(1.6), "reflect")
+    blurred = blur(x)
+    for estimate in deconvolved(blurred, blur).values():
+        assert metrics.psnr(estimate, x)[0] > metrics.psnr(blurred, x)[0] + 1
 
 
 def test_a_wrapped_network_that_is_not_equivariant_raises_before_anything_is_written():

@@ -137,7 +137,7 @@ def made(name, wrapper="wne"):
 
 
 def test_a_restorer_of_every_task_is_equivariant(clean):
-    for name in NAMES:
+    for name in NAMES[1:]:  # the network of "denoise" is that of "deblur"
         seen = observe(name, clean if name == "demosaic" else clean[..., :1], level=0.1)
         where = None if seen.where is None else seen.where[None]
         f = functools.partial(made(name).function, where=where)
