@@ -17,7 +17,10 @@ from wne_jax.cli import main
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = sorted(set(re.findall(r"`(wne_jax(?:\.\w+)+)`", (ROOT / "docs/papers.md").read_text())))
-RUNS = ["README", "five_minutes", "statistics", "translations", "denoise", "restoration", "train"]
+RUNS = [
+    *("README", "five_minutes", "statistics", "translations", "denoise", "restoration", "train"),
+    *("series", "fields"),
+]
 """Pages whose code runs unchanged; some other pages have separate tests."""
 
 
