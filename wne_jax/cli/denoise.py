@@ -52,6 +52,9 @@ class Denoise(Model):
     devices: int = 1
     """Number of devices that share the rows of each image or tile; 0 for all. With --tile 0, an image that is
     too large for one device needs no tiles."""
+    uncertainty: Annotated[str | None, conf.arg(metavar="FILE")] = None
+    """Also write the standard deviation of the error that is expected at each pixel, in the units of the
+    file: a TIFF or NPY file of floats, a folder for several images. It takes about 30 times as long."""
     overwrite: bool = False
     """Replace existing results, once the new ones are complete."""
 
@@ -59,7 +62,7 @@ class Denoise(Model):
         """Denoise every file; return 0 if all succeeded."""
         from wne_jax.cli.denoise_files import Settings, plan, prepare_folder
 
-        jobs, skipped = plan(self.inputs, self.out)
+        jobs, skipped = plan(self.inputs, self.out, self.uncertainty)
         settings = Settings(
             sigma_255=self.sigma_255,
             strength=self.strength,
@@ -70,6 +73,10 @@ class Denoise(Model):
             white=self.white,
             mask_nan=self.mask_nan,
         )
+        if self.uncertainty is not None and (self.strength != 1 or self.self_ensemble):
+            raise ValueError(
+                "--uncertainty is that of the estimate itself: leave out --strength and --self-ensemble"
+            )
         denoiser = self._prepared(self.load(), settings)
         for_colour = None if self.weights is not None else self._for_colour(settings)
         prepare_folder(jobs)

@@ -1,6 +1,7 @@
 """Denoises files: names the results and processes each file."""
 
 import dataclasses
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,16 @@ import numpy as np
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
 from wne_jax.cli.nodata import Masks
-from wne_jax.images.files import SUFFIXES, ImageError, ImageFile, creating, fitted, open_image
-from wne_jax.images.reading import image_error
+from wne_jax.images.files import (
+    SUFFIXES,
+    ImageError,
+    ImageFile,
+    Metadata,
+    creating,
+    fitted,
+    open_image,
+)
+from wne_jax.images.reading import TIFF, image_error
 from wne_jax.images.units import check_white, doubt, full_scale
 from wne_jax.inference import tiling
 from wne_jax.statistics import NoiseReport, noise_report
@@ -28,12 +37,22 @@ SMALLEST_TILE = 512
 SHARED_TILE = 256
 """The same of images of many sizes, by a model that cannot share programs otherwise."""
 
+FLOATING = TIFF | {".npy"}
+"""Suffixes of the files that hold floats."""
+
 
 class Job(NamedTuple):
-    """One file, and the name of its result."""
+    """One file, and the names of its results.
+
+    Attributes:
+        source: The file.
+        target: The denoised file.
+        uncertainty: The file of the standard deviations, if they are wanted.
+    """
 
     source: Path
     target: Path
+    uncertainty: Path | None = None
 
 
 class Done(NamedTuple):
@@ -88,20 +107,24 @@ class Settings:
             raise ValueError(f"tile must be a number of pixels, or 0 for none, not {self.tile}")
 
 
-def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
+def plan(
+    inputs: Iterable[Path], out: str, uncertainty: str | None = None
+) -> tuple[list[Job], list[Path]]:
     """Pair files with the names of their results.
 
     Args:
         inputs: Files and folders; the image files directly inside a folder are taken.
         out: A file name for one input file, else a folder. It is a folder if it exists as one, ends in a
             slash, or there are several files; it is not created here.
+        uncertainty: Likewise a file or a folder for the standard deviations: floats, so the files are TIFF or
+            NPY. In a folder, that of x.npy is x.npy, and that of any other x.png is x.tif.
 
     Returns:
         The jobs in order, and the skipped paths: files in folders that are not images, and folders without
         images.
 
     Raises:
-        ValueError: No image is found, a result has no image suffix, or two results have the same name.
+        ValueError: No image is found, a result has an invalid suffix, or two results have the same name.
     """
     sources: list[Path] = []
     skipped: list[Path] = []
@@ -128,25 +151,57 @@ def plan(inputs: Iterable[Path], out: str) -> tuple[list[Job], list[Path]]:
         if folder.suffix.lower() not in SUFFIXES:
             known = ", ".join(sorted(SUFFIXES))
             raise ValueError(f"{folder} is not a folder, and its suffix is not one of {known}")
-        return [Job(sources[0], folder)], skipped
-    if folder.exists() and not folder.is_dir():
+        jobs = [Job(sources[0], folder)]
+    elif folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; {len(sources)} images need a folder")
-    jobs = [Job(source, folder / source.name) for source in sources]
-    named: dict[Path, Path] = {}
-    for source, target in jobs:
-        if target in named:
-            raise ValueError(f"{named[target]} and {source} would both be written to {target}")
-        named[target] = source
+    else:
+        jobs = [Job(source, folder / source.name) for source in sources]
+        several = several or len(jobs) > 1
+    if uncertainty is not None:
+        jobs = _with_uncertainty(jobs, uncertainty, several=several)
+    _check_names(jobs)
     return jobs, skipped
 
 
+def _with_uncertainty(jobs: list[Job], out: str, *, several: bool) -> list[Job]:
+    """Name the files of the standard deviations."""
+    place = Path(out)
+    if several or place.is_dir() or out[-1:] in ("/", "\\"):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--uncertainty {place} is a file; several images need a folder")
+        names = [
+            source.name if source.suffix.lower() in FLOATING else f"{source.stem}.tif"
+            for source, *_ in jobs
+        ]
+        return [job._replace(uncertainty=place / name) for job, name in zip(jobs, names)]
+    if place.suffix.lower() not in FLOATING:
+        known = ", ".join(sorted(FLOATING))
+        raise ValueError(f"--uncertainty {place} is for floats: its suffix must be one of {known}")
+    return [jobs[0]._replace(uncertainty=place)]
+
+
+def _check_names(jobs: Iterable[Job]) -> None:
+    """Reject two results of one name, and standard deviations in place of an input."""
+    named: dict[Path, Path] = {}
+    sources = {job.source.resolve() for job in jobs}
+    for source, *targets in jobs:
+        for target in filter(None, targets):
+            if target in named:
+                both = " and ".join(str(path) for path in dict.fromkeys((named[target], source)))
+                raise ValueError(f"results of {both} would both be written to {target}")
+            named[target] = source
+        if targets[-1] is not None and targets[-1].resolve() in sources:
+            raise ValueError(f"--uncertainty would replace the input {targets[-1]}")
+
+
 def prepare_folder(jobs: Iterable[Job]) -> None:
-    """Create the results folder and test that it is writable, before any work is done.
+    """Create the results folders and test that they are writable, before any work is done.
 
     Raises:
         ImageError: The folder cannot be created or written.
     """
-    for folder in {job.target.parent for job in jobs}:
+    targets = (target for job in jobs for target in job[1:] if target is not None)
+    for folder in {target.parent for target in targets}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -206,10 +261,11 @@ def denoise_file(
     Raises:
         ImageError: Reading, denoising or writing failed; one line that starts with the path.
     """
-    if job.target.exists() and not overwrite:
-        own = job.source.exists() and job.target.samefile(job.source)
-        what = "is the input itself" if own else "already exists"
-        raise image_error(job.target, f"{what}; replace it with --overwrite")
+    for target in (job.target, job.uncertainty):
+        if target is not None and target.exists() and not overwrite:
+            own = job.source.exists() and target.samefile(job.source)
+            what = "is the input itself" if own else "already exists"
+            raise image_error(target, f"{what}; replace it with --overwrite")
     image = fitted(job.target, open_image(job.source, axes=settings.axes))
     if for_colour is not None and image.has_colours:
         denoiser = for_colour()
@@ -228,10 +284,13 @@ def denoise_file(
             elif denoiser.receptive_radius is not None:
                 tile = tile or max(SHARED_TILE, _side(denoiser.receptive_radius))
         masks, found = Masks(image, settings.mask_nan), []
+        spread = None if job.uncertainty is None else np.zeros(image.pixels.shape, np.float32)
+        stages = 1 if spread is None else 2
         with creating(job.target, image) as out:
-            planes = zip(image.planes(), image.planes(out))
-            for done, (plane, result) in enumerate(planes):
-                options["progress"] = part_of(progress, done, image.number)
+            stds = itertools.repeat(None) if spread is None else image.planes(spread)
+            planes = zip(image.planes(), image.planes(out), stds)
+            for done, (plane, result, std) in enumerate(planes):
+                options["progress"] = part_of(progress, stages * done, stages * image.number)
                 valid = masks.of(plane, done)
                 masked: dict[str, Any] = {} if valid is None else {"where": valid}
                 if tile is None:
@@ -242,15 +301,34 @@ def denoise_file(
                     denoiser(plane, sigma, tile=tile, out=result, **masked, **options)
                 _check_finite(result, valid, done)
                 masks.keep_apart(plane, result, valid)
+                if std is not None:
+                    std[...] = denoiser.uncertainty(
+                        plane, sigma, tile=tile, white=settings.white, **masked,
+                        progress=part_of(progress, 2 * done + 1, 2 * image.number),
+                    )  # fmt: skip
                 if sigma is None:
                     found.append(_report(plane, valid))
             image.copy_alpha(out)
+            if spread is not None and job.uncertainty is not None:
+                _write_uncertainty(job.uncertainty, image, spread)
     except ImageError:
         raise
     except Exception as err:  # encoders raise all kinds of errors on unusual metadata
         raise image_error(job.source, str(err) or type(err).__name__) from err
+    notes = [*image.notes, *masks.notes]
+    if spread is not None and denoiser.calibration is None:
+        notes.append("the uncertainty of this model is not calibrated; see Denoiser.calibrated")
     doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
-    return Done(_of_planes(found), (*image.notes, *masks.notes, *([doubts] if doubts else [])))
+    return Done(_of_planes(found), (*notes, *([doubts] if doubts else [])))
+
+
+def _write_uncertainty(path: Path, image: ImageFile, stds: np.ndarray) -> None:
+    """Write standard deviations as a file of floats, of the shape of the image without its alpha."""
+    kept = Metadata(orientation=image.metadata.orientation, dpi=image.metadata.dpi)
+    image = dataclasses.replace(image, pixels=stds, metadata=kept)
+    image = fitted(path, image.without_alpha("it has no alpha") if image.alpha else image)
+    with creating(path, image) as out:
+        out[...] = image.pixels
 
 
 def _check_finite(result: np.ndarray, valid: np.ndarray | None, number: int) -> None:

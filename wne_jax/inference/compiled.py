@@ -1,7 +1,9 @@
 """A model and its variables as one compiled map of images."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +20,9 @@ from wne_jax.inference.ensemble import self_ensembled
 from wne_jax.inference.few_shapes import zeros_beyond
 from wne_jax.protocol import TakesSigma
 from wne_jax.statistics import Statistics, fixed, haar_sigma
+
+_TOGETHER = 4
+"""Probes of a Jacobian at a time: they share the values of the network, and each needs its memory."""
 
 
 class CompiledDenoiser:
@@ -42,6 +47,7 @@ class CompiledDenoiser:
         self._variables = self._everywhere(jax.tree.map(jnp.asarray, variables))
         options: dict[str, Any] = {"static_argnames": "self_ensemble", "out_shardings": self._whole}
         self._apply, self._apply_within = (f(self.denoise, **options) for f in (jit, jax.jit))
+        self._products = jit(self.jacobian_products, out_shardings=self._whole)
 
     def __call__(
         self,
@@ -126,6 +132,54 @@ class CompiledDenoiser:
             return x
         # At 1 the estimate itself, bit for bit.
         return jnp.where(strength == 1, x, y + strength * (x - y))
+
+    def diagonal(
+        self,
+        y: ArrayLike,
+        signs: ArrayLike,
+        numbers: ArrayLike,
+        sigma: ArrayLike | None = None,
+        *,
+        stats: Statistics | None = None,
+        probes: int,
+    ) -> Array:
+        """Estimate the diagonal of the Jacobian at y; see `wne_jax.inference.uncertainty`.
+
+        Args:
+            y: Images f32[B, H, W, C].
+            signs: Signs of the probes, of the same shape.
+            numbers: The probe of every entry, of the same shape.
+            sigma: As in `__call__`; it counts as a constant, and so do `stats`.
+            stats: As in `__call__`.
+            probes: Number of probes.
+        """
+        sigma = None if sigma is None else jnp.asarray(sigma, jnp.float32)
+        arguments = self._everywhere(jax.tree.map(jnp.asarray, (y, signs, numbers, sigma, stats)))
+        together = math.gcd(probes, _TOGETHER)
+        total = jnp.zeros_like(arguments[0])
+        for first in range(0, probes, together):  # in a loop of XLA, a CPU would use one thread
+            some = self._everywhere(jnp.arange(first, first + together, dtype=jnp.float32))
+            total += self._products(self._variables, *arguments, some)
+        return total
+
+    def jacobian_products(
+        self,
+        variables: Any,
+        y: Array,
+        signs: Array,
+        numbers: Array,
+        sigma: Array | None,
+        stats: Statistics | None,
+        some: Array,
+    ) -> Array:
+        """The sum of v * (J v) over some probes v; compiled."""
+
+        def product(probe: Array) -> Array:
+            v = jnp.where(numbers == probe, signs, 0)
+            f = partial(self.denoise, variables, sigma=sigma, stats=stats, strength=jnp.float32(1))
+            return v * jax.jvp(f, (y,), (v,))[1]
+
+        return jnp.sum(jax.vmap(product)(some), axis=0)
 
     def _everywhere(self, tree: Any) -> Any:
         """Give every device of the mesh a copy."""

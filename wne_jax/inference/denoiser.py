@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -21,16 +22,18 @@ from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
 from wne_jax.inference.exporting import export
 from wne_jax.inference.few_shapes import at_shared_size
-from wne_jax.inference.masks import as_mask, fill_from_nearest
+from wne_jax.inference.masks import as_mask, filled
 from wne_jax.inference.plateaus import keep_plateaus
 from wne_jax.inference.shapes import as_batch, check_shape, find_channels, from_batch, planes
 from wne_jax.inference.streaming import find_peak, stream_noise, stream_statistics
 from wne_jax.inference.tiling import run_tiled
+from wne_jax.inference.uncertainty import probe_signs, smoothed
 from wne_jax.models import CLASSIFIERS
 from wne_jax.statistics import (
     Statistic,
     Statistics,
     adaptive_noise,
+    estimate_sigma,
     fixed_noise,
     haar_sigma,
     has_gain,
@@ -38,12 +41,15 @@ from wne_jax.statistics import (
     noise_level,
     photon,
 )
+from wne_jax.statistics.gain import slope
+from wne_jax.transforms import in_coordinates
 from wne_jax.weights import (
     DENOISER_FILE,
     TASK,
     WeightsNote,
     is_ours,
     load_model,
+    read_calibration,
     read_metadata,
     save,
 )
@@ -94,6 +100,8 @@ class Denoiser:
         symmetry: "normalization", "scale" or "none".
         curve: Slope and intercept of the noise's variance over intensity, where they are known; see
             `with_noise`.
+        calibration: The factor on the standard deviations of `uncertainty`, fitted on clean images by
+            `calibrated`; None is the theory as it is, a factor of 1.
         receptive_radius: How far an output pixel sees, in pixels; None if that is not bounded.
         function: The compiled map f32[B, H, W, C] -> f32[B, H, W, C], for sweeps and analysis. It is compiled
             once for every shape, under the name `denoise`.
@@ -131,6 +139,7 @@ class Denoiser:
         self.receptive_radius = protocol.receptive_radius(model)
         self.channels = find_channels(model, variables) if channels is None else channels
         self.curve: tuple[float, float] | None = None
+        self.calibration: float | None = None
         self.function = CompiledDenoiser(model, variables, conditioned=self.conditioned)
 
     @classmethod
@@ -192,7 +201,10 @@ class Denoiser:
             )
         config = dataclasses.replace(config, **wrapping)
         task = read_metadata(path).get(TASK, "denoise") if is_ours(path) else "denoise"
-        return cls(config.build(), variables, config, task=task)
+        found = cls(config.build(), variables, config, task=task)
+        if not wrapping and is_ours(path):
+            found.calibration = read_calibration(path).get(found.channels)
+        return found
 
     @classmethod
     def pretrained(cls, name: str = "gray") -> "Denoiser":
@@ -212,7 +224,10 @@ class Denoiser:
         wrapping: dict[str, Any] = {"inside": LimitedContrast()}
         if name == "color":
             wrapping = in_opponent_colours(contrast_limit=LimitedContrast().limit)
-        return cls.load(packaged_file(name), **wrapping)
+        path = packaged_file(name)
+        found = cls.load(path, **wrapping)
+        found.calibration = read_calibration(path).get(found.channels)
+        return found
 
     @classmethod
     def default(cls, name: str = "gray") -> "Denoiser":
@@ -296,7 +311,7 @@ class Denoiser:
             statistic = fixed_noise(alpha=alpha, beta=beta)
         model = self.model.clone(statistics=statistic, unbiased=has_gain(statistic))
         found = Denoiser(model, self.variables, channels=self.channels, task=self.task)
-        found.curve = curve
+        found.curve, found.calibration = curve, self.calibration
         return found
 
     def save(self, path: str | Path) -> None:
@@ -308,7 +323,8 @@ class Denoiser:
         if self.config is None:
             self.config = config_of(self.model)
         task = {} if self.task == "denoise" else {TASK: self.task}
-        save(Path(path), self.config, self.variables, metadata=task)
+        known = {} if self.calibration is None else {self.channels: self.calibration}
+        save(Path(path), self.config, self.variables, metadata=task, calibration=known)
 
     def export(self, path: str | Path) -> None:
         """Write the compiled function with its weights; `inference.exporting.load_exported` reads it."""
@@ -423,6 +439,202 @@ class Denoiser:
                 keep_plateaus(source, target)
         return result
 
+    def uncertainty(
+        self,
+        image: np.ndarray,
+        sigma: float | None = None,
+        *,
+        probes: int = 24,
+        seed: int = 0,
+        where: ArrayLike | None = None,
+        white: float | None = None,
+        tile: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        r"""The standard deviation of the posterior at every pixel: about how far the estimate is off.
+
+        It is $c\,s \sqrt{\operatorname{diag} J}$, with the noise level s, the Jacobian J of the denoiser, and
+        the constant c of `calibrated`; see `wne_jax.inference.uncertainty`, also for when it is right. With a
+        noise level that grows with the intensity, s is the level at the estimate. Under y -> a y + b it
+        follows a, and b changes nothing.
+
+        The cost is about that of denoising 30 times for 24 probes. Image and result are held in memory as a
+        whole.
+
+        Args:
+            image: As in a call; for images alone, not for volumes.
+            sigma: Noise level in the units of `image`. By default it is the one by which the model denoises,
+                its own estimate or that of its statistic, and `wne_jax.statistics.estimate_sigma` for any
+                other model. Models that take it use it, too, as in a call.
+            probes: Number of probes, which is also the number of derivatives to compute.
+            seed: Random seed of the signs of the probes. The same for every image: equal images have equal
+                results.
+            where: As in a call. The result is NaN at pixels that are not valid.
+            white: As in a call.
+            tile: As in a call: it bounds the memory that the network needs. The result is that of the whole
+                image to rounding where `receptive_radius` bounds what a pixel sees.
+            progress: Called with the number of parts done, and of all parts.
+
+        Returns:
+            f32 of the shape of `image`, in its units. It is 0 where the estimate is the image itself: on
+            plateaus of 8 x 8 equal values, which may be saturated, and for a noise level of 0.
+
+        Raises:
+            TypeError: As in a call.
+            ValueError: As in a call, or a model of volumes or of another task than denoising.
+
+        Example:
+            A quarter of the noise's variance is left:
+
+            >>> std = Denoiser(lambda y: y / 4).uncertainty(np.ones((8, 8)), sigma=0.1)
+            >>> round(std[0, 0].item(), 6)
+            0.05
+        """
+        image = image if isinstance(image, np.ndarray) else np.asarray(image)
+        if self.ndim != 2:
+            raise ValueError("uncertainty is for images, and this model takes volumes")
+        if self.task != "denoise":
+            raise ValueError(
+                f"uncertainty is for denoisers, and this model is for the task {self.task}"
+            )
+        self._check(image, sigma if self.takes_sigma else None, 1.0, None)
+        if sigma is not None and not 0 <= sigma < math.inf:
+            raise ValueError(f"sigma must be finite and not negative, not {sigma}")
+        check_white(white)
+        form = {"ndim": self.ndim, "channels": self.channels}
+        valid = np.broadcast_to(True, image.shape) if where is None else as_mask(where, image)
+        result = np.zeros(image.shape, np.float32)
+        parts = planes(image, result, valid, **form)
+        for k, (source, target, mask) in enumerate(parts):
+            part = part_of(progress, k, len(parts))
+            if sigma != 0 and mask.any():
+                target[...] = self._posterior_std(
+                    source, mask, sigma, white, tile, probes=probes, seed=seed, progress=part
+                )
+            if self.symmetry == "normalization":
+                keep_plateaus(source, target, 0.0)
+        result[~valid] = np.nan
+        return result
+
+    def calibrated(
+        self,
+        images: Sequence[np.ndarray],
+        sigmas: Sequence[float],
+        *,
+        probes: int = 24,
+        seed: int = 0,
+    ) -> "Denoiser":
+        """The same denoiser, with the constant by which `uncertainty` has the size of the errors.
+
+        At each level the errors are measured on the images with white noise. The constant is the ratio of
+        their root mean square to that of the standard deviations, in the geometric mean over the levels.
+        `save` stores it.
+
+        Args:
+            images: Clean images, which neither training nor testing uses.
+            sigmas: Noise levels in the units of the images. The denoiser is not told them unless it has to
+                be.
+            probes: As in `uncertainty`.
+            seed: Random seed of the noise, and of the probes.
+
+        Raises:
+            ValueError: No images or no levels, or what the model cannot serve.
+        """
+        if not len(images) or not len(sigmas):
+            raise ValueError("images and sigmas must hold one or more each")
+        found = copy.copy(self)
+        found.calibration = None
+        rng, ratios = np.random.default_rng(seed), []
+        for sigma in sigmas:
+            told = sigma if self.conditioned else None
+            squares = np.zeros(2)
+            for clean in images:
+                x = np.asarray(clean, np.float32)
+                y = x + rng.normal(0, sigma, x.shape).astype(np.float32)
+                std = found.uncertainty(y, told, probes=probes, seed=seed)
+                error = found(y, told) - x
+                squares += np.sum(np.square([error, std]), axis=tuple(range(1, x.ndim + 1)))
+            ratios.append(math.sqrt(squares[0] / squares[1]))
+        found.calibration = float(np.exp(np.mean(np.log(ratios))))
+        return found
+
+    def _posterior_std(
+        self,
+        image: np.ndarray,
+        valid: np.ndarray,
+        sigma: float | None,
+        white: float | None,
+        tile: int | None,
+        *,
+        probes: int,
+        seed: int,
+        progress: Progress,
+    ) -> np.ndarray:
+        """The standard deviation of the posterior for one image `[H, W, C]`."""
+        signs, numbers = probe_signs(image.shape, probes, seed)
+        mask = None if valid.all() else valid
+        if mask is not None:  # what is copied into a hole varies with its source
+            image, signs, numbers = (filled(part, mask) for part in (image, signs, numbers))
+        coordinates = self.coordinates(image[:1, :1, :1], find_peak(image), white)
+        y = coordinates.enter(image)
+        level = None if sigma is None else np.ravel(coordinates.level(sigma))
+        if tile is None:
+            batched = None if mask is None else mask[None]
+            stats = self._statistics_in_memory(y[None], batched, level, coordinates)
+        else:
+            stats = self._whole_statistics(image, coordinates, level, mask)
+        if level is None and protocol.takes_sigma(self.model) == "optional":
+            level = self._whole_noise(image, coordinates, mask)
+        told = level if self.takes_sigma else None
+        tiles = partial(self._by_tiles, y, tile)
+        diagonal = tiles(
+            lambda y, signs, numbers: self.function.diagonal(
+                y, signs, numbers, told, stats=stats, probes=probes
+            ),
+            beside=(signs, numbers),
+            progress=progress,
+        )
+        if level is not None:
+            noise = level
+        elif stats is None or not has_unit_noise(self.model.statistics):
+            noise = np.asarray(estimate_sigma(y[None], where=None if mask is None else mask[None]))
+        elif stats.gain is None:
+            noise = np.asarray(stats.scale)[0]
+        else:  # noise of level 1 in curved coordinates, whose slopes J has at the input and at the estimate
+            estimate = tiles(lambda y: self.function(y, told, stats=stats))
+            noise, own = (_slope(part, stats) for part in (estimate, y))
+            diagonal = diagonal * own / np.where(noise > 0, noise, 1)
+        factor = 1.0 if self.calibration is None else self.calibration
+        return factor * noise * np.sqrt(smoothed(diagonal, mask)) * np.asarray(coordinates.scale)
+
+    def _by_tiles(
+        self,
+        y: np.ndarray,
+        tile: int | None,
+        function: Callable[..., Any],
+        *,
+        beside: Sequence[np.ndarray] = (),
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """A function of one image f32[H, W, C] by tiles, or by one tile that is the whole image."""
+        radius, multiple = self.receptive_radius, protocol.multiple(self.model)
+        out = np.empty_like(y)
+        side = multiple * (max(y.shape[:2]) + 2 * (radius or 0)) if tile is None else tile
+        run_tiled(
+            function,
+            y,
+            out,
+            tile=side,
+            halo=side // 8 if radius is None else radius,
+            to_model=lambda block: block,
+            from_model=lambda block: block,
+            beside=beside,
+            multiple=multiple,
+            blend=radius is None,
+            progress=progress,
+        )
+        return out
+
     def _denoise_batch(
         self,
         batch: np.ndarray,
@@ -459,8 +671,8 @@ class Denoiser:
         """What a wrapper removes from a batch, of its valid pixels; None without a wrapper."""
         if not isinstance(self.model, WNE):
             return None
-        statistic, axes = self._statistic(level, coordinates), self.model.axes
-        return jax.jit(lambda y, where: statistic(y, axes=axes, where=where))(y, valid)
+        # Not within `jax.jit`: a new function would be compiled for every image, and statistics are compiled.
+        return self._statistic(level, coordinates)(y, axes=self.model.axes, where=valid)
 
     def _denoise_masked(
         self,
@@ -474,16 +686,10 @@ class Denoiser:
         options: dict[str, Any],
     ) -> None:
         """Denoise one image `[..., C]` of which only a part is valid."""
-        if not valid.any(axis=tuple(range(image.ndim - 1))).all():
-            if valid.any():
-                raise ValueError(
-                    "where leaves a channel without a valid pixel: denoise the others by themselves"
-                )
+        if not valid.any():
             out[...] = image
             return
-        whole = np.stack(
-            [fill_from_nearest(image[..., c], valid[..., c]) for c in range(image.shape[-1])], -1
-        )
+        whole = filled(image, valid)
         if tile is None:
             estimate = self._denoise_batch(whole[None], valid[None], sigma, white, options)[0]
         else:
@@ -645,3 +851,8 @@ class Denoiser:
             raise ValueError(
                 f"out must be {image.dtype} {image.shape} as the image, not {out.dtype} {out.shape}"
             )
+
+
+def _slope(y: np.ndarray, stats: Statistics) -> np.ndarray:
+    """The slope of curved coordinates at the pixels of an image `[H, W, C]`."""
+    return np.asarray(slope(in_coordinates(jnp.asarray(y)[None], stats), stats))[0]

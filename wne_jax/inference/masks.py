@@ -50,3 +50,17 @@ def fill_from_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
 
     nearest = distance_transform_edt(~where, return_distances=False, return_indices=True)
     return plane[tuple(nearest)]
+
+
+def filled(image: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """`fill_from_nearest` for each channel of `[..., C]`.
+
+    Raises:
+        ValueError: A channel has no valid pixel.
+    """
+    if not where.any(axis=tuple(range(image.ndim - 1))).all():
+        raise ValueError(
+            "where leaves a channel without a valid pixel: denoise the others by themselves"
+        )
+    channels = range(image.shape[-1])
+    return np.stack([fill_from_nearest(image[..., c], where[..., c]) for c in channels], axis=-1)

@@ -8,7 +8,7 @@ _AT_ONCE = 2**20
 """Values that are looked at, at a time."""
 
 
-def keep_plateaus(image: np.ndarray, estimate: np.ndarray) -> None:
+def keep_plateaus(image: np.ndarray, estimate: np.ndarray, value: float | None = None) -> None:
     """Give an estimate the image's own values where 8 x 8 equal ones are: there is no noise to remove.
 
     A denoiser sees the noise beyond the edge of such a place, and would carry it in.
@@ -16,6 +16,7 @@ def keep_plateaus(image: np.ndarray, estimate: np.ndarray) -> None:
     Args:
         image: `[H, W, C]`, an array or a memory map; each channel by itself.
         estimate: Of the same shape, which is changed.
+        value: What to write there in place of the image's own values.
 
     Example:
         >>> x = np.zeros((9, 8, 1))
@@ -34,4 +35,4 @@ def keep_plateaus(image: np.ndarray, estimate: np.ndarray) -> None:
         block = np.asarray(image[low : stop + margin])
         own = np.s_[start - low : stop - low]
         inside = plateaus(block, 0, 1, np.pad)[own]
-        estimate[start:stop][inside] = block[own][inside]
+        estimate[start:stop][inside] = block[own][inside] if value is None else value

@@ -17,7 +17,15 @@ from wne_jax.config import ModelConfig
 from wne_jax.weights._errors import WeightsError, WeightsNote
 from wne_jax.weights.conversion import convert
 from wne_jax.weights.readers import read_tensors
-from wne_jax.weights.saved import DENOISER_FILE, TASK, is_ours, load, read_metadata, save
+from wne_jax.weights.saved import (
+    DENOISER_FILE,
+    TASK,
+    is_ours,
+    load,
+    read_calibration,
+    read_metadata,
+    save,
+)
 
 __all__ = [
     "DENOISER_FILE",
@@ -27,6 +35,7 @@ __all__ = [
     "convert",
     "is_ours",
     "load_model",
+    "read_calibration",
     "read_metadata",
     "read_tensors",
     "save",

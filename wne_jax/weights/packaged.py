@@ -10,7 +10,7 @@ _FOLDER = Path(__file__).parent
 
 _GRAY = (
     _FOLDER / "default" / DENOISER_FILE,
-    "813cc3449a6c454bfcf493db2b6cf6cce0a25c88840731607682dd0b8b3fe447",
+    "634b674149396d0c032cf65c4e9f3833ef075c2ae52793ca3e5d8b1a97a8b721",
 )
 
 PACKAGED: dict[str, tuple[Path, str]] = {"gray": _GRAY, "color": _GRAY}

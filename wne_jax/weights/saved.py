@@ -6,6 +6,7 @@ One file rebuilds the model. The tensors are named by collection, modules and le
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ DENOISER_FILE = "denoiser.safetensors"
 TASK = "task"
 """Key of the metadata for the task of a network; missing for denoising."""
 
-_FORMAT, _CONFIG = "wne_jax.format", "wne_jax.model"
+_FORMAT, _CONFIG, _CALIBRATION = "wne_jax.format", "wne_jax.model", "wne_jax.calibration"
 _VERSION = str(VERSION)
 _READ = [str(version) for version in range(1, VERSION + 1)]
 
@@ -38,6 +39,7 @@ def save(
     variables: Mapping[str, Any],
     *,
     metadata: Mapping[str, str] | None = None,
+    calibration: Mapping[int, float] | None = None,
 ) -> None:
     """Write a model, its configuration and its variables to one `.safetensors` file.
 
@@ -48,6 +50,7 @@ def save(
         config: The configuration from which `load` rebuilds the model.
         variables: The variables of `config.build()`: collections of nested dicts of arrays.
         metadata: Further text, for example a description of the training.
+        calibration: The constant of `Denoiser.uncertainty` for images of 1 channel, of 3, ...
 
     Raises:
         WeightsError: The suffix is wrong, the variables are those of another model, the metadata uses
@@ -68,12 +71,14 @@ def save(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: the suffix of a model must be .safetensors")
-    if taken := {_FORMAT, _CONFIG} & set(metadata or {}):
+    if taken := {_FORMAT, _CONFIG, _CALIBRATION} & set(metadata or {}):
         raise WeightsError(f"{path}: metadata has the reserved names {sorted(taken)}")
     try:
         text = {_FORMAT: _VERSION, _CONFIG: json.dumps(dataclasses.asdict(config))}
     except TypeError as error:
         raise WeightsError(f"{path}: options must be plain values, as in JSON: {error}") from error
+    if calibration:
+        text[_CALIBRATION] = json.dumps({str(k): v for k, v in calibration.items()})
     # The library copies raw memory: a transposed view would be written in the wrong order.
     flat = {keys: np.asarray(v, order="C") for keys, v in flatten_dict(dict(variables)).items()}
     check_variables(config, flat, str(path))
@@ -161,3 +166,18 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     check_file(path)
     with reading(path, "safetensors"), safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})
+
+
+def read_calibration(path: str | os.PathLike[str]) -> dict[int, float]:
+    """The constants of `Denoiser.uncertainty` in a file written by `save`, by the number of channels.
+
+    Raises:
+        WeightsError: The file does not exist or is damaged, or a constant is not positive.
+    """
+    path = Path(path)
+    text = read_metadata(path).get(_CALIBRATION, "{}")
+    with reading(path, "wne_jax calibration"):
+        found = {int(channels): float(value) for channels, value in json.loads(text).items()}
+    if not all(0 < value < math.inf for value in found.values()):
+        raise WeightsError(f"{path}: the calibration must be positive numbers, not {text}")
+    return found
