@@ -10,6 +10,7 @@ training continues with `noise_level`, from level 1 on. A smooth base of 4 pixel
 
     WNE_DATA=... python -m experiments.default_denoiser
     cp -r runs/default_denoiser/package/* wne_jax/weights/default/
+    python -m experiments.uncertainty --calibrate wne_jax/weights/default/denoiser.safetensors
 """
 
 import dataclasses

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from tqdm import tqdm
 
 from experiments.harness import (
@@ -221,6 +222,10 @@ def reliability(records: Sequence[Record], title: str) -> Figure:
     ends = np.array(axes.get_xlim())
     axes.fill_between(ends, ends / AIM, ends * AIM, color="0.93", label=f"within {AIM:g}")
     axes.plot(ends, ends, ":", color="0.6", lw=1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_locator(NullLocator())
     axes.set(xlim=ends, xlabel=f"{STD} (of 255)", ylabel=f"{ERROR} (of 255)", title=title)
     axes.legend(frameon=False)
     return figure
