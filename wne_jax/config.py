@@ -17,9 +17,10 @@ from wne_jax._internal.importing import import_path, is_import_path
 from wne_jax._internal.limits import MAX_BLUR, check_option
 from wne_jax._internal.names import WrapperKind
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers import limited_contrast, one_level, opponent_colours, rescaled, smooth_base
+from wne_jax.wrappers import one_level, opponent_colours, rescaled, smooth_base, two_scales
 from wne_jax.wrappers.base import Inside
 from wne_jax.wrappers.bridge import FromFunction, FromInitApply, FromNNX, as_linen
+from wne_jax.wrappers.limited_contrast import LIMIT
 from wne_jax.wrappers.linen import WNE, InputNormalized, ScaleEquivariant
 
 _WRAPPERS = {"wne": WNE, "scale": ScaleEquivariant, "input": InputNormalized}
@@ -138,19 +139,20 @@ class OneLevel:
 
 
 @dataclass(frozen=True)
-class LimitedContrast:
-    """The backbone gets a limited contrast; see `wne_jax.wrappers.limited_contrast`.
+class TwoScales:
+    """The backbone also sees the image at half the size; see `wne_jax.wrappers.two_scales`.
 
     Attributes:
-        limit: The largest contrast, in units of the noise.
+        contrast_limit: The largest contrast that the backbone gets, in units of the noise; see
+            `wne_jax.wrappers.limited_contrast`. None for no limit.
     """
 
-    limit: float = limited_contrast.LIMIT
-    kind: Literal["limited_contrast"] = field(default="limited_contrast", init=False)
+    contrast_limit: float | None = LIMIT
+    kind: Literal["two_scales"] = field(default="two_scales", init=False)
 
     def around(self, backbone: nn.Module) -> Inside:
         """The module around a backbone."""
-        return limited_contrast.LimitedContrast(backbone, self.limit)
+        return two_scales.TwoScales(backbone, self.contrast_limit)
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,10 @@ class OpponentColours:
     """A gray network for colour images; see `wne_jax.wrappers.opponent_colours`.
 
     Attributes:
-        contrast_limit: The largest contrast that the network gets, in units of the noise; see
-            `wne_jax.wrappers.limited_contrast`. None for no limit.
+        contrast_limit: As in `TwoScales`.
     """
 
-    contrast_limit: float | None = None
+    contrast_limit: float | None = LIMIT
     kind: Literal["opponent_colours"] = field(default="opponent_colours", init=False)
 
     def around(self, backbone: nn.Module) -> Inside:
@@ -170,14 +171,11 @@ class OpponentColours:
         return opponent_colours.OpponentColours(backbone, self.contrast_limit)
 
 
-def in_opponent_colours(
-    statistic: str = "noise_level", *, contrast_limit: float | None = None
-) -> dict[str, Any]:
+def in_opponent_colours(statistic: str = "noise_level") -> dict[str, Any]:
     """The wrapping by which a gray network that knows its noise serves colour images.
 
     Args:
         statistic: One whose scale is the noise level; every channel has its own.
-        contrast_limit: See `OpponentColours`.
 
     Returns:
         `wrapper` and `inside` of a `ModelConfig`, as `wne_jax.Denoiser.load` takes them, too.
@@ -188,7 +186,7 @@ def in_opponent_colours(
     """
     return {
         "wrapper": WrapperConfig(statistic=statistic, per_channel=True),
-        "inside": OpponentColours(contrast_limit),
+        "inside": OpponentColours(),
     }
 
 
@@ -211,12 +209,12 @@ def at_every_level(trained_sigma_255: float) -> dict[str, Any]:
     }
 
 
-InsideConfig = SmoothBase | Rescaled | OneLevel | LimitedContrast | OpponentColours
+InsideConfig = SmoothBase | Rescaled | OneLevel | TwoScales | OpponentColours
 _INSIDE: dict[str, type] = {
     "smooth_base": SmoothBase,
     "rescaled": Rescaled,
     "one_level": OneLevel,
-    "limited_contrast": LimitedContrast,
+    "two_scales": TwoScales,
     "opponent_colours": OpponentColours,
 }
 
@@ -231,7 +229,7 @@ class ModelConfig:
         options: Options of the backbone (default: depth 6 and features 32 for "dncnn" and "fdncnn").
         wrapper: A `WrapperConfig`, or only its kind; None for a bare backbone.
         inside: The module between the wrapper and the backbone: `SmoothBase`, `Rescaled`, `OneLevel`,
-            `LimitedContrast`, `OpponentColours`, or None. Some may also be used without a wrapper.
+            `TwoScales`, `OpponentColours`, or None. Some may also be used without a wrapper.
 
     Raises:
         ValueError: Parts that are not compatible, or values out of their range.
@@ -375,8 +373,8 @@ def config_of(model: Any) -> ModelConfig:
         inside = Rescaled(backbone.by)
     elif isinstance(backbone, one_level.OneLevel):
         inside = OneLevel(backbone.trained_sigma * 255)
-    elif isinstance(backbone, limited_contrast.LimitedContrast):
-        inside = LimitedContrast(backbone.limit)
+    elif isinstance(backbone, two_scales.TwoScales):
+        inside = TwoScales(backbone.contrast_limit)
     elif isinstance(backbone, opponent_colours.OpponentColours):
         inside = OpponentColours(backbone.contrast_limit)
     backbone = backbone if inside is None else backbone.backbone

@@ -12,7 +12,7 @@ properties:
 | `mask_argument` | the keyword by which it takes the mask of valid entries | None |
 | `upscale` | the sides of its output over those of its input | 1 |
 | `out_channels` | channels of its output; None for those of its input | None |
-| `pads_zeros` | whether it consists of `layers.Conv`, which see zeros beyond the borders of the image, of layers that work on single pixels of their grid, and of layers before these that reflect the image at its borders | False |
+| `pads_zeros` | whether it consists of `layers.Conv` and `layers.DoubleLinear`, which see zeros beyond the borders of the image, of layers that work on single pixels of their grid, and of layers before these that reflect the image at its borders | False |
 | `symmetry` | what it is equivariant to by construction: "none", "scale" (a y) or "normalization" (a y + b) | "none" |
 | `takes_sigma` | how it takes the noise level, see `TakesSigma` | "required" if it has a `noise_argument`, else None |
 

@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-import wne_jax as wne
-from wne_jax import protocol
-from wne_jax.config import LimitedContrast as Config
-from wne_jax.config import ModelConfig, OpponentColours, WrapperConfig, config_of
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.statistics import noise_level
-from wne_jax.symmetry import assert_exact_under_powers_of_two, assert_normalization_equivariant
-from wne_jax.testing import random_variables, tiny
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers.limited_contrast import LIMIT, LimitedContrast, limited_contrast
+from wne_jax.weights.packaged import packaged_file
+from wne_jax.wrappers.limited_contrast import limited_contrast
 
 
 def rms(x):
@@ -66,34 +60,10 @@ def test_below_the_limit_the_network_is_the_bare_one_bit_for_bit(key):
     np.testing.assert_array_equal(limited_contrast(f, z, limit=200.0), f(z))
 
 
-def test_the_wrapped_module_is_equivariant_and_has_the_variables_of_its_backbone(key):
-    backbone = tiny("dncnn")
-    model = wne.WNE(LimitedContrast(backbone, limit=3.0), noise_level)
-    y = 0.4 + 0.1 * jax.random.normal(key, (2, 12, 13, 1))
-    variables = random_variables(backbone, y)
-    f = jax.jit(lambda y: model.apply(variables, y))
-    assert float(jnp.max(jnp.abs(f(y) - wne.WNE(backbone, noise_level).apply(variables, y)))) > 1e-3
-    assert_normalization_equivariant(f, y, key, gain=20.0)
-    assert_exact_under_powers_of_two(f, y)
-    assert protocol.receptive_radius(model) == backbone.receptive_radius + 1
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 2)])
 def test_images_may_be_smaller_than_a_neighbourhood(denoise, shape):
     y = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     assert np.isfinite(denoise(y)).all()
-
-
-def test_configurations_name_it():
-    wrapper = WrapperConfig("wne", "noise_level")
-    config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper, Config(64.0))
-    assert config_of(config.build()) == config
-    assert Denoiser.pretrained("gray").config.inside == Config()
-    assert Denoiser.pretrained("color").config.inside == OpponentColours(contrast_limit=LIMIT)
-    with pytest.raises(ValueError, match="limit must be positive, not 0"):
-        LimitedContrast(tiny("dncnn"), limit=0.0)
-    with pytest.raises(ValueError, match="such as noise_level"):
-        wne.WNE(LimitedContrast(tiny("dncnn")))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +84,7 @@ def test_bright_stars_leave_the_noise_of_the_sky_removable(denoise):
     y = (sky + stars + rng.normal(0, 1.5, sky.shape)).astype(np.float32)
     dark = stars < 60
     assert rms((denoise(y) - sky - stars)[dark]) < 0.75
-    without = Denoiser.load(wne.weights.packaged.packaged_file("gray"))
+    without = Denoiser.load(packaged_file("gray"))
     assert rms((without(y) - sky - stars)[dark]) > 1.5
 
 
@@ -134,10 +104,10 @@ def test_hot_pixels_spoil_only_themselves(denoise, channels):
 
 def test_tiles_of_shared_sizes_give_the_whole(denoise):
     rng = np.random.default_rng(1)
-    y = rng.normal(100, 5, (70, 93)).astype(np.float32)
-    y[[0, 10, 33, 34, 69], [0, 92, 31, 32, 50]] = 1e5  # in corners, on borders, across tiles
+    y = rng.normal(100, 5, (130, 93)).astype(np.float32)
+    y[[0, 10, 63, 64, 129], [0, 92, 31, 63, 50]] = 1e5  # in corners, on borders, across tiles
     whole = denoise(y)
     near_the_corner = (slice(1, 9), slice(1, 9))
     assert rms(whole[near_the_corner] - 100) < 5
     for options in ({}, {"few_shapes": True}):
-        np.testing.assert_allclose(denoise(y, tile=32, **options), whole, rtol=1e-6, atol=0.02)
+        np.testing.assert_allclose(denoise(y, tile=64, **options), whole, rtol=1e-6, atol=0.02)

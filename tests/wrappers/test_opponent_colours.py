@@ -49,7 +49,7 @@ def test_the_change_of_colours_is_orthonormal(key):
     z = jax.random.normal(key, (2, 64, 64, 3))
     opponent_colours(lambda o: seen.append(o) or o, z)
     planes, halves = seen
-    assert planes.shape == (6, 64, 64, 1) and halves.shape == (4, 32, 32, 1)
+    assert planes.shape == (6, 64, 64, 1) and halves.shape == (6, 32, 32, 1)
     np.testing.assert_allclose(jnp.sum(planes**2), jnp.sum(z**2), rtol=1e-5)
     np.testing.assert_allclose(np.std(planes.reshape(3, -1), axis=1), 1, atol=0.03)
     np.testing.assert_allclose(np.std(halves), 1, atol=0.03)

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from wne_jax import protocol
 from wne_jax._internal.progress import Progress, part_of
-from wne_jax.config import LimitedContrast, ModelConfig, config_of, in_opponent_colours
+from wne_jax.config import ModelConfig, TwoScales, config_of, in_opponent_colours
 from wne_jax.images.units import check_white
 from wne_jax.inference.compiled import CompiledDenoiser
 from wne_jax.inference.coordinates import Coordinates, near_zero, unit_range
@@ -221,9 +221,7 @@ class Denoiser:
             >>> Denoiser.pretrained("gray").channels
             1
         """
-        wrapping: dict[str, Any] = {"inside": LimitedContrast()}
-        if name == "color":
-            wrapping = in_opponent_colours(contrast_limit=LimitedContrast().limit)
+        wrapping = in_opponent_colours() if name == "color" else {"inside": TwoScales()}
         path = packaged_file(name)
         found = cls.load(path, **wrapping)
         found.calibration = read_calibration(path).get(found.channels)

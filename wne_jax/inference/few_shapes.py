@@ -2,8 +2,8 @@ r"""Images of many sizes through few compiled programs, with the result of each 
 
 A program is compiled for one size of its input. An image is therefore laid into the corner of an array whose
 sides are among a few, about $2^{k/3}$, and continued by reflection. Beyond its own borders a convolution must
-still see zeros: each layer of a network gives values there, so the input of every `layers.Conv` is set to
-zero outside the image first.
+still see zeros: each layer of a network gives values there, so the input of every `layers.Conv`, and of
+`layers.DoubleLinear`, is set to zero outside the image first.
 For a network that declares `pads_zeros` (see `wne_jax.protocol`) the result inside is that of the image
 alone, to rounding.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from wne_jax.layers.conv import Conv
+from wne_jax.layers.upsample import DoubleLinear
 
 _STEPS = 3
 """Sides between two powers of two."""
@@ -65,7 +66,7 @@ def at_shared_size(
 
 
 def zeros_beyond(size: Array, height: int) -> Callable[..., Any]:
-    """An interceptor of Linen that sets the input of every `Conv` to zero outside the image.
+    """An interceptor of Linen that sets the input of every such layer to zero outside the image.
 
     Args:
         size: i32[2], height and width of the image.
@@ -75,7 +76,8 @@ def zeros_beyond(size: Array, height: int) -> Callable[..., Any]:
     def intercept(
         layer: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
-        if not isinstance(context.module, Conv) or context.method_name != "__call__":
+        sees_zeros = isinstance(context.module, Conv | DoubleLinear)
+        if not sees_zeros or context.method_name != "__call__":
             return layer(*args, **kwargs)
         x, *rest = args
         factor = height // x.shape[1]

@@ -20,7 +20,13 @@ from wne_jax.layers.normalization import PRESETS, Normalization, dimensions, nor
 from wne_jax.layers.sort_pool import pair_order, sort_pool
 from wne_jax.layers.spectra import low_pass, radial_power, resample, without_nyquist
 from wne_jax.layers.strided_conv import AffineDownsample, Downsample, strided_conv
-from wne_jax.layers.upsample import AffineUpsample, Upsample, pixel_shuffle
+from wne_jax.layers.upsample import (
+    AffineUpsample,
+    DoubleLinear,
+    Upsample,
+    double_linear,
+    pixel_shuffle,
+)
 from wne_jax.layers.window_attention import WindowAttention
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "BiasFreeBatchNorm",
     "Conv",
     "DepthwiseConv",
+    "DoubleLinear",
     "Downsample",
     "Normalization",
     "Padding",
@@ -48,6 +55,7 @@ __all__ = [
     "conv",
     "depthwise_conv",
     "dimensions",
+    "double_linear",
     "filtered_relu",
     "gaussian_blur",
     "ideal_downsample",

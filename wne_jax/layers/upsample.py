@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer, PrecisionLike
-from jax import Array
+from jax import Array, lax
 
 from wne_jax.layers.affine_conv import AffineConv
 from wne_jax.layers.conv import Conv
@@ -51,6 +51,36 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
     pairs = (axis for i in range(ndim) for axis in (1 + i, 2 + ndim + i))
     x = x.transpose(0, *pairs, 1 + ndim)
     return x.reshape(batch, *(side * factor for side in sides), -1)
+
+
+def double_linear(x: Array) -> Array:
+    """Linear interpolation to twice the size; beyond its borders an image is zero.
+
+    Args:
+        x: Images `[B, H, W, C]`.
+
+    Returns:
+        Images `[B, 2 H, 2 W, C]`. An output pixel is 3/4 of the pixel that it lies in and 1/4 of the nearest
+        other one, along each axis.
+
+    Example:
+        >>> double_linear(jnp.array([[4.0, 8.0]]).reshape(1, 1, 2, 1))[0, 0, :, 0].tolist()
+        [2.25, 3.75, 5.25, 4.5]
+    """
+    for axis in (1, 2):
+        padded = jnp.pad(x, [(1, 1) if k == axis else (0, 0) for k in range(4)])
+        before, after = (lax.slice_in_dim(padded, k, k + x.shape[axis], axis=axis) for k in (0, 2))
+        pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+    return x
+
+
+class DoubleLinear(nn.Module):
+    """Linen module of `double_linear`, without variables; `wne_jax.inference.few_shapes` looks for it."""
+
+    def __call__(self, x: Array) -> Array:
+        """Interpolate; see `double_linear`."""
+        return double_linear(x)
 
 
 class Upsample(nn.Module):

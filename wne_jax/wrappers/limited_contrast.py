@@ -12,8 +12,8 @@ limit, what it exceeds them by is reduced, from the limit on to nothing. Then al
 limit on both sides of the location. Both steps are continuous. Where c(z) = z, which holds for photographs
 with noise of 2 or more, the result is f(z), bit for bit.
 
-All of this is a function of the normalized input: inside `wne_jax.wrap`, it is exactly
-normalization-equivariant.
+All of this is a function of the normalized input, and so exactly normalization-equivariant inside a wrapper.
+`wne_jax.wrappers.two_scales` and `wne_jax.wrappers.opponent_colours` have it as an option.
 """
 
 import functools
@@ -21,14 +21,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from wne_jax import protocol
-from wne_jax.statistics import Statistic, has_unit_noise
 from wne_jax.transforms import Anchor
-from wne_jax.wrappers.base import Inside
 
 LIMIT = 128.0
 """On 20 crops of BSD400 with noise of 1, this costs the packaged denoiser 0.01 dB; 64 costs 0.16 dB."""
@@ -83,61 +79,3 @@ def _largest_neighbour(z: Array) -> Array:
     return functools.reduce(
         jnp.maximum, (padded[:, i : i + height, j : j + width] for i, j in offsets)
     )
-
-
-class LimitedContrast(Inside):
-    """Linen module of `limited_contrast`: wrap it in `WNE` with a statistic such as `noise_level`.
-
-    It adds no parameters: the variables are those of the backbone.
-
-    Attributes:
-        backbone: A denoiser of images.
-        limit: Largest contrast that the backbone gets, in units of the noise.
-
-    Raises:
-        ValueError: The limit is not positive, or the statistic's scale is not the noise level.
-
-    Example:
-        >>> import jax, wne_jax as wne
-        >>> backbone = wne.models.DnCNN(depth=3, features=8)
-        >>> model = wne.WNE(LimitedContrast(backbone), wne.statistics.noise_level)
-        >>> y = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
-        >>> variables = model.init(jax.random.key(1), y)
-        >>> bool((model.apply(variables, 4 * y) == 4 * model.apply(variables, y)).all())
-        True
-    """
-
-    limit: float = LIMIT
-
-    def __post_init__(self):
-        """Reject a limit that is not positive."""
-        if not 0 < self.limit < float("inf"):
-            raise ValueError(f"limit must be positive, not {self.limit}")
-        super().__post_init__()
-
-    @nn.nowrap
-    def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
-        """Reject a scale that is not the noise level; see `Inside.check_wrapper`."""
-        if statistic is None or not has_unit_noise(statistic):
-            raise ValueError(
-                "a limited contrast is in units of the noise: use a statistic whose scale is the noise "
-                "level, such as noise_level"
-            )
-
-    def __call__(self, z: Array, *args: Any, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
-        """Denoise; see `limited_contrast`."""
-        return limited_contrast(
-            lambda c, **named: self.backbone(c, *args, **named),
-            z, limit=self.limit, anchor=anchor, **kwargs,
-        )  # fmt: skip
-
-    @property
-    def receptive_radius(self) -> int | None:
-        """That of the backbone, and one more pixel; None if the backbone's is not bounded."""
-        radius = protocol.receptive_radius(self.backbone)
-        return None if radius is None else radius + 1
-
-    @property
-    def pads_zeros(self) -> bool:
-        """As declared by the backbone."""
-        return protocol.pads_zeros(self.backbone)

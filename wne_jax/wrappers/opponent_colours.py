@@ -6,27 +6,24 @@ three times, each time under the whole noise. In the orthonormal opponent colour
 $$o_1 = (R + G + B) / \sqrt 3, \quad o_2 = (R - B) / \sqrt 2, \quad o_3 = (R - 2 G + B) / \sqrt 6$$
 
 white noise of one strength stays what it is, while nearly the whole picture is in the first. The other two
-are smooth. So the network sees them twice: as they are, and at half the size, where the means of 2 x 2 pixels
-have half the noise and a network sees twice as far. The second estimate replaces the low frequencies of the
-first.
+are smooth. So the network works at two scales (`wne_jax.wrappers.two_scales`).
 
 All of this is linear around the network, and the offset of an image goes into $o_1$ alone.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from wne_jax import protocol
-from wne_jax.statistics import Statistic, has_unit_noise
+from wne_jax.statistics import Statistic
 from wne_jax.transforms import Anchor
 from wne_jax.wrappers.base import Inside
-from wne_jax.wrappers.limited_contrast import limited_contrast
+from wne_jax.wrappers.limited_contrast import LIMIT
+from wne_jax.wrappers.two_scales import check_unit_noise, reach, two_scales
 
 
 def opponent_colours(
@@ -65,19 +62,12 @@ def opponent_colours(
     if z.ndim != 4 or z.shape[-1] != 3 or z.shape[1] % 2 or z.shape[2] % 2:
         raise ValueError(f"z must be images [B, H, W, 3] of even sides, not {z.shape}")
 
-    if contrast_limit is not None:
-        backbone = partial(limited_contrast, backbone, limit=contrast_limit, anchor=anchor)
-
-    def denoised(planes: Array, noise: float) -> Array:
-        gray = planes.reshape(-1, *planes.shape[2:], 1) / noise
-        x = backbone(gray + anchor.location, **kwargs) - anchor.location
-        return (noise * x).reshape(planes.shape)
-
-    planes = _to_opponent(z - anchor.location)
-    luma, chroma = jnp.split(denoised(planes, 1.0), [1])
-    coarse = denoised(_halved(planes[1:]), 0.5)
-    chroma = chroma + _doubled(coarse - _halved(chroma))
-    return _from_opponent(jnp.concatenate([luma, chroma])) + anchor.location
+    planes = _to_opponent(z - anchor.location) + anchor.location
+    x = two_scales(
+        backbone, planes.reshape(-1, *planes.shape[2:], 1),
+        contrast_limit=contrast_limit, anchor=anchor, **kwargs,
+    )  # fmt: skip
+    return _from_opponent(x.reshape(planes.shape) - anchor.location) + anchor.location
 
 
 class OpponentColours(Inside):
@@ -105,7 +95,7 @@ class OpponentColours(Inside):
         True
     """
 
-    contrast_limit: float | None = None
+    contrast_limit: float | None = LIMIT
 
     def __post_init__(self):
         """Reject a backbone that takes more than the image."""
@@ -119,11 +109,7 @@ class OpponentColours(Inside):
     @nn.nowrap
     def check_wrapper(self, statistic: Statistic | None, anchor: Anchor) -> None:
         """Reject a scale that is not the noise level; see `Inside.check_wrapper`."""
-        if statistic is None or not has_unit_noise(statistic):
-            raise ValueError(
-                "opponent colours need noise of known strength: use a statistic whose scale is the noise "
-                "level, such as noise_level"
-            )
+        check_unit_noise(statistic, "opponent colours")
 
     def __call__(self, z: Array, *, anchor: Anchor = Anchor(), **kwargs: Any) -> Array:  # noqa: B008
         """Denoise; see `opponent_colours`."""
@@ -138,10 +124,7 @@ class OpponentColours(Inside):
     @property
     def receptive_radius(self) -> int | None:
         """That of the backbone on the coarse grid, and of the way there and back."""
-        radius = protocol.receptive_radius(self.backbone)
-        if radius is None:
-            return None
-        return 2 * (radius + (self.contrast_limit is not None)) + 3
+        return reach(protocol.receptive_radius(self.backbone), self.contrast_limit)
 
 
 def _to_opponent(z: Array) -> Array:
@@ -160,15 +143,3 @@ def _from_opponent(planes: Array) -> Array:
     """The inverse, `[3, B, H, W]` -> `[B, H, W, 3]`."""
     mean, across, green = planes[0] / 3**0.5, planes[1] / 2**0.5, planes[2] / 6**0.5
     return jnp.stack([mean + across + green, mean - 2 * green, mean - across + green], axis=-1)
-
-
-def _halved(planes: Array) -> Array:
-    """Means of 2 x 2 pixels, `[K, B, H, W]` -> `[K, B, H / 2, W / 2]`."""
-    number, batch, height, width = planes.shape
-    return planes.reshape(number, batch, height // 2, 2, width // 2, 2).mean((3, 5))
-
-
-def _doubled(planes: Array) -> Array:
-    """Linear interpolation to twice the size."""
-    number, batch, height, width = planes.shape
-    return jax.image.resize(planes, (number, batch, 2 * height, 2 * width), "linear")
