@@ -35,7 +35,7 @@ class Unchanged:
     """A fake Denoiser that returns every image unchanged and records its arguments."""
 
     channels, ndim, conditioned, takes_sigma, symmetry = 1, 2, False, True, "normalization"
-    receptive_radius, model = 3, None
+    receptive_radius, model, task, resizes, fills = 3, None, "denoise", False, False
 
     def __init__(self):
         self.asked = []
