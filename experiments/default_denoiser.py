@@ -34,7 +34,7 @@ from experiments.harness import (
     tables_of,
     write_table,
 )
-from wne_jax.config import ModelConfig, WrapperConfig
+from wne_jax.config import ModelConfig, TwoScales, WrapperConfig
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
@@ -105,7 +105,11 @@ def main(options: Options) -> None:
         train(options, folder)
     if not is_lead() or options.stage == "train":
         return
-    functions = {"packaged": Denoiser.load(folder / list(STAGES)[-1]).function}
+    trained = folder / list(STAGES)[-1]
+    functions = {
+        "packaged": Denoiser.load(trained, inside=TwoScales()).function,
+        "at one scale": Denoiser.load(trained).function,
+    }
     functions |= {path.stem: Denoiser.load(path).function for path in options.beside}
     key = jax.random.key(options.seed + 1)
     with results_folder(options) as out:

@@ -210,6 +210,8 @@ class Denoiser:
     def pretrained(cls, name: str = "gray") -> "Denoiser":
         """A denoiser that comes with the package, blind, for noise of 1 to 75 (of 255).
 
+        It works at two scales; see `wne_jax.wrappers.two_scales`.
+
         Args:
             name: "gray", or "color" for images of three channels, which are denoised together; see
                 `wne_jax.wrappers.opponent_colours`.
