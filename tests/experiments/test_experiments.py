@@ -221,9 +221,13 @@ def test_a_missing_arm_is_an_empty_row(trained, tmp_path):
 
 def test_a_violated_identity_stops_the_run_before_any_table(trained, monkeypatch):
     workdir, arguments, _ = trained
-    broken = lambda self: setattr(self, "symmetry", "normalization")  # noqa: E731
     initial = Denoiser.__init__
-    monkeypatch.setattr(Denoiser, "__init__", lambda self, *a: (initial(self, *a), broken(self))[0])
+
+    def claiming(self, *args, **options):
+        initial(self, *args, **options)
+        self.symmetry = "normalization"
+
+    monkeypatch.setattr(Denoiser, "__init__", claiming)
     before = contents(workdir)
     done = run(mismatch, *arguments, "--overwrite")
     assert done.returncode == 2 and "not equivariant" in done.stderr
