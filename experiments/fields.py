@@ -161,6 +161,9 @@ def draw_figure(records: Sequence[Record]) -> Figure:
         axes.set(
             xscale="log" if change == "scale" else "symlog", xlabel=f"{change} of the test fields"
         )
+        tested = sorted({r.level for r in of})
+        axes.set_xticks(tested, [f"{value:g}" for value in tested])
+        axes.set_xticks([], minor=True)
     grid[0].set_ylabel("relative error")
     grid[-1].legend(frameon=False)
     return figure
