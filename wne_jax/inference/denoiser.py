@@ -97,6 +97,7 @@ class Denoiser(ImageModel):
             once for every shape, under the name `denoise`.
 
     Example:
+        >>> from wne_jax.config import ModelConfig
         >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
         >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))
         >>> denoise = Denoiser(config.build(), variables, config)
@@ -220,6 +221,7 @@ class Denoiser(ImageModel):
                 too, for an image of fewer rows than devices.
 
         Example:
+            >>> from wne_jax.config import ModelConfig
             >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper="wne")
             >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))
             >>> denoise = Denoiser(config.build(), variables, config).sharded(jax.local_devices())
@@ -253,7 +255,7 @@ class Denoiser(ImageModel):
             ValueError: No such name or line, or a model whose scale is not the noise level.
 
         Example:
-            >>> from wne_jax.config import WrapperConfig
+            >>> from wne_jax.config import ModelConfig, WrapperConfig
             >>> wrapper = WrapperConfig("wne", "noise_level")
             >>> config = ModelConfig("dncnn", {"depth": 3, "features": 8}, wrapper)
             >>> variables = config.build().init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 1)))

@@ -51,7 +51,7 @@ def limited_contrast(
         The estimate, of the shape of `z`.
 
     Example:
-        >>> z = jnp.array([0.0, 1.0, 5000.0, -1.0]).reshape(1, 1, 4, 1)
+        >>> z = jnp.array([0.0, 1.0, 5000.0, -1.0]).reshape(1, 2, 2, 1)
         >>> limited_contrast(lambda c: c / 2, z, limit=100.0).ravel().tolist()
         [0.0, 0.5, 4999.5, -0.5]
     """

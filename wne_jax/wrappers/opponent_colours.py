@@ -55,6 +55,7 @@ def opponent_colours(
         filtering with grouping constraint in luminance-chrominance space", 2007.
 
     Example:
+        >>> import jax
         >>> z = jax.random.normal(jax.random.key(0), (1, 4, 6, 3))
         >>> bool(jnp.allclose(opponent_colours(lambda o: o, z), z, atol=1e-5))
         True
@@ -86,7 +87,7 @@ class OpponentColours(Inside):
             the noise is.
 
     Example:
-        >>> import wne_jax as wne
+        >>> import jax, wne_jax as wne
         >>> gray = wne.models.DnCNN(depth=3, features=8)
         >>> model = wne.WNE(OpponentColours(gray), wne.statistics.noise_level, axes=(1, 2))
         >>> y = jax.random.normal(jax.random.key(0), (1, 9, 14, 3))
