@@ -1,4 +1,4 @@
-r"""A backbone that gets no more contrast than it was trained with, so that stars and hot pixels do no harm.
+r"""A backbone that gets no more contrast than it was trained with, so that stars and hot pixels do little harm.
 
 After `noise_level` and its like, contrast is measured in units of the noise. A network that was trained down
 to level 1 (of 255) has seen contrasts up to 255. Stars and defective pixels reach thousands, and what the
@@ -9,8 +9,9 @@ $$z + f(c(z)) - c(z).$$
 
 A pixel that exceeds all its eight neighbours by more than half the limit is an impulse. Beyond half the
 limit, what it exceeds them by is reduced, from the limit on to nothing. Then all values are clipped to the
-limit on both sides of the location. Both steps are continuous. Where c(z) = z, which holds for photographs
-with noise of 2 or more, the result is f(z), bit for bit.
+limit on both sides of the location. Both steps are continuous. Where c(z) = z, the result is f(z), bit for
+bit. Between 0 and 255 no value is more than 255 / sigma from the location, noise aside; so with noise of 2 or
+more, a limit of 128 is out of reach.
 
 All of this is a function of the normalized input, and so exactly normalization-equivariant inside a wrapper.
 `wne_jax.wrappers.two_scales` and `wne_jax.wrappers.opponent_colours` have it as an option.
