@@ -1,4 +1,4 @@
-r"""A backbone that gets no more contrast than it was trained with, so that stars and hot pixels do little harm.
+r"""A backbone that gets no more contrast than in training, so that stars and hot pixels do little harm.
 
 After `noise_level` and its like, contrast is measured in units of the noise. A network that was trained down
 to level 1 (of 255) has seen contrasts up to 255. Stars and defective pixels reach thousands, and what the
