@@ -167,10 +167,15 @@ class TestKinds:
 
     def test_unknown_names_are_rejected_with_the_known_ones(self):
         with pytest.raises(ValueError, match=r"value, difference, variance, invariant.*'scale'"):
-            wne.wrap(smooth, output="scale")(image())
-        for output in (None, 3, (3,)):
-            with pytest.raises(ValueError, match="output must be one of"):
-                wne.wrap(lambda z: (z,), output=output)(image())
+            wne.wrap(smooth, output="scale")
+        for output in (None, 3, (3,), {"x": ["value", "scale"]}):
+            for wrapped in (
+                lambda output: wne.wrap(smooth, output=output),
+                lambda output: wne.WNE(nn.Dense(3), output=output),
+                lambda output: wne.NNXWNE(nnx.Linear(3, 3, rngs=nnx.Rngs(0)), output=output),
+            ):
+                with pytest.raises(ValueError, match="output must be one of"):
+                    wrapped(output)
 
 
 class TestPytrees:

@@ -122,6 +122,16 @@ def kinds(output: Output, h: Any) -> list[Kind]:
     return [leaf for key, part in returned.items() for leaf in kinds(declared[key], part)]
 
 
+def require_output(output: Output) -> None:
+    """Reject what declares no kinds, before a backbone runs.
+
+    Raises:
+        ValueError: A name is unknown, or something is neither a name nor a `Kind`.
+    """
+    for part in jax.tree.leaves(output, is_leaf=lambda part: part is None):
+        kind(part)
+
+
 def hashable(output: Output) -> Output:
     """The same declaration in hashable form, for attributes of modules: frozen dicts and tuples.
 

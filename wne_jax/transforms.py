@@ -29,7 +29,16 @@ from jax.typing import ArrayLike, DTypeLike
 from wne_jax import protocol
 from wne_jax._internal.layout import Layout, laid_out
 from wne_jax._internal.padding import crop, pad_to_multiple
-from wne_jax.outputs import VALUE, Kind, Output, kinds, map_outputs, require_shape, restore
+from wne_jax.outputs import (
+    VALUE,
+    Kind,
+    Output,
+    kinds,
+    map_outputs,
+    require_output,
+    require_shape,
+    restore,
+)
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
 from wne_jax.statistics.gain import ratio, stabilized
 
@@ -340,6 +349,7 @@ def wrap(
     _require_map(backbone)
     require_statistic(statistics)
     require_anchor(anchor)
+    require_output(output)
     with_y = (with_y,) if isinstance(with_y, str) else tuple(with_y)
     if not isinstance(batch_axes, Sequence):
         raise TypeError(f"batch_axes must be axes such as (0,), or () for none, not {batch_axes!r}")

@@ -167,6 +167,15 @@ class TestTorch:
             sys.setrecursionlimit(limit)
         assert "nested more than 100 deep" in refusal(read_tensors, tmp_path / "x.pt")
 
+    @pytest.mark.parametrize("archive", [True, False])
+    def test_a_million_references_to_a_few_bytes_are_rejected(self, tmp_path, torch, archive):
+        tensor = torch.zeros(2, 2)
+        for number, path in ((10, tmp_path / "whole.pt"), (10**6, tmp_path / "x.pt")):
+            state = {"state": {"w": tensor}, "more": [tensor] * number}
+            torch.save(state, path, _use_new_zipfile_serialization=archive)
+        assert read_tensors(tmp_path / "whole.pt")["w"].shape == (2, 2)
+        assert "more than 500,000 pickle instructions" in refusal(read_tensors, tmp_path / "x.pt")
+
     def test_an_archive_of_several_disks(self, tmp_path, torch):
         torch.save({"w": torch.zeros(2, 2)}, tmp_path / "x.pt")
         raw = bytearray((tmp_path / "x.pt").read_bytes())

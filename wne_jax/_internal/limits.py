@@ -20,6 +20,10 @@ MAX_RATIO = 16
 MAX_NESTING = 100
 """Maximum depth of nested containers."""
 
+MAX_INSTRUCTIONS = 500_000
+"""Maximum number of pickle instructions of a PyTorch file, each of which costs microseconds; a tensor of a
+checkpoint has about 30."""
+
 MAX_JSON = 2**24
 """Maximum number of bytes of a JSON file."""
 

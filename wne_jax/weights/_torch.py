@@ -1,16 +1,18 @@
 """Reads PyTorch checkpoints; only tensors and plain containers are unpickled."""
 
 import argparse
+import itertools
+import pickletools
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from wne_jax._internal.limits import MAX_NESTING, excess
+from wne_jax._internal.limits import MAX_INSTRUCTIONS, MAX_NESTING, excess
 from wne_jax.weights._errors import WeightsError, abbreviate, reading
 
 
@@ -27,6 +29,7 @@ def read_torch(path: Path, *, key: str | None, allow_namespace: bool) -> dict[st
             f"{path}: in PyTorch {torch.__version__} a file can run code: use 2.6 or later"
         )
     _check_archive(path)
+    _check_pickles(path)
     allowed = torch.serialization.safe_globals([argparse.Namespace])
     with reading(path, "PyTorch"), allowed if allow_namespace else nullcontext():
         try:
@@ -64,6 +67,32 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             if reason := excess(sum(entry.file_size for entry in archive.infolist()), path):
                 raise WeightsError(f"{path}: {reason}")
+
+
+def _check_pickles(path: Path) -> None:
+    """Reject a file whose pickles would take too long to read."""
+    instructions = itertools.chain.from_iterable(map(pickletools.genops, _pickles(path)))
+    number = 0
+    # PyTorch says what is wrong with a damaged pickle.
+    with suppress(ValueError, OverflowError, MemoryError, zipfile.BadZipFile):
+        for _ in itertools.islice(instructions, MAX_INSTRUCTIONS + 1):
+            number += 1
+    if number > MAX_INSTRUCTIONS:
+        raise WeightsError(f"{path}: has more than {MAX_INSTRUCTIONS:,} pickle instructions")
+
+
+def _pickles(path: Path) -> Iterator[IO[bytes]]:
+    """The pickles of an archive; those of an older file, which follow one another before the numbers."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".pkl"):
+                    with archive.open(name) as pickle:
+                        yield pickle
+        return
+    with path.open("rb") as pickles:
+        for _ in range(5):  # format, version, byte order, contents, names of the tensors' numbers
+            yield pickles
 
 
 def _reject_foreign_object(path: Path, message: str) -> None:

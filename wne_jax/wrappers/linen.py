@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
 from wne_jax import protocol
-from wne_jax.outputs import Output, hashable
+from wne_jax.outputs import Output, hashable, require_output
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import (
     Statistic,
@@ -93,6 +93,7 @@ class WNE(Wrapper):
         require_module(type(self).__name__, self.backbone, nn.Module)
         require_statistic(self.statistics)
         require_anchor(self.anchor)
+        require_output(self.output)
         if isinstance(self.backbone, Inside):
             self.backbone.check_wrapper(self.statistics, self.anchor)
         self.output = hashable(self.output)

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from wne_jax import protocol
+from wne_jax.outputs import require_output
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import has_gain, mean_std, symmetry_of, takes_noise
 from wne_jax.transforms import require_statistic, wrap
@@ -45,6 +46,7 @@ class NNXWNE(Forwards, nnx.Module):
                 f"NNXWNE wraps an NNX module; {type(backbone).__name__} holds arrays: use wrap"
             )
         require_statistic(options.get("statistics", mean_std))
+        require_output(options.get("output", "value"))
         self.backbone = backbone
         self.options = nnx.static(options)
 
