@@ -35,6 +35,10 @@ jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# Tracing makes millions of small objects. At Python's defaults a tenth of the session went into looking for
+# cycles among them; few of them are garbage before a module ends.
+gc.set_threshold(100_000, 50, 1000)
+
 hypothesis.settings.register_profile("wne", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("wne")
 
