@@ -10,7 +10,6 @@ normalization-equivariant and blind.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from experiments.harness import (
     Folder,
     Images,
     Levels,
+    OneLevelWeights,
     Results,
     Seed,
     load_sets,
@@ -40,18 +40,11 @@ VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Images, Levels, Seed, Results):
+class Options(Images, Levels, OneLevelWeights, Seed, Results):
     """Options of the command line."""
 
     NAME = "frozen"
 
-    weights: Path
-    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
-    trained_sigma_255: float = 25.0
-    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
-    level and in any units."""
-    allow_namespace: bool = False
-    """Accept PyTorch checkpoints that contain an argparse.Namespace."""
     test: tuple[str, ...] | None = ("embedded",)
     test_sigmas_255: tuple[float, ...] | None = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 90.0)
     repeats: int | None = 1

@@ -180,6 +180,19 @@ class OneBackbone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OneLevelWeights:
+    """A trained network of one noise level."""
+
+    weights: Path
+    """Weights of a network: a run's folder, .safetensors, .pt, .mat, ..."""
+    trained_sigma_255: float = 25.0
+    """Noise level that the weights were trained at, in 8-bit units: the wrapped network then works at every
+    level and in any units."""
+    allow_namespace: bool = False
+    """Accept PyTorch checkpoints that contain an argparse.Namespace."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arms:
     """The arms."""
 
