@@ -141,7 +141,7 @@ def _run(folder: Path, source: dict[str, Any]) -> Run:
         folder=folder,
         source=source,
         records=read_records(path) if path.is_file() else [],
-        figures=tuple(sorted(p for p in folder.iterdir() if p.suffix in (".png", ".gif"))),
+        figures=tuple(sorted(folder.glob("*.png"))),
     )
 
 

@@ -23,7 +23,6 @@ from wne_jax.evaluation.tables import Cell, Table
 _WIDE, _LONG = 8, 12
 """Maximum number of columns of a table, and of rows of a table that is not folded."""
 _TITLE = "Normalization equivariance: the paper's results, recomputed"
-_KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 
 class Shown(NamedTuple):
@@ -178,7 +177,7 @@ def _figure(section: Section, path: Path, *, max_bytes: int) -> Figure:
         scale = min(1.0, 96 / image.info.get("dpi", (96, 96))[0])
         width, height = (max(1, round(scale * side)) for side in image.size)
     content = base64.b64encode(path.read_bytes()).decode()
-    source = f"data:{_KINDS[path.suffix]};base64,{content}"
+    source = f"data:image/png;base64,{content}"
     return Figure(words, path.name, alt, source, width, height)
 
 
