@@ -97,7 +97,7 @@ def test_values_far_from_full_scale_are_noted_if_the_model_depends_on_it(
         assert commands.main(command) == 0
         assert ("set it with --white" in capsys.readouterr().err) == (far and symmetry == "none")
         white = ["--white", "4095", "--sigma-255", "51"]
-        assert commands.main(command + white) == 0 and capsys.readouterr().err == ""
+        assert commands.main(command + white) == 0 and "--white" not in capsys.readouterr().err
         assert unchanged.asked[-1]["white"] == 4095
         assert unchanged.asked[-1]["sigma"] == pytest.approx(4095 / 5)
     for white in ("-1", "inf", "1e40", "1e-40"):  # the last two are none in single precision
@@ -227,13 +227,33 @@ def test_options_reach_the_denoiser_in_the_units_of_the_image(tmp_path, unchange
     assert run("denoise", tmp_path / "c.npy", "-o", tmp_path / "d.npy", *options, "--tile", 64) == 0
     assert run("denoise", tmp_path / "a.png", "-o", tmp_path / "d.png", *options) == 0
     assert run("denoise", tmp_path / "b.tif", "-o", tmp_path / "d.tif", *options[:2]) == 0
-    *planes, gray, deep = unchanged.asked
+    assert run("denoise", tmp_path / "b.tif", "-o", tmp_path / "e.tif", "--sigma", 0.25) == 0
+    *planes, gray, deep, counts = unchanged.asked
+    assert counts["sigma"] == 0.25
     assert len(planes) == 3
     for asked in planes:
         assert asked == {"shape": (4, 5), "sigma": pytest.approx(0.2), "tile": 64,
                          "strength": 0.5, "self_ensemble": True, "white": None}  # fmt: skip
     assert gray["sigma"] == pytest.approx(51) and gray["tile"] is None
     assert deep["sigma"] == pytest.approx(0.2 * 65535) and not deep["self_ensemble"]
+
+
+def test_a_given_level_far_from_the_measured_one_is_noted(tmp_path, unchanged, capsys):
+    counts = RNG.normal(1000, 40, (64, 64)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", counts)
+    for number, (option, level, noted) in enumerate(
+        [
+            ("--sigma", 40, False),
+            ("--sigma", 100, False),
+            ("--sigma-255", 40, True),
+            ("--sigma", 4, True),
+        ]
+    ):
+        assert (
+            run("denoise", tmp_path / "a.tif", "-o", tmp_path / f"{number}.tif", option, level) == 0
+        )
+        said = "".join(capsys.readouterr())
+        assert ("the noise level is given as" in said) == noted, (option, level, said)
 
 
 def test_colours_have_a_denoiser_of_their_own(tmp_path, monkeypatch):
@@ -381,8 +401,15 @@ def test_invalid_commands_give_one_line(tmp_path, unchanged, capsys):
         ((path, "-o", f"{out}/", "--sigma-255", -1), "sigma_255 must be finite and not negative"),
         ((path, "-o", f"{out}/", "--tile", -1), "tile must be"),
         ((path, "-o", f"{out}/", "--tile", 6), "7 or more, not 6"),
-        ((path, "-o", f"{out}/", "--strength", -1), "strength must be finite and not negative"),
-        ((path, "-o", f"{out}/", "--strength", "nan"), "strength must be finite"),
+        ((path, "-o", f"{out}/", "--strength", 3), "strength must be from 0 to 1, not 3"),
+        ((path, "-o", f"{out}/", "--strength", "nan"), "strength must be from 0 to 1"),
+        (
+            (path, twin, "-o", out / "x.png"),
+            "x.png names one file, but there may be several images",
+        ),
+        ((path, "-o", out / "new"), f"for a new folder write {out}/new/"),
+        ((path, "-o", f"{out}/", "--sigma", 3, "--sigma-255", 3), "give only one"),
+        ((path, "-o", f"{out}/", "--sigma", 3, "--noise", "white"), "are a known level"),
         ((path, "-o", f"{out}/", "--weights", tmp_path / "none.safetensors"), "none.safetensors"),
     ]:
         assert reason in mistake(capsys, "denoise", *arguments)

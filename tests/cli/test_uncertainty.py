@@ -33,7 +33,7 @@ def run(*arguments):
 
 
 def test_a_stack_of_16_bits_has_floats_in_its_units(tmp_path, denoiser, capsys):
-    stack = RNG.normal(4000, 60, (2, *SHAPE)).astype(np.uint16)
+    stack = RNG.normal(4000, 257, (2, *SHAPE)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True, metadata={"axes": "ZYX"})
     out, std = tmp_path / "y.tif", tmp_path / "std.tif"
     level = ("--sigma-255", 1)

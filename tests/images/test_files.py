@@ -345,7 +345,10 @@ def test_tiff_keeps_layout_alpha_description_profile_and_compression(tmp_path):
     source, target = tmp_path / "x.tif", tmp_path / "y.tif"
     separate = np.moveaxis(RGB8, -1, 0).astype(np.uint16)
     tifffile.imwrite(source, separate, photometric="rgb", planarconfig="separate")
-    assert copy(source, target).plane_shape == (12, 17, 3)
+    image = copy(source, target)
+    assert image.plane_shape == (12, 17, 3)
+    assert image.notes == ("its 3 planes are read as colour; for a stack give --axes ZYX",)
+    assert open_image(source, axes="ZYX").plane_shape == (12, 17)
     with tifffile.TiffFile(target) as tif:
         assert tif.series[0].axes == "SYX" and tif.pages[0].photometric == 2
         np.testing.assert_array_equal(tif.asarray(), separate)

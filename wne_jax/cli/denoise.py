@@ -31,7 +31,11 @@ class Denoise(Model):
     sigma_255: float | None = None
     """Noise level in 8-bit units (255 is full scale, which is 1 for floats): required by some models; it
     replaces an estimated level in others."""
-    noise: Literal["auto", "white", "photon"] | None = None
+    sigma: float | None = None
+    """The same in the units of the file: 40 for noise of 40 counts."""
+    noise: Annotated[
+        Literal["auto", "white", "photon"] | None, conf.arg(metavar="{auto,white,photon}")
+    ] = None
     """Assumption on the noise: white, growing with intensity (photon), or whatever the image shows (auto),
     correlated between neighbours, too (default: auto for the packaged weights; for others white)."""
     noise_curve: Annotated[tuple[float, float] | None, conf.arg(metavar="ALPHA BETA")] = None
@@ -65,6 +69,7 @@ class Denoise(Model):
         jobs, skipped = plan(self.inputs, self.out, self.uncertainty)
         settings = Settings(
             sigma_255=self.sigma_255,
+            sigma=self.sigma,
             strength=self.strength,
             self_ensemble=self.self_ensemble,
             tile=self.tile,
@@ -116,10 +121,10 @@ class Denoise(Model):
         """Apply the chosen assumption on the noise."""
         if self.noise is not None and self.noise_curve is not None:
             raise ValueError("--noise and --noise-curve: give only one")
-        if self.sigma_255 is not None:
+        if self.sigma_255 is not None or self.sigma is not None:
             if self.noise is not None or self.noise_curve is not None:
                 raise ValueError(
-                    "--sigma-255 is a known level: leave out --noise and --noise-curve"
+                    "--sigma-255 and --sigma are a known level: leave out --noise and --noise-curve"
                 )
             return denoiser
         noise = self.noise or self.noise_curve

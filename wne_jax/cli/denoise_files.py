@@ -37,6 +37,9 @@ SMALLEST_TILE = 512
 SHARED_TILE = 256
 """The same of images of many sizes, by a model that cannot share programs otherwise."""
 
+UNLIKELY = 3
+"""Ratio of a given to the measured noise level from which a note says so."""
+
 FLOATING = TIFF | {".npy"}
 """Suffixes of the files that hold floats."""
 
@@ -74,6 +77,7 @@ class Settings:
     Attributes:
         sigma_255: Noise level in 8-bit units (full scale is 255): for models that take it, and in place of
             the estimated level of a model that is wrapped with a noise level.
+        sigma: The same level in the units of the file.
         strength: Share of the estimated noise that is removed; see `Denoiser`.
         self_ensemble: Whether to average over the eight flips and rotations.
         tile: Side of the tiles in pixels, 0 for the whole image at once. None chooses by the image size:
@@ -88,6 +92,7 @@ class Settings:
     """
 
     sigma_255: float | None = None
+    sigma: float | None = None
     strength: float = 1.0
     self_ensemble: bool = False
     tile: int | None = None
@@ -101,8 +106,12 @@ class Settings:
         check_white(self.white)
         if self.sigma_255 is not None and not 0 <= self.sigma_255 < math.inf:
             raise ValueError(f"sigma_255 must be finite and not negative, not {self.sigma_255}")
-        if not 0 <= self.strength < math.inf:
-            raise ValueError(f"strength must be finite and not negative, not {self.strength}")
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma must be finite and not negative, not {self.sigma}")
+        if self.sigma is not None and self.sigma_255 is not None:
+            raise ValueError("sigma and sigma_255 are one level in two units: give only one")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be from 0 to 1, not {self.strength}")
         if self.tile is not None and self.tile < 0:
             raise ValueError(f"tile must be a number of pixels, or 0 for none, not {self.tile}")
 
@@ -150,8 +159,15 @@ def plan(
     if len(sources) == 1 and not several and not folder.is_dir() and out[-1:] not in ("/", "\\"):
         if folder.suffix.lower() not in SUFFIXES:
             known = ", ".join(sorted(SUFFIXES))
-            raise ValueError(f"{folder} is not a folder, and its suffix is not one of {known}")
+            raise ValueError(
+                f"{folder} is not a folder, and its suffix is not one of {known}; for a new folder write "
+                f"{folder}/"
+            )
         jobs = [Job(sources[0], folder)]
+    elif not folder.exists() and out[-1:] not in ("/", "\\") and folder.suffix.lower() in SUFFIXES:
+        raise ValueError(
+            f"{out} names one file, but there may be several images: {out}/ is a folder"
+        )
     elif folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; {len(sources)} images need a folder")
     else:
@@ -226,10 +242,11 @@ def check_settings(denoiser: "Denoiser", settings: Settings) -> None:
         raise ValueError(
             "this model takes volumes, but files are denoised image by image: use Denoiser"
         )
-    if settings.sigma_255 is not None and not denoiser.takes_sigma:
-        raise ValueError("--sigma-255: this model is blind and takes no noise level; leave it out")
-    if settings.sigma_255 is None and denoiser.conditioned:
-        raise ValueError("this model needs a noise level: give --sigma-255")
+    told = settings.sigma_255 is not None or settings.sigma is not None
+    if told and not denoiser.takes_sigma:
+        raise ValueError("this model is blind and takes no noise level: leave out --sigma")
+    if not told and denoiser.conditioned:
+        raise ValueError("this model needs a noise level: give --sigma-255 or --sigma")
     if tile := settings.tile:
         radius, multiple = denoiser.receptive_radius, protocol.multiple(denoiser.model)
         halo = tile // 8 if radius is None else radius
@@ -306,8 +323,7 @@ def denoise_file(
                         plane, sigma, tile=tile, white=settings.white, **masked,
                         progress=part_of(progress, 2 * done + 1, 2 * image.number),
                     )  # fmt: skip
-                if sigma is None:
-                    found.append(_report(plane, valid))
+                found.append(_report(plane, valid))
             image.copy_alpha(out)
             if spread is not None and job.uncertainty is not None:
                 _write_uncertainty(job.uncertainty, image, spread)
@@ -318,8 +334,11 @@ def denoise_file(
     notes = [*image.notes, *masks.notes]
     if spread is not None and denoiser.calibration is None:
         notes.append("the uncertainty of this model is not calibrated; see Denoiser.calibrated")
+    if far := _far_from(found, sigma):
+        notes.append(far)
     doubts = denoiser.symmetry == "none" and settings.white is None and _doubt(image)
-    return Done(_of_planes(found), (*notes, *([doubts] if doubts else [])))
+    said = _of_planes(found) if sigma is None else ""
+    return Done(said, (*notes, *([doubts] if doubts else [])))
 
 
 def _write_uncertainty(path: Path, image: ImageFile, stds: np.ndarray) -> None:
@@ -359,6 +378,14 @@ def _of_planes(found: Sequence[NoiseReport | None]) -> str:
     return f"{line} (median of {len(known)} planes, {known[0].sigma:.3g} to {known[-1].sigma:.3g})"
 
 
+def _far_from(found: Sequence[NoiseReport | None], sigma: float | None) -> str:
+    """A note if a given noise level is far from those measured."""
+    levels = [report.sigma for report in found if report is not None and report.sigma > 0]
+    if not sigma or not levels or min(levels) / UNLIKELY <= sigma <= UNLIKELY * max(levels):
+        return ""
+    return f"the noise level is given as {sigma:.3g}, and measured as {np.median(levels):.3g}, in its units"
+
+
 def _doubt(image: ImageFile) -> str:
     """A note if values are far from full scale and the model's result depends on the scale."""
     ends = [(plane.min(), plane.max()) for plane in image.planes()]
@@ -369,7 +396,7 @@ def _doubt(image: ImageFile) -> str:
 def _sigma(dtype: np.dtype, settings: Settings) -> float | None:
     """The noise level in the units of an image."""
     if settings.sigma_255 is None:
-        return None
+        return settings.sigma
     try:
         return settings.sigma_255 / 255 * (settings.white or full_scale(dtype))
     except TypeError as err:

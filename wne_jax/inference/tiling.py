@@ -70,8 +70,8 @@ def plan(height: int, width: int, *, tile: int, halo: int, multiple: int = 1) ->
     if tile % multiple or tile < 2 * halo + multiple:
         smallest = -(-2 * halo // multiple) * multiple + multiple
         raise ValueError(
-            f"tile must be a multiple of {multiple} and exceed two halos of {halo} by one multiple: "
-            f"{smallest} or more, not {tile}"
+            f"tile must be a multiple of {multiple}, {smallest} or more, not {tile}: a pixel sees {halo} "
+            "pixels to each side"
         )
     (rows, tall), (columns, wide) = (
         _spans(size, tile=tile, halo=halo, multiple=multiple) for size in (height, width)

@@ -93,7 +93,13 @@ def _check_claim(path: Path, claimed: int) -> None:
 def _samples(array: np.ndarray, axes: str, page: Any) -> Pixels:
     """Pixels of several samples, the last of which is alpha if the file says so."""
     if not has_bands(page):
-        return Pixels(array, axes, int(page.extrasamples[0]) if page.extrasamples else None)
+        alpha = int(page.extrasamples[0]) if page.extrasamples else None
+        apart = "S" in axes[: axes.index("Y")]
+        kind = "colour" if alpha is None else "colour with alpha, which is kept"
+        planar = (
+            f"its {page.samplesperpixel} planes are read as {kind}; for a stack give --axes ZYX"
+        )
+        return Pixels(array, axes, alpha, (planar,) if apart else ())
     note = (
         "what follows RGB in a pixel is not said to be alpha alone: bands, denoised by themselves"
     )
