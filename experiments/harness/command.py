@@ -32,7 +32,9 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     quiet_libraries()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that partial results are removed
     warnings.showwarning = lambda message, *_, **__: print_line("note", message)
-    parsed = tyro.cli(options, description=description)
+    parsed = tyro.cli(
+        options, prog=f"python -m experiments.{options.NAME}", description=description
+    )
     try:
         if isinstance(parsed, Results):
             check_workdir(parsed)

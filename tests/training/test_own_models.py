@@ -15,6 +15,7 @@ from PIL import Image
 import wne_jax as wne
 from wne_jax import protocol, statistics
 from wne_jax.cli import main as commands
+from wne_jax.cli.training_run import check_own_statistic
 from wne_jax.config import ModelConfig, SmoothBase, WrapperConfig, config_of, model_from_values
 from wne_jax.data import build_corpus
 from wne_jax.inference.denoiser import Denoiser
@@ -73,6 +74,12 @@ def wide(features=6):
 
 def nothing():
     return 3
+
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, y):
+        return nn.Conv(1, (3, 3))(y), y
 '''
 
 STATS = '''
@@ -83,6 +90,11 @@ def mine(y, *, axes=None, where=None):
     """Twice the standard deviation."""
     location, scale, *_ = mean_std(y, axes=axes, where=where)
     return Statistics(location, 2 * scale)
+
+
+def with_epsilon(y, *, axes=None, where=None):
+    location, scale, *_ = mean_std(y, axes=axes, where=where)
+    return Statistics(location, scale + 0.1)
 '''
 
 OWN = WrapperConfig("wne", "own_models.stats:mine")
@@ -262,6 +274,19 @@ def test_a_name_of_nothing_is_one_line(name, message):
         build("flax.linen:Dense", use_bias=False)
     with pytest.raises(ValueError, match="statistics must be one of mean_std"):
         statistics.named("mode")
+
+
+def test_a_network_of_two_outputs_is_refused_before_there_is_a_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"returns a tuple .* needs one image"):
+        fit(run_of(ModelConfig("own_models.nets:Two")), tmp_path / "run", corpus=corpus())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_statistic_that_is_not_equivariant_is_noted(capsys):
+    for name, noted in (("mine", False), ("with_epsilon", True)):
+        wrapper = WrapperConfig("wne", f"own_models.stats:{name}")
+        check_own_statistic(ModelConfig("own_models.nets:Plain", {}, wrapper))
+        assert ("the network will not be equivariant" in capsys.readouterr().err) == noted
 
 
 def test_a_precision_that_a_network_does_not_offer_is_one_line():

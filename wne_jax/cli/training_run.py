@@ -11,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from wne_jax._internal.importing import is_import_path
+from wne_jax.cli.commands import print_line
 from wne_jax.cli.train_options import Network, Options
 from wne_jax.config import InsideConfig, ModelConfig, SmoothBase, WrapperConfig
 from wne_jax.data import Corpus, kind_of, parse_mixture, stream_crops
 from wne_jax.inference.denoiser import Denoiser
 from wne_jax.models import build, check_denoiser, option_defaults
+from wne_jax.statistics import named
+from wne_jax.statistics.contract import check_contract
 from wne_jax.training import (
     OptimizerConfig,
     TrainConfig,
@@ -49,6 +53,7 @@ def train(options: Options) -> None:
         )
     config = train_config(options, start)
     make_train_step(config)  # rejects unknown names before any image is read
+    check_own_statistic(config.model)
     corpus = load_corpus(config, data_dir=options.data_dir)
     read: dict[str, Any] = {}
     if start is not None:
@@ -72,6 +77,18 @@ def train(options: Options) -> None:
             f"use it: python -m wne_jax denoise --weights {shlex.quote(str(options.out))}"
             f"{level} IN... -o OUT"
         )
+
+
+def check_own_statistic(model: ModelConfig) -> None:
+    """Print a note if a statistic of the user's own does not follow y -> a y + b."""
+    statistic = model.wrapper.statistic if isinstance(model.wrapper, WrapperConfig) else None
+    if statistic is None or not is_import_path(statistic):
+        return
+    y = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    try:
+        check_contract(named(statistic), y)
+    except AssertionError as error:
+        print_line("note", f"the network will not be equivariant: {str(error).splitlines()[0]}")
 
 
 def train_config(options: Options, start: Denoiser | None) -> TrainConfig:

@@ -77,7 +77,8 @@ def quality_curves(
     ours = list(means.values())
     beside = 0.05 * (max(ours) - min(ours))
     outputs = ours + [y for at, y in drawn if min(x) - beside <= at <= max(x) + beside]
-    margin = 0.05 * (max(outputs) - min(x))
+    ends = [*outputs, *x]
+    margin = 0.05 * (max(ends) - min(ends)) or 1.0
     axes.set_xlim(min(x) - margin, max(x) + margin)
     axes.set_ylim(min(outputs) - margin, max(outputs) + margin)
     above = axes.secondary_xaxis("top", functions=(lambda v: v, lambda v: v))

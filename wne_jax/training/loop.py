@@ -25,7 +25,7 @@ from wne_jax.training.config import TrainConfig
 from wne_jax.training.log import Log
 from wne_jax.training.packaging import leave_denoiser, trained_variables
 from wne_jax.training.processes import assert_same, hash_of, is_lead, largest, wait_for_all
-from wne_jax.training.step import TrainState, create_state
+from wne_jax.training.step import TrainState, create_state, make_train_step
 from wne_jax.training.stopping import Interrupted, Stop, stopped_by_signals
 from wne_jax.weights import DENOISER_FILE
 from wne_jax.weights.conversion import check_variables
@@ -132,6 +132,9 @@ def fit(
     runner = Runner(config, corpus, compute)  # refuses unknown names
     if variables is None and not _has_checkpoints(workdir):
         variables = _initial_variables(config)  # refused here, before the folder is claimed
+    if config.model.imports:  # anything may go wrong in a network of one's own: before, too
+        state = jax.eval_shape(lambda: create_state(config, variables))
+        jax.eval_shape(make_train_step(config), state, corpus)
     identity = Identity.of(config, corpus)
     assert_same(identity.images["fingerprint"], "images")
     assert_same(f"{config} {compute}", "options")

@@ -251,10 +251,11 @@ def _make_gradient(config: TrainConfig, axis_name: str | None) -> Gradient:
                 **options,
                 rngs={"dropout": key},
             )
-            if estimate.shape != batch.clean.shape:
+            shape = getattr(estimate, "shape", f"a {type(estimate).__name__}")
+            if shape != batch.clean.shape:
                 raise ValueError(
-                    f"the model returns {estimate.shape} for {batch.noisy.shape}; task {config.task} needs "
-                    f"{batch.clean.shape}"
+                    f"the model returns {shape} for {batch.noisy.shape}; task {config.task} needs one image "
+                    f"of {batch.clean.shape}"
                 )
             return LOSSES[config.loss](estimate, batch.clean), collections
 
