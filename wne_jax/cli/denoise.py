@@ -24,7 +24,11 @@ class Denoise(Model):
     The result has the input's type, range and metadata. Each image of a stack is denoised separately.
     """
 
-    inputs: Annotated[tuple[Path, ...], conf.Positional, conf.arg(name="in", metavar="IN...")]
+    inputs: Annotated[
+        tuple[Path, ...],
+        conf.Positional,
+        conf.arg(name="in", metavar="IN...", help_behavior_hint="(required)"),
+    ]
     """Image files, or folders (the images directly inside are taken)."""
     out: Annotated[str, conf.arg(aliases=("-o",), metavar="OUT")]
     """A file for one image, a folder for several (created if missing)."""
@@ -34,10 +38,14 @@ class Denoise(Model):
     sigma: float | None = None
     """The same in the units of the file: 40 for noise of 40 counts."""
     noise: Annotated[
-        Literal["auto", "white", "photon"] | None, conf.arg(metavar="{auto,white,photon}")
+        Literal["auto", "white", "photon"] | None,
+        conf.arg(
+            metavar="{auto,white,photon}",
+            help_behavior_hint="(default: auto for the packaged weights, white for others)",
+        ),
     ] = None
     """Assumption on the noise: white, growing with intensity (photon), or whatever the image shows (auto),
-    correlated between neighbours, too (default: auto for the packaged weights; for others white)."""
+    correlated between neighbours, too."""
     noise_curve: Annotated[tuple[float, float] | None, conf.arg(metavar="ALPHA BETA")] = None
     """Noise of a calibrated camera: variance ALPHA x + BETA at intensity x, in the units of the file."""
     mask_nan: bool = False
