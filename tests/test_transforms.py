@@ -445,6 +445,10 @@ class TestInputs:
         (lambda y: wne.normalize([y, y]), "not a list of arrays"),
         (lambda y: wne.normalize(y, axes="HW"), r"axes must be numbers such as \(1, 2\), not 'HW'"),
         (lambda y: wne.wrap(jnp.tanh, multiple=(8, 8))(y), r"one whole number .* not \(8, 8\)"),
+        (
+            lambda y: wne.normalize(y, statistics=lambda y, **_: (y.mean(), y.std())),
+            r"a statistic returns Statistics\(location, scale\), not tuple",
+        ),
         (lambda y: wne.wrap(jnp.tanh, batch_axes=None), r"\(\) for none, not None"),
         (lambda y: wne.wrap(jnp.tanh, batch_axes=0), r"axes such as \(0,\)"),
         (lambda y: wne.wrap(jnp.tanh, anchor=(0.5, 0.2)), r"Anchor\(location, scale\), not \(0.5"),

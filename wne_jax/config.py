@@ -233,7 +233,7 @@ class ModelConfig:
 
     Raises:
         ValueError: Parts that are not compatible, or values out of their range.
-        TypeError: Options that the backbone does not have.
+        TypeError: Options that the backbone does not have, or a backbone that is no name.
 
     Example:
         >>> config = ModelConfig(
@@ -253,6 +253,11 @@ class ModelConfig:
 
     def __post_init__(self):
         """Reject parts that are not compatible."""
+        if not isinstance(self.backbone, str):
+            kind = "a class" if isinstance(self.backbone, type) else type(self.backbone).__name__
+            raise TypeError(
+                f"backbone must be a name or an import path such as nets:MyNet, not {kind}"
+            )
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options must be a mapping of names, not {self.options!r}")
         for name, value in self.options.items():

@@ -40,6 +40,7 @@ from wne_jax.outputs import (
     restore,
 )
 from wne_jax.statistics import Statistic, Statistics, mean_std, prepare
+from wne_jax.statistics.base import require_statistic, require_value
 from wne_jax.statistics.gain import ratio, stabilized
 
 Prediction = Literal["direct", "residual"]
@@ -82,7 +83,8 @@ def normalize(
     Raises:
         ValueError: Valid entries are NaN or infinite, or squared deviations overflow (in eager code); a
             shape, axes or mask is invalid.
-        TypeError: The data are complex, the mask is not boolean, or the statistic is not a function.
+        TypeError: The data are complex, the mask is not boolean, or the statistic is not a function or does
+            not return `Statistics`.
 
     Example:
         >>> z, stats = normalize(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
@@ -95,7 +97,7 @@ def normalize(
         raise ValueError(
             "y has NaN or infinite entries: replace them, or mask them with where=jnp.isfinite(y)"
         )
-    stats = statistics(y, axes=axes, where=where)
+    stats = require_value(statistics(y, axes=axes, where=where))
     if not all(map(_finite, jax.tree.leaves(stats))):
         raise ValueError(
             f"the statistics overflow {y.dtype}, y reaches {float(jnp.max(jnp.abs(y))):.3g}: divide it by a "
@@ -103,19 +105,6 @@ def normalize(
         )
     z = in_coordinates(y, stats)
     return z if where is None else jnp.where(where, z, 0), stats
-
-
-def require_statistic(statistic: Any) -> None:
-    """Reject anything but a statistic, for example a name.
-
-    Raises:
-        TypeError: The statistic is not callable.
-    """
-    if not callable(statistic):
-        raise TypeError(
-            f"statistics must be a function such as wne_jax.statistics.mean_std, not {statistic!r}: "
-            "for a name, use wne_jax.statistics.STATISTICS[name]"
-        )
 
 
 def require_anchor(anchor: Any) -> None:

@@ -44,6 +44,7 @@ def make(backbone="dncnn", conditioned=False, statistics="haar_mad", inside=None
 def test_an_artifact_is_the_function_at_every_size(denoiser, shapes, tmp_path):
     denoiser.export(tmp_path / "denoiser.bin")
     exported = load_exported(tmp_path / "denoiser.bin")
+    assert len(repr(exported)) < 200
     for shape in shapes:
         y = np.random.default_rng(1).uniform(size=shape).astype(np.float32)
         np.testing.assert_allclose(exported(y), denoiser.function(y), atol=3e-6)

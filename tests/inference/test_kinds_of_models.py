@@ -116,6 +116,10 @@ class TestKinds:
         with pytest.raises(TypeError, match="its variables are missing"):
             Denoiser(Trains())
 
+    def test_a_function_that_takes_no_images_says_so(self):
+        with pytest.raises(ValueError, match=r"takes no batch \(1, 16, 16, 1\), nor one of 3 chan"):
+            Denoiser(wne.wrap(lambda z: z @ jnp.ones((5, 5))))
+
 
 class TestChannels:
     """Any number: it is found from the variables, and the image must have it."""

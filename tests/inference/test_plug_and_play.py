@@ -120,6 +120,14 @@ def test_the_packaged_denoiser_sharpens_a_photograph():
     assert found.psnr.shape == (9, 1) and found.residual[-1, 0] < 2 * 2.55 / 255
 
 
+def test_a_blind_denoiser_is_given_no_level():
+    f, y = wne.Denoiser(wne.wrap(jnp.tanh)).function, jnp.ones((1, 4, 4, 1))
+    with pytest.raises(ValueError, match=r"takes no sigma: .* pass lambda x, sigma: f\(x\)"):
+        half_quadratic_splitting(f, y, Identity(), sigma=0.1)
+    found = half_quadratic_splitting(lambda x, sigma: f(x), y, Identity(), sigma=0.1, steps=1)
+    np.testing.assert_allclose(found.estimate, y, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -79,6 +79,18 @@ def test_the_contract_names_the_clause_that_fails(statistic, clause):
         S.check_contract(statistic, image((2, 33, 31, 1)))
 
 
+@pytest.mark.parametrize(
+    ("statistic", "message"),
+    [
+        ("noise_level", r"not 'noise_level': for a name, use wne_jax\.statistics\.STATISTICS"),
+        (lambda y, *, axes, where: (y.mean(), y.std()), r"returns Statistics\(.*, not tuple"),
+    ],
+)
+def test_what_is_no_statistic_gives_one_line(statistic, message):
+    with pytest.raises(TypeError, match=message):
+        S.check_contract(statistic, image((2, 8, 8, 1)))
+
+
 def smooth_base(y, *, axes=None, where=None):
     """A location that is an image: every value and the one to its left, where both are valid."""
     y, axes, where = S.prepare(y, axes, where)

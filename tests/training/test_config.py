@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from wne_jax.config import WrapperConfig
 from wne_jax.images import draw_level
@@ -66,6 +67,11 @@ def test_unknown_keys_and_broken_files_are_refused(tmp_path):
 def test_values_that_cannot_be_meant_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**values)
+
+
+def test_a_module_in_place_of_a_configuration_is_refused():
+    with pytest.raises(TypeError, match=r"use fit\(config, workdir, model=module\)"):
+        TrainConfig(model=nn.Dense(1))
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,12 @@ def test_an_nnx_module_from_python_is_trained_from_its_own_variables(tmp_path):
         (lambda: wne.WNE(nn.Conv(1, (3, 3)), axes=(1,)), "a wrapper may have only"),
         (lambda: type("Local", (nn.Module,), {"__qualname__": "f.<locals>.Local"})(), "top level"),
         (lambda: wne.WNE(nn.Dense(1), statistics=lambda y, **_: None), "top level of a module"),
+        (
+            lambda: type(
+                "Inner", (nn.Module,), {"__module__": "__main__", "__qualname__": "Inner"}
+            )(),
+            r"Inner is defined in a script or notebook: move it to a module, or use .*export",
+        ),
         (lambda: jnp.tanh, "functions have no configuration: name a function"),
     ],
 )
@@ -272,6 +278,8 @@ def test_a_name_of_nothing_is_one_line(name, message):
         build("own_models.nets:Plain", width=3)
     with pytest.raises(TypeError, match=r"flax\.linen:Dense needs the option 'features'"):
         build("flax.linen:Dense", use_bias=False)
+    with pytest.raises(TypeError, match="an import path such as nets:MyNet, not a class"):
+        ModelConfig(nn.Dense, {"features": 1})
     with pytest.raises(ValueError, match="statistics must be one of mean_std"):
         statistics.named("mode")
 

@@ -108,7 +108,7 @@ class TestAsLinen:
             ),
             (
                 lambda: as_linen(wne.wrap(jnp.tanh, batch_axes=(), channel_axis=0)),
-                r"leave out batch_axes and channel_axis, .* such as jax\.vmap\(backbone\)",
+                r"leave out batch_axes and channel_axis, .* such as jax\.vmap\(backbone\), .*moveaxis\(z",
             ),
         ],
     )

@@ -42,14 +42,20 @@ def import_path(thing: Any) -> str:
     """The import path of a class or a function.
 
     Raises:
-        ValueError: It cannot be imported by its name.
+        ValueError: It cannot be imported by its name, or is defined in a script or notebook.
 
     Example:
         >>> from collections import Counter
         >>> import_path(Counter)
         'collections:Counter'
     """
-    path = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', '?')}"
+    module, name = getattr(thing, "__module__", "?"), getattr(thing, "__qualname__", "?")
+    if module == "__main__":  # another process has another one
+        raise ValueError(
+            f"{name} is defined in a script or notebook: move it to a module, or use "
+            "Denoiser(...).export"
+        )
+    path = f"{module}:{name}"
     try:
         found = import_object(path)
     except ValueError:

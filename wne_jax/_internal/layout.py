@@ -85,7 +85,7 @@ def laid_out(
         units_of_y: Those of `in_layout` that the caller also passes in the layout.
     """
 
-    def laid_out_function(y: Any, *args: Any, where: Any = None, **kwargs: Any) -> Any:
+    def wrapped(y: Any, *args: Any, where: Any = None, **kwargs: Any) -> Any:
         y = y if hasattr(y, "transpose") else np.asarray(y)
         batch, shape = layout.batch(y.shape), y.shape
         entered: list[bool] = []
@@ -110,4 +110,4 @@ def laid_out(
         leaves = [layout.leave(h, batch) if fits else h for h, fits in zip(leaves, entered)]
         return jax.tree.unflatten(structure, leaves)
 
-    return laid_out_function
+    return wrapped

@@ -71,6 +71,10 @@ class CompiledDenoiser:
             size: i32[2], height and width of the image in the corner of `y`, beyond which nothing counts; for
                 a model that declares `pads_zeros`, with `stats` or without a wrapper, and no ensemble.
             where: Mask of known pixels, for a model that takes one; with no ensemble.
+
+        Raises:
+            ValueError: A level for a model that takes none, fewer rows than devices, or a model that does not
+                return an image.
         """
         y = jnp.asarray(y)
         sides = y.shape[1:3] if self_ensemble else y.shape[1:2]  # an ensemble turns the image
@@ -102,6 +106,11 @@ class CompiledDenoiser:
         options: dict[str, Any] = protocol.mode(model, train=False)
         options |= protocol.masked(model, where)
         how, argument = protocol.takes_sigma(model), protocol.noise_argument(model) or "sigma"
+        if sigma is not None and how is None:
+            raise ValueError(
+                "this model takes no sigma: it is blind; where denoise(x, sigma) is called, pass "
+                "lambda x, sigma: f(x)"
+            )
         if sigma is not None and how == "statistic":
             model = model.clone(statistics=model.statistics.with_noise(sigma))
         elif sigma is not None:

@@ -72,7 +72,12 @@ def load_exported(path: str | Path) -> Callable[..., Array]:
         exported = jax_export.deserialize(bytearray(content))
     except Exception as error:  # flatbuffers raises whatever a damaged table leads to
         raise ValueError(f"{path} is not an exported denoiser: {error}") from error
-    return jax.jit(exported.call)
+
+    @jax.jit
+    def denoise(*arguments: Array) -> Array:  # its repr is short, that of `exported` is not
+        return exported.call(*arguments)
+
+    return denoise
 
 
 def _need_flatbuffers() -> None:

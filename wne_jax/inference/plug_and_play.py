@@ -38,7 +38,10 @@ from wne_jax.operators import Operator
 from wne_jax.statistics import estimate_sigma
 
 Denoise = Callable[[Array, Array], Array]
-"""A denoiser that takes images `[B, H, W, C]` and their noise levels `[B]`: `Denoiser.function` is one."""
+"""A denoiser that takes images `[B, H, W, C]` and their noise levels `[B]`.
+
+`Denoiser.function` is one if `Denoiser.takes_sigma` is set; for a blind f, pass `lambda x, sigma: f(x)`.
+"""
 
 
 class Restoration(NamedTuple):
@@ -79,7 +82,7 @@ def half_quadratic_splitting(
     conjugate gradients.
 
     Args:
-        denoise: D; it takes the level.
+        denoise: D, called as `denoise(x, sigma)`.
         y: Observations `[B, H', W', C']`, in any units.
         operator: A.
         sigma: Standard deviation of the noise in the units of y, a scalar or `[B]` (default: estimated, see
@@ -123,7 +126,7 @@ def proximal_gradient(
     r"""Restore by alternating gradient steps and denoising.
 
     Args:
-        denoise: D; it takes the level.
+        denoise: D, called as `denoise(x, sigma)`.
         y: Observations `[B, H', W', C']`, in any units.
         operator: A.
         sigma: As in `half_quadratic_splitting`.

@@ -90,7 +90,8 @@ def find_channels(model: Any, variables: Any) -> int:
     """
     options = protocol.condition(model, jnp.ones(1)) | protocol.mode(model, train=False)
     reason: Exception | None = None
-    for channels in possible_channels(map(np.shape, jax.tree.leaves(variables))):
+    leaves = jax.tree.leaves(variables)
+    for channels in possible_channels(map(np.shape, leaves)):
         shape = protocol.example_shape(model, channels)
         try:
             jax.eval_shape(
@@ -102,7 +103,9 @@ def find_channels(model: Any, variables: Any) -> int:
             reason = reason or error
             continue
         return channels
-    raise ValueError(
-        "the variables do not fit the model, for gray, colour or other images: "
-        f"{' '.join(str(reason).split())}"
-    ) from reason
+    what = (
+        "the variables do not fit the model, for gray, colour or other images"
+        if leaves
+        else f"the model takes no batch {protocol.example_shape(model, 1)}, nor one of 3 channels"
+    )
+    raise ValueError(f"{what}: {' '.join(str(reason).split())}") from reason

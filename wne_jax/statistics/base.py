@@ -95,6 +95,32 @@ def name_of(statistic: Any) -> str:
     return str(getattr(statistic, "name", None) or getattr(statistic, "__name__", repr(statistic)))
 
 
+def require_statistic(statistic: Any) -> None:
+    """Reject anything but a statistic, for example a name.
+
+    Raises:
+        TypeError: The statistic is not callable.
+    """
+    if not callable(statistic):
+        raise TypeError(
+            f"statistics must be a function such as wne_jax.statistics.mean_std, not {statistic!r}: "
+            "for a name, use wne_jax.statistics.STATISTICS[name]"
+        )
+
+
+def require_value(found: Any) -> Statistics:
+    """Reject anything but the value of a statistic, for example a plain tuple.
+
+    Raises:
+        TypeError: It is not `Statistics`.
+    """
+    if not isinstance(found, Statistics):
+        raise TypeError(
+            f"a statistic returns Statistics(location, scale), not {type(found).__name__}"
+        )
+    return found
+
+
 def prepare(
     y: ArrayLike, axes: Sequence[int] | None, where: ArrayLike | None
 ) -> tuple[Array, tuple[int, ...], Array | None]:

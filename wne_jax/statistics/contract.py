@@ -9,7 +9,14 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from wne_jax.statistics.base import Statistic, Statistics, name_of, prepare
+from wne_jax.statistics.base import (
+    Statistic,
+    Statistics,
+    name_of,
+    prepare,
+    require_statistic,
+    require_value,
+)
 from wne_jax.statistics.blocks import Blocks
 
 DECADES = ((1.0, 3.0), (0.01, 0.0), (0.01, -10.0), (7.0, 1.0), (1000.0, -300.0))
@@ -44,6 +51,7 @@ def check_contract(
 
     Raises:
         AssertionError: Naming the clause that fails, where, and by how much.
+        TypeError: It is not a function, or does not return `Statistics`.
 
     Example:
         >>> from wne_jax.statistics import mean_std, root_mean_square
@@ -54,10 +62,11 @@ def check_contract(
           ...
         AssertionError: root_mean_square: location(a y + b) differs from a location(y) + b ...
     """
+    require_statistic(statistic)
     y, axes, _ = prepare(y, axes, None)
     y = np.asarray(y)  # the statistic alone is compiled
     name = name_of(statistic)
-    compiled = jax.jit(lambda y: Statistics(*statistic(y, axes=axes, where=None)))
+    compiled = jax.jit(lambda y: require_value(statistic(y, axes=axes, where=None)))
     compute = lambda y: jax.device_get(compiled(y))  # noqa: E731
     _check_shapes(name, compute(y), y, axes)
     _check_symmetry(name, compute, y, axes)
@@ -115,7 +124,7 @@ def _check_independence(
     """The clauses of the contract on neighbours, masks and gradients."""
 
     def total(y: Array, where: Array) -> tuple[Any, Statistics]:
-        found = Statistics(*statistic(y, axes=axes, where=where))
+        found = statistic(y, axes=axes, where=where)
         return sum(jnp.sum(part) for _, part in _parts(found)), found
 
     with_gradient = jax.jit(jax.grad(total, has_aux=True))

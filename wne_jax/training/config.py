@@ -128,9 +128,14 @@ class TrainConfig:
 
     def __post_init__(self):
         """Reject invalid values."""
+        from wne_jax.config import ModelConfig
         from wne_jax.models import check_denoiser
         from wne_jax.training.tasks import Task
 
+        if not isinstance(self.model, ModelConfig):
+            raise TypeError(
+                "TrainConfig.model is a ModelConfig; for a module use fit(config, workdir, model=module)"
+            )
         check_denoiser(self.model.backbone)
         levels = np.atleast_1d(np.asarray(self.sigma_255, float))
         object.__setattr__(self, "sigma_255", tuple(levels.tolist()))

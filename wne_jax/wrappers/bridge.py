@@ -273,7 +273,8 @@ def _wrapped(backbone: Any, options: Mapping[str, Any], variables: Any) -> tuple
     if other := {"batch_axes", "channel_axis"} & options.keys():
         raise TypeError(
             f"the model must take a batch [B, ..., C]: leave out {' and '.join(sorted(other))}, and pass "
-            "a backbone of batches to wrap, such as jax.vmap(backbone)"
+            "a backbone of batches to wrap, such as jax.vmap(backbone), or for channels first "
+            "lambda z: jnp.moveaxis(jax.vmap(backbone)(jnp.moveaxis(z, -1, 1)), 1, -1)"
         )
     module, own = as_linen(backbone, variables)
     if options.get("multiple") == protocol.multiple(module):

@@ -24,7 +24,8 @@ from wne_jax.statistics import (
     symmetry_of,
     takes_noise,
 )
-from wne_jax.transforms import Anchor, Prediction, require_anchor, require_statistic, wrap
+from wne_jax.statistics.base import require_statistic
+from wne_jax.transforms import Anchor, Prediction, require_anchor, wrap
 from wne_jax.wrappers.base import Inside, Wrapper, reject_nesting, require_module
 
 

@@ -14,7 +14,8 @@ from wne_jax import protocol
 from wne_jax.outputs import require_output
 from wne_jax.protocol import Symmetry, TakesSigma
 from wne_jax.statistics import has_gain, mean_std, symmetry_of, takes_noise
-from wne_jax.transforms import require_statistic, wrap
+from wne_jax.statistics.base import require_statistic
+from wne_jax.transforms import wrap
 from wne_jax.wrappers.base import Forwards, reject_nesting, require_module
 
 
