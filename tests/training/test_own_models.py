@@ -247,18 +247,21 @@ def test_an_nnx_module_from_python_is_trained_from_its_own_variables(tmp_path):
         (lambda: wne.WNE(nn.Conv(1, (3, 3)), axes=(1,)), "a wrapper may have only"),
         (lambda: type("Local", (nn.Module,), {"__qualname__": "f.<locals>.Local"})(), "top level"),
         (lambda: wne.WNE(nn.Dense(1), statistics=lambda y, **_: None), "top level of a module"),
-        (
-            lambda: type(
-                "Inner", (nn.Module,), {"__module__": "__main__", "__qualname__": "Inner"}
-            )(),
-            r"Inner is defined in a script or notebook: move it to a module, or use .*export",
-        ),
         (lambda: jnp.tanh, "functions have no configuration: name a function"),
     ],
 )
 def test_a_module_that_no_configuration_rebuilds_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         config_of(make())
+
+
+def test_a_class_of_a_script_or_notebook_is_warned_of(monkeypatch):
+    import __main__
+
+    inner = type("Inner", (nn.Module,), {"__module__": "__main__", "__qualname__": "Inner"})
+    monkeypatch.setattr(__main__, "Inner", inner, raising=False)
+    with pytest.warns(UserWarning, match="can be loaded only there: move it to a module"):
+        assert config_of(inner()).backbone == "__main__:Inner"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Import paths "package.module:Name", for classes and functions of users."""
 
 import importlib
+import warnings
 from typing import Any
 
 
@@ -42,7 +43,10 @@ def import_path(thing: Any) -> str:
     """The import path of a class or a function.
 
     Raises:
-        ValueError: It cannot be imported by its name, or is defined in a script or notebook.
+        ValueError: It cannot be imported by its name.
+
+    Warns:
+        UserWarning: It is defined in a script or notebook, which no other process can import.
 
     Example:
         >>> from collections import Counter
@@ -50,10 +54,11 @@ def import_path(thing: Any) -> str:
         'collections:Counter'
     """
     module, name = getattr(thing, "__module__", "?"), getattr(thing, "__qualname__", "?")
-    if module == "__main__":  # another process has another one
-        raise ValueError(
-            f"{name} is defined in a script or notebook: move it to a module, or use "
-            "Denoiser(...).export"
+    if module == "__main__":
+        warnings.warn(
+            f"{name} is defined in a script or notebook, and a file that names it can be loaded only there: "
+            "move it to a module, or use Denoiser(...).export",
+            stacklevel=3,
         )
     path = f"{module}:{name}"
     try:
