@@ -39,7 +39,7 @@ from wne_jax.evaluation.records import Record, read_records, split_by
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import TrainConfig, is_lead, load_config
+from wne_jax.training import is_lead
 
 VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
@@ -138,14 +138,14 @@ def draw(options: Options, records: Sequence[Record], out: Folder) -> None:
         plotting.save(figure, out.path / f"psnr-{name}.png", out.source)
 
 
-def settings(options: Options) -> dict[str, TrainConfig]:
-    """The training runs that are there, by arm."""
-    folders = {arm: options.folder_of(arm) for arm in WRAPPINGS}
-    return {
-        arm: load_config(folder / "config.json")
-        for arm, folder in folders.items()
-        if (folder / WEIGHTS).is_file()
-    }
+def settings(options: Options) -> str:
+    """How the networks were trained."""
+    return (
+        f"{', '.join(WRAPPINGS)}: {options.steps:,} steps of {Examples.batch} crops {Examples.patch}x"
+        f"{Examples.patch} of {options.data}, Gaussian noise of {options.trained_sigma_255:g}, mean squared "
+        f"error, learning rate {LEARNING_RATE:g} on a cosine, seed {options.seed}, from "
+        f"{options.weights.name}. Cells of missing networks say 'not run'."
+    )
 
 
 def main(options: Options) -> None:
@@ -162,11 +162,11 @@ def main(options: Options) -> None:
             records = measure(options, denoisers, sets)
             out.write(records)
         draw(options, records, out)
-        sections = tables_of(records, VIEW)
+        sections = tables_of(records, VIEW) | {"Networks": settings(options)}
         title = (
             f"Fine-tuned from {options.weights.name} at {options.trained_sigma_255:g} (8-bit units)"
         )
-        write_table(out, title, sections, settings(options))
+        write_table(out, title, sections, {})
     text = "\n\n".join(f"{title}\n\n{table}" for title, table in sections.items())
     print(f"\n{text}\n\nTables, figures and records are in {options.folder}/")
 
