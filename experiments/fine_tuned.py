@@ -22,24 +22,27 @@ from experiments.harness import (
     OneLevelWeights,
     Training,
     check_workdir,
+    earlier_records,
     load_sets,
     published,
     results_folder,
     run,
     tables_of,
+    together,
     write_table,
 )
 from experiments.harness.networks import WEIGHTS
 from wne_jax.cli import train_options
 from wne_jax.cli.train_options import Examples, Network, Updates
-from wne_jax.cli.training_run import train
+from wne_jax.cli.training_run import train, train_config
 from wne_jax.data import NamedImage
 from wne_jax.evaluation import plotting
 from wne_jax.evaluation.records import Record, read_records, split_by
 from wne_jax.evaluation.sweeps import sweep
 from wne_jax.evaluation.tables import View
 from wne_jax.inference.denoiser import Denoiser
-from wne_jax.training import is_lead
+from wne_jax.training import is_lead, load_config
+from wne_jax.training.config import BOOKKEEPING, differences
 
 VIEW = View(rows=("arm",), tables=("metric", "unit", "dataset"))
 
@@ -85,11 +88,12 @@ class Options(Images, Levels, OneLevelWeights, Training):
         )  # fmt: skip
 
 
-def fine_tuned(options: Options) -> dict[str, Denoiser]:
+def fine_tuned(options: Options, start: Denoiser) -> dict[str, Denoiser]:
     """The networks, trained first if the stage allows it; missing ones are left out.
 
     Raises:
         SystemExit: The stage is "train", or this process only takes part in training.
+        ValueError: A network is there that was trained otherwise.
     """
     if options.stage in ("all", "train"):
         with options.joined():
@@ -97,21 +101,29 @@ def fine_tuned(options: Options) -> dict[str, Denoiser]:
                 train(options.command(arm))
     if options.stage == "train" or not is_lead():
         raise SystemExit(0)
-    folders = {arm: options.folder_of(arm) for arm in WRAPPINGS}
-    return {
-        arm: Denoiser.load(folder)
-        for arm, folder in folders.items()
-        if (folder / WEIGHTS).is_file()
-    }
+    found = {}
+    for arm in WRAPPINGS:
+        folder = options.folder_of(arm)
+        if (folder / WEIGHTS).is_file():
+            wanted = train_config(options.command(arm), start)
+            changed = set(differences(load_config(folder / "config.json"), wanted))
+            if changed := sorted(
+                changed - BOOKKEEPING - {"model.wrapper.anchor"}
+            ):  # its anchor was measured
+                raise ValueError(f"{folder} is a network of other {', '.join(changed)}")
+            found[arm] = Denoiser.load(folder)
+    return found
 
 
 def measure(
-    options: Options, denoisers: Mapping[str, Denoiser], sets: Mapping[str, list[NamedImage]]
+    options: Options,
+    denoisers: Mapping[str, Denoiser],
+    sets: Mapping[str, list[NamedImage]],
+    backbone: str,
 ) -> list[Record]:
-    """PSNR and SSIM at all levels, with the published figures."""
+    """PSNR and SSIM at all levels, with the published figures of a backbone."""
     functions = {arm: denoiser.function for arm, denoiser in denoisers.items()}
     levels, trained = options.test_sigmas_255 or (), options.trained_sigma_255
-    backbone = denoisers["frozen"].config.backbone
     columns = {"experiment": options.NAME, "model": options.weights.name, "trained": (trained,)}
     records = []
     for name, images in sets.items():
@@ -151,15 +163,18 @@ def settings(options: Options) -> str:
 def main(options: Options) -> None:
     """Fine-tune, sweep, compare, draw."""
     check_workdir(options)
+    earlier = earlier_records(options)
     if options.stage != "report":
         sets = load_sets(options.test or ("embedded",), data_dir=options.data_dir)
         start = Denoiser.load(options.weights, allow_namespace=options.allow_namespace)
-        denoisers = {"frozen": start} | fine_tuned(options)
+        denoisers = {"frozen": start} | fine_tuned(options, start)
+        done = {record.arm for record in earlier}
+        missing = {arm: denoiser for arm, denoiser in denoisers.items() if arm not in done}
     with results_folder(options) as out:
         if options.stage == "report":
             records = read_records(out.path / "records.csv")
         else:
-            records = measure(options, denoisers, sets)
+            records = together(earlier, measure(options, missing, sets, start.config.backbone))
             out.write(records)
         draw(options, records, out)
         sections = tables_of(records, VIEW) | {"Networks": settings(options)}

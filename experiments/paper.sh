@@ -15,9 +15,9 @@ in_time() { # run a command, and end here, with all work saved, when the time is
   return "$code"
 }
 
-for options in "--backbone dncnn" "--backbone swinir --arms baseline wne"; do
-  # shellcheck disable=SC2086 # several options
-  in_time python -m experiments.robustness --preset "$preset" $options --stage train --resume
-  # shellcheck disable=SC2086
-  in_time python -m experiments.robustness --preset "$preset" $options --stage eval --overwrite
+for stage in "train --resume" "eval --overwrite"; do
+  for backbone in "dncnn" "swinir --arms baseline wne"; do
+    # shellcheck disable=SC2086 # several options
+    in_time python -m experiments.robustness --preset "$preset" --backbone $backbone --stage $stage
+  done
 done

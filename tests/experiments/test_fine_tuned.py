@@ -39,6 +39,11 @@ def test_every_arm_starts_from_the_same_weights_and_differs(options, standard_pr
     assert "| ne-arch | not run (30.37) |" in table and "(30.43, " in table
     assert table.startswith("# Fine-tuned from start.safetensors at 25")
 
+    with pytest.raises(
+        ValueError, match=r"start\.safetensors-baseline is a network of other steps"
+    ):
+        main(dataclasses.replace(options, steps=3, stage="eval", overwrite=True))
+
     (options.folder / "table.md").unlink()
     main(dataclasses.replace(options, stage="report"))
     assert "(30.43, " in (options.folder / "table.md").read_text()
@@ -49,3 +54,7 @@ def test_networks_that_are_missing_are_left_out(options):
     main(dataclasses.replace(options, stage="eval"))
     arms = {r.arm for r in read_records(options.folder / "records.csv") if r.value is not None}
     assert arms == {"input", "frozen"}
+
+    before = read_records(options.folder / "records.csv")
+    main(dataclasses.replace(options, stage="eval", resume=True))
+    assert read_records(options.folder / "records.csv") == before
